@@ -1,0 +1,25 @@
+"""an8Flower: rendered flowers whose class-deciding pixels are known.
+
+>>> from an8flower import An8Flower, generate, verify
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from an8flower.dataset import An8Flower
+    from an8flower.generation import generate
+    from an8flower.manifest import verify
+
+__all__ = ["An8Flower", "generate", "verify"]
+
+# Read when asked for: importing the package loads no GL, torch or OpenCV.
+_HOMES = {"An8Flower": "dataset", "generate": "generation", "verify": "manifest"}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(import_module(f"an8flower.{_HOMES[name]}"), name)
+    raise AttributeError(f"module 'an8flower' has no attribute {name!r}")

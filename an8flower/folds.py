@@ -1,0 +1,53 @@
+"""The 5 folds, grouped by viewpoint: all that comes from one view of any class stays together."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+FOLDS = 5
+VIEWS_A_BLOCK = 8
+
+Scheme = Literal["interleaved", "blocks"]
+Split = Literal["train", "test", "all"]
+
+
+def fold_of(views: ArrayLike, scheme: Scheme = "interleaved") -> NDArray[np.int64]:
+    """The fold, from 0 to 4, in which each view (from 1) is tested.
+
+    >>> fold_of([1, 5, 40]).tolist(), fold_of([1, 8, 9, 40], "blocks").tolist()
+    ([1, 0, 0], [0, 0, 1, 4])
+    """
+    views = np.asarray(views, np.int64)
+    if scheme == "interleaved":
+        return np.asarray(views % FOLDS)
+    if scheme == "blocks":
+        return np.asarray((views - 1) // VIEWS_A_BLOCK)
+    raise ValueError(f"unknown fold scheme {scheme!r}; known are 'interleaved' and 'blocks'")
+
+
+def in_split(
+    views: ArrayLike, fold: int | None, split: Split, scheme: Scheme = "interleaved"
+) -> NDArray[np.bool_]:
+    """Which of `views` belong to a split of a fold.
+
+    Args:
+        views: (n,) view numbers, from 1.
+        fold: from 0 to 4; None only with split "all".
+        split: "test" is the fold itself, "train" the other four, "all" everything.
+        scheme: "interleaved" (view % 5) or "blocks" of 8 neighbouring views.
+    Returns:
+        (n,) bool.
+    Raises:
+        ValueError: if fold, split or scheme is not one of these.
+    """
+    folds = fold_of(views, scheme)
+    if split == "all":
+        return np.ones(folds.shape, bool)
+    if split not in ("train", "test"):
+        raise ValueError(f"unknown split {split!r}; known are 'train', 'test' and 'all'")
+    if fold not in range(FOLDS):
+        raise ValueError(f"fold {fold} does not exist: there are {FOLDS}, from 0 to {FOLDS - 1}")
+    return (folds == fold) if split == "test" else (folds != fold)

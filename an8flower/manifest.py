@@ -1,0 +1,202 @@
+"""What a dataset folder holds: a row a file with its hash, and a header that says how it was made."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import pandas as pd
+
+from an8flower import files
+from an8flower.registry import unknown
+
+SCHEMA_VERSION = 1
+HEADER, TABLE = "manifest.json", "manifest.parquet"
+KEYS = ["kind", "class", "view", "crop", "rotation"]
+COLUMNS = [*KEYS, "path", "sha256", "size_bytes", "mask_area_px"]
+# Kinds of file: folder, and whether it belongs to a whole frame or to a derivative.
+KINDS: dict[str, str] = {
+    "frame": "frames",
+    "frame_parts": "frame_parts",
+    "image": "images",
+    "mask": "masks",
+    "parts": "parts",
+}
+
+
+class DataFolderError(ValueError):
+    """A dataset folder that is not as its manifest says; the message says what to run."""
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """The record of one variant on disk.
+
+    Args:
+        folder: `<root>/<variant>`.
+        header: schema version, variant, seed, classes, part ids, package versions, renderer.
+        table: a row a file: kind, class, view, crop and rotation (from 1; 0 for a whole frame),
+            path within the folder, sha256, size_bytes, mask_area_px.
+    """
+
+    folder: Path
+    header: Mapping[str, Any]
+    table: pd.DataFrame
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 over the paths and hashes of all files: equal data have equal digests."""
+        rows = self.table.sort_values("path")
+        lines = (rows["sha256"] + "  " + rows["path"]).str.cat(sep="\n")
+        return hashlib.sha256(lines.encode()).hexdigest()
+
+    def of_kind(self, kind: str) -> pd.DataFrame:
+        """The rows of one kind of file, in the order of class, view, crop and rotation."""
+        return self.table[self.table["kind"] == kind].sort_values(KEYS).reset_index(drop=True)
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One file that is not as recorded: "missing", "altered" or "extra"."""
+
+    path: Path
+    what: str
+
+    def __str__(self) -> str:
+        return f"{self.what}: {self.path}"
+
+
+def file_path(kind: str, class_id: int, view: int, crop: int = 0, rotation: int = 0) -> str:
+    """Where a file lies within its variant's folder; crop and rotation are 0 for a whole frame.
+
+    >>> file_path("mask", class_id=2, view=11, crop=5, rotation=1)
+    'masks/class2/class2_img11_p5_r1.png'
+    """
+    derived = f"_p{crop}_r{rotation}" if crop else ""
+    return f"{KINDS[kind]}/class{class_id}/class{class_id}_img{view}{derived}.png"
+
+
+def write_manifest(manifest: Manifest) -> None:
+    """Write table and header; the header comes last, so that it marks the folder complete."""
+    table = manifest.table.sort_values(KEYS)[COLUMNS]
+    (manifest.folder / HEADER).unlink(missing_ok=True)
+    files.write_with(manifest.folder / TABLE, lambda path: table.to_parquet(path, index=False))
+    files.write_json(manifest.folder / HEADER, {**manifest.header, "digest": manifest.digest})
+
+
+def read_manifest(root: str | Path, variant: str) -> Manifest:
+    """The manifest of a variant under `root`.
+
+    Raises:
+        DataFolderError: if it is missing, of another schema, altered, or names a path outside.
+    """
+    folder = Path(root) / variant
+    header_path, table_path = folder / HEADER, folder / TABLE
+    if not header_path.is_file() or not table_path.is_file():
+        _must_be_known(variant)
+        raise DataFolderError(f"no complete dataset in {folder}; run '{command(root, variant)}'")
+    try:
+        header = json.loads(header_path.read_text())
+        version = header["schema_version"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataFolderError(f"{header_path} is no manifest header: {error!r}") from error
+    if version != SCHEMA_VERSION:
+        raise DataFolderError(
+            f"{header_path} has schema version {version!r}, this release reads {SCHEMA_VERSION}; "
+            f"move {folder} away and run '{command(root, variant)}'"
+        )
+    try:
+        table = pd.read_parquet(table_path)
+        manifest = Manifest(folder, header, table[COLUMNS])
+        digest = manifest.digest
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DataFolderError(f"{table_path} is no manifest table: {error}") from error
+    for path in table["path"]:
+        if PurePosixPath(path).is_absolute() or ".." in PurePosixPath(path).parts:
+            raise DataFolderError(f"{table_path} names a path outside its folder: {path}")
+    if digest != header.get("digest"):
+        raise DataFolderError(
+            f"{table_path} does not belong to {HEADER}: digest {digest[:12]}, not {str(header.get('digest'))[:12]}; "
+            f"move {folder} away and run '{command(root, variant)}'"
+        )
+    return manifest
+
+
+def verify(root: str | Path, variant: str) -> list[Problem]:
+    """Hash every file of a dataset again.
+
+    Returns:
+        a problem for each missing, altered or extra file; empty when all is as recorded.
+    Raises:
+        DataFolderError: if the manifest itself cannot be read.
+    """
+    manifest = read_manifest(root, variant)
+    problems = [
+        Problem(manifest.folder / path, what)
+        for path, sha256 in zip(manifest.table["path"], manifest.table["sha256"], strict=True)
+        if (what := _difference(manifest.folder / path, sha256))
+    ]
+    recorded = set(manifest.table["path"])
+    for folder in KINDS.values():
+        for path in sorted((manifest.folder / folder).rglob("*")):
+            if path.is_file() and path.relative_to(manifest.folder).as_posix() not in recorded:
+                problems.append(Problem(path, "extra"))
+    return problems
+
+
+def require_complete(manifest: Manifest) -> None:
+    """Check by name and size, in a fraction of a second, that no file is missing or cut short.
+
+    Raises:
+        DataFolderError: naming the first such file and the command that redraws it.
+    """
+    for path, size in zip(manifest.table["path"], manifest.table["size_bytes"], strict=True):
+        file = manifest.folder / path
+        if not file.is_file():
+            raise damaged(manifest, file, "is missing")
+        if file.stat().st_size != size:
+            raise damaged(manifest, file, f"has {file.stat().st_size} bytes instead of {size}")
+
+
+def read_verified(manifest: Manifest, path: str, sha256: str) -> bytes:
+    """The bytes of one file, if they are the recorded ones.
+
+    Raises:
+        DataFolderError: naming the file and the command that redraws it.
+    """
+    file = manifest.folder / path
+    if not file.is_file():
+        raise damaged(manifest, file, "is missing")
+    data = file.read_bytes()
+    if hashlib.sha256(data).hexdigest() != sha256:
+        raise damaged(manifest, file, "is not the recorded file")
+    return data
+
+
+def damaged(manifest: Manifest, file: Path, what: str) -> DataFolderError:
+    """The error for a damaged file, with the command that mends it."""
+    again = command(manifest.folder.parent, manifest.folder.name)
+    return DataFolderError(f"{file} {what}; run '{again}' to redraw it")
+
+
+def command(root: str | Path, variant: str) -> str:
+    """The command that makes, completes or mends a dataset folder."""
+    return f"an8flower generate --variant {variant} --root {root}"
+
+
+def _difference(path: Path, sha256: str) -> str:
+    if not path.is_file():
+        return "missing"
+    return "" if hashlib.sha256(path.read_bytes()).hexdigest() == sha256 else "altered"
+
+
+def _must_be_known(variant: str) -> None:
+    from an8flower.variants import variants
+
+    if variant not in variants.names():
+        raise unknown("variant", variant, variants.names())
