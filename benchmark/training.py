@@ -50,7 +50,7 @@ class Recipe:
     momentum: float = 0.9
     weight_decay: float = 5e-4
     validation_every: int = 8
-    enough_loss: float = 0.005
+    enough_loss: float = 0.001
     patience: int = 5
 
 
@@ -111,7 +111,7 @@ def train(
     generator = torch.Generator().manual_seed(seed)
     network = initialise(spec.build(len(data.classes)), generator=generator)
     _set_mean(network, data, recipe.batch)
-    curve = _fit(network, data, recipe, np.random.default_rng(seed), f"train {model} fold {fold}")
+    curve = _fit(network, data, recipe, np.random.default_rng(seed), f"train {model} fold {fold}, at most {recipe.epochs} epochs")
     test = An8Flower(root, variant, fold=fold, split="test", size_px=spec.size_px, folds=folds)
     weights = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
     data_bytes = safetensors.torch.save(weights)
