@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, cast, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 import pandas as pd
@@ -16,12 +14,11 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch.utils.data import Dataset
 
-from an8flower import files, png
-from an8flower.augment import resize_image, resize_mask
+from an8flower import png
+from an8flower.arrays import Arrays
 from an8flower.folds import Scheme, Split, in_split
 from an8flower.generation import generate as generate_files
 from an8flower.manifest import Manifest, read_manifest, read_verified, require_complete
-from an8flower.progress import progress
 
 Target = Literal["label", "mask", "parts", "view"]
 
@@ -96,23 +93,16 @@ class An8Flower(Dataset[Any]):
             )
         self.table: pd.DataFrame = every[chosen].reset_index(drop=True)
         self._where = np.flatnonzero(chosen)
-        self._arrays = _arrays(self.manifest, every, size_px) if size_px is not None else None
+        self._arrays = Arrays.of(self.manifest, every, size_px) if size_px is not None else None
 
     def __len__(self) -> int:
         return len(self.table)
 
     def __getitem__(self, index: int) -> tuple[torch.Tensor, Any]:
-        row = self.table.iloc[index]
-        given = {
-            "label": lambda: int(row["class"]) - 1,
-            "view": lambda: int(row["view"]),
-            "mask": lambda: torch.from_numpy(self._mask(index)),
-            "parts": lambda: torch.from_numpy(self._read("parts", index)),
-        }
         image = torch.from_numpy(self._image(index)).permute(2, 0, 1).to(torch.float32) / 255
         if isinstance(self.target, str):
-            return image, given[self.target]()
-        return image, tuple(given[name]() for name in self.target)
+            return image, self._target(self.target, index)
+        return image, tuple(self._target(name, index) for name in self.target)
 
     def batches(self, size: int, *, rng: np.random.Generator | None = None) -> Iterator[Batch]:
         """All images in batches of `size`: in the order of the table, or shuffled by `rng`."""
@@ -136,12 +126,19 @@ class An8Flower(Dataset[Any]):
         part.table, part._where = self.table.iloc[index].reset_index(drop=True), self._where[index]
         return part
 
+    def _target(self, name: Target, index: int) -> int | torch.Tensor:
+        if name == "label":
+            return int(self.table["class"].iloc[index]) - 1
+        if name == "view":
+            return int(self.table["view"].iloc[index])
+        return torch.from_numpy(self._mask(index) if name == "mask" else self._read("parts", index))
+
     def _image(self, index: int) -> NDArray[np.uint8]:
-        return self._read("image", index) if self._arrays is None else self._arrays[0][self._where[index]]
+        return self._read("image", index) if self._arrays is None else self._arrays.image(self._where[index])
 
     def _mask(self, index: int) -> NDArray[np.bool_]:
         if self._arrays is not None:
-            return self._arrays[1][self._where[index]]
+            return self._arrays.mask(self._where[index])
         return np.asarray(self._read("mask", index) > 0)
 
     def _read(self, kind: str, index: int) -> NDArray[np.uint8]:
@@ -156,62 +153,3 @@ def _derivative_table(manifest: Manifest) -> pd.DataFrame:
         rows = manifest.of_kind(kind)
         table[f"{kind}_path"], table[f"{kind}_sha256"] = rows["path"], rows["sha256"]
     return table
-
-
-Arrays = tuple[NDArray[np.uint8], NDArray[np.bool_]]
-
-
-def _arrays(manifest: Manifest, table: pd.DataFrame, size_px: int) -> Arrays:
-    """Images (n, size, size, 3) and masks (n, size, size) of a whole variant, memory-mapped."""
-    folder = manifest.folder / "cache" / f"{size_px}px"
-    marker = folder / "cache.json"
-    names = ("images.npy", "masks.npy")
-    current = {"digest": manifest.digest, "size_px": size_px}
-    if not marker.is_file() or json.loads(marker.read_text()) != current:
-        marker.unlink(missing_ok=True)
-        for name, array in zip(names, _resized(manifest, table, size_px), strict=True):
-            files.write_with(folder / name, lambda path, array=array: _save(path, array))
-        files.write_json(marker, current)
-    return cast(Arrays, tuple(_Mapped(folder / name) for name in names))
-
-
-def _resized(manifest: Manifest, table: pd.DataFrame, size_px: int) -> Arrays:
-    images = np.empty((len(table), size_px, size_px, 3), np.uint8)
-    masks = np.empty((len(table), size_px, size_px), bool)
-
-    def fill(index: int) -> None:
-        row = table.iloc[index]
-        image = png.decode(read_verified(manifest, row["image_path"], row["image_sha256"]))
-        mask = png.decode(read_verified(manifest, row["mask_path"], row["mask_sha256"]))
-        images[index], masks[index] = resize_image(image, size_px), resize_mask(mask > 0, size_px)
-
-    # Decoding and resizing happen outside the interpreter lock.
-    with (
-        ThreadPoolExecutor() as pool,
-        progress(f"resize {manifest.folder.name} to {size_px} px", len(table), "images") as advance,
-    ):
-        for _ in pool.map(fill, range(len(table))):
-            advance(1)
-    return images, masks
-
-
-def _save(path: Path, array: NDArray[Any]) -> None:
-    with path.open("wb") as handle:
-        np.save(handle, array, allow_pickle=False)
-
-
-class _Mapped(Sequence[NDArray[Any]]):
-    """A memory-mapped .npy that pickles as its path, so that DataLoader workers share it."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
-
-    def __getitem__(self, index: Any) -> Any:
-        return np.array(self._array[index])
-
-    def __len__(self) -> int:
-        return len(self._array)
-
-    def __reduce__(self) -> tuple[type[_Mapped], tuple[Path]]:
-        return type(self), (self._path,)

@@ -25,6 +25,9 @@ def write_with(path: Path, save: Callable[[Path], object]) -> None:
     try:
         save(temporary)
         temporary.replace(path)
+    except OSError as error:
+        error.filename = error.filename or str(path)  # a full disk does not say where
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -52,5 +55,7 @@ def locked(folder: Path) -> Iterator[None]:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise BlockingIOError(f"{folder} is being written by another process; wait for it to end") from error
+            raise BlockingIOError(
+                f"{folder} is being written by another process; wait for it to end"
+            ) from error
         yield

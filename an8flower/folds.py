@@ -50,4 +50,4 @@ def in_split(
         raise ValueError(f"unknown split {split!r}; known are 'train', 'test' and 'all'")
     if fold not in range(FOLDS):
         raise ValueError(f"fold {fold} does not exist: there are {FOLDS}, from 0 to {FOLDS - 1}")
-    return (folds == fold) if split == "test" else (folds != fold)
+    return np.asarray(folds == fold if split == "test" else folds != fold)

@@ -190,8 +190,8 @@ def _draw(
                 yield futures[future], rows, gl
     except BrokenProcessPool as error:
         raise NoGraphicsError(
-            f"a rendering process ended unexpectedly (platform {platform}); what is drawn is kept, run it again, "
-            "or try another --platform"
+            f"a rendering process ended unexpectedly (platform {platform}); what is drawn is kept, "
+            "run it again, or try another --platform"
         ) from error
     finally:
         # Frames under way are finished, so that an interrupted run loses nothing.
@@ -235,8 +235,8 @@ def _draw_frame(folder: Path, class_id: int, view: int) -> tuple[list[Row], GL]:
         area = int(np.count_nonzero(mask))
         if area < MIN_MASK_AREA * CROP_SIZE_PX**2:
             raise ValueError(
-                f"{_renderer.variant.name}: the {spec.part} of class {class_id} ({spec.name}) cover {area} px in view "
-                f"{view}, crop {derivative.crop}, rotation {derivative.rotation}; "
+                f"{_renderer.variant.name}: the {spec.part} of class {class_id} ({spec.name}) cover "
+                f"{area} px in view {view}, crop {derivative.crop}, rotation {derivative.rotation}; "
                 f"at least {MIN_MASK_AREA:.1%} of the image must show them"
             )
         at = {"crop": derivative.crop, "rotation": derivative.rotation}

@@ -106,8 +106,13 @@ def ball(centre: Points, radii: Points, subdivisions: int = 3) -> trimesh.Trimes
 
 
 def join(meshes: list[trimesh.Trimesh]) -> trimesh.Trimesh:
-    """Several meshes as one."""
-    return trimesh.util.concatenate(meshes)
+    """Several meshes as one, their vertices in the given order."""
+    starts = np.cumsum([0, *(len(mesh.vertices) for mesh in meshes[:-1])])
+    return trimesh.Trimesh(
+        np.vstack([mesh.vertices for mesh in meshes]),
+        np.vstack([mesh.faces + start for mesh, start in zip(meshes, starts, strict=True)]),
+        process=False,
+    )
 
 
 def _quads(index: NDArray[np.int64]) -> NDArray[np.int64]:

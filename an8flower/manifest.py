@@ -121,8 +121,8 @@ def read_manifest(root: str | Path, variant: str) -> Manifest:
             raise DataFolderError(f"{table_path} names a path outside its folder: {path}")
     if digest != header.get("digest"):
         raise DataFolderError(
-            f"{table_path} does not belong to {HEADER}: digest {digest[:12]}, not {str(header.get('digest'))[:12]}; "
-            f"move {folder} away and run '{command(root, variant)}'"
+            f"{table_path} does not belong to {HEADER}: digest {digest[:12]}, "
+            f"not {str(header.get('digest'))[:12]}; move {folder} away and run '{command(root, variant)}'"
         )
     return manifest
 
@@ -143,9 +143,11 @@ def verify(root: str | Path, variant: str) -> list[Problem]:
     ]
     recorded = set(manifest.table["path"])
     for folder in KINDS.values():
-        for path in sorted((manifest.folder / folder).rglob("*")):
-            if path.is_file() and path.relative_to(manifest.folder).as_posix() not in recorded:
-                problems.append(Problem(path, "extra"))
+        problems += [
+            Problem(path, "extra")
+            for path in sorted((manifest.folder / folder).rglob("*"))
+            if path.is_file() and path.relative_to(manifest.folder).as_posix() not in recorded
+        ]
     return problems
 
 

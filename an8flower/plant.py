@@ -13,7 +13,7 @@ import numpy as np
 import trimesh
 from numpy.typing import NDArray
 
-from an8flower.geometry import Points, ball, bezier, frame_along, join, lathe, sheet, tube, unit
+from an8flower.geometry import Points, ball, bezier, frame_along, join, lathe, sheet, tube
 from an8flower.registry import unknown
 from an8flower.variants import ClassSpec, Variant
 from an8flower.variants.base import RGB
@@ -42,9 +42,7 @@ PLAIN_COLOURS: dict[str, RGB] = {
     "disc": (104, 66, 30),
 }
 
-STEM = np.array(
-    [[0.0, 0.0, 0.19], [0.075, -0.055, 0.36], [-0.115, 0.075, 0.55], [0.0, -0.01, 0.755]]
-)
+STEM = np.array([[0.0, 0.0, 0.19], [0.075, -0.055, 0.36], [-0.115, 0.075, 0.55], [0.0, -0.01, 0.755]])
 FLOWER_TILT_DEG = 40.0  # between the flower's axis and the vertical: it is seen from all sides
 PETALS = 9
 
@@ -167,7 +165,9 @@ def _placed(mesh: trimesh.Trimesh) -> trimesh.Trimesh:
     return trimesh.Trimesh(mesh.vertices @ rotation.T + origin, mesh.faces, process=False)
 
 
-def _petal_ring(rng: np.random.Generator, count: int, length: float, width: float, lift: float, turn: float) -> Built:
+def _petal_ring(
+    rng: np.random.Generator, count: int, length: float, width: float, lift: float, turn: float
+) -> Built:
     meshes, shades = [], []
     for k in range(count):
         angle = 2 * np.pi * (k + turn) / count + rng.uniform(-0.06, 0.06)

@@ -63,14 +63,14 @@ def choose_platform(wanted: Platform = "auto") -> Literal["egl", "osmesa"]:
     Raises:
         NoGraphicsError: if `wanted`, or with "auto" every platform, is missing.
     """
-    candidates: tuple[Literal["egl", "osmesa"], ...] = (
-        ("egl", "osmesa") if wanted == "auto" else (wanted,)
-    )
+    candidates: tuple[Literal["egl", "osmesa"], ...] = ("egl", "osmesa") if wanted == "auto" else (wanted,)
     for name in candidates:
         if _works(name):
             return name
     install = "' or 'apt-get install ".join(PACKAGES[name] for name in candidates)
-    raise NoGraphicsError(f"no off-screen OpenGL ({' or '.join(candidates)}): run 'apt-get install {install}'")
+    raise NoGraphicsError(
+        f"no off-screen OpenGL ({' or '.join(candidates)}): run 'apt-get install {install}'"
+    )
 
 
 def _works(platform: str) -> bool:
@@ -133,9 +133,7 @@ class Renderer:
                 return tuple(sorted(super().light_nodes, key=lambda node: node.name))
 
         self._scene: Any = OrderedScene(ambient_light=(0.40, 0.41, 0.43))
-        self._nodes = {
-            name: self._scene.add(_mesh(every[name]), name=name) for name in part_names(variant)
-        }
+        self._nodes = {name: self._scene.add(_mesh(every[name]), name=name) for name in part_names(variant)}
         self._backdrop = self._scene.add(_mesh(_backdrop()), name="backdrop")
         self._add_camera_and_lights()
         size = FRAME_SIZE_PX * SUPERSAMPLING
@@ -151,9 +149,7 @@ class Renderer:
         """
         from pyrender import RenderFlags
 
-        turn = trimesh.transformations.rotation_matrix(
-            np.deg2rad((view - 1) * 360.0 / VIEWPOINTS), [0, 0, 1]
-        )
+        turn = _turned(np.deg2rad((view - 1) * 360.0 / VIEWPOINTS))
         shown = {part.name: part for part in self._plants[class_index]}
         for name, node in self._nodes.items():
             node.mesh.is_visible = name in shown
@@ -240,6 +236,12 @@ def _look(position: Points, target: Points) -> Points:
     return pose
 
 
+def _turned(angle: float) -> Points:
+    pose = np.eye(4)
+    pose[:2, :2] = [[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]
+    return pose
+
+
 def _linear(colour: RGB) -> Points:
     # The shader ends with a power of 1/2.2, so this is the inverse it wants, not exact sRGB.
     return np.append((np.array(colour) / 255.0) ** 2.2, 1.0)
@@ -284,7 +286,7 @@ def _backdrop() -> Part:
 def _downsample(colour: NDArray[np.uint8]) -> NDArray[np.uint8]:
     size, k = FRAME_SIZE_PX, SUPERSAMPLING
     blocks = colour.reshape(size, k, size, k, 3).astype(np.uint16).sum(axis=(1, 3))
-    return ((blocks + k * k // 2) // (k * k)).astype(np.uint8)
+    return np.asarray((blocks + k * k // 2) // (k * k), np.uint8)
 
 
 def _gl_strings(renderer: pyrender.OffscreenRenderer) -> dict[str, str]:

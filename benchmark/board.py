@@ -54,7 +54,9 @@ class Leaderboard:
             "|---|---|---|" + "---:|" * (len(_HEADINGS) - 3),
         ]
         lines += ["| " + " | ".join(_cells(row)) + " |" for row in self.rows.to_dict("records")]
-        lines += [f"\nFailed: `{row.explainer}`: {row.failed}" for row in self.rows.itertuples() if row.failed]
+        lines += [
+            f"\nFailed: `{row.explainer}`: {row.failed}" for row in self.rows.itertuples() if row.failed
+        ]
         return "\n".join(lines) + "\n"
 
     def to_table(self) -> Table:

@@ -23,6 +23,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
 )
+INTERRUPTED = 130  # the exit status that shells expect after Ctrl-C
+
 out = Console()
 notes = Console(stderr=True, highlight=False)
 
@@ -121,7 +123,8 @@ def train(
     """
     done = _train(variant, model, root, checkpoints, _folds(folds), seed)
     lines = [
-        f"fold {fold['fold']}: test accuracy {fold['test_accuracy']:.2%} after {fold['epochs']} epochs, {fold['weights']}"
+        f"fold {fold['fold']}: test accuracy {fold['test_accuracy']:.2%} "
+        f"after {fold['epochs']} epochs, {fold['weights']}"
         for fold in done
     ]
     _say({"folds": done}, as_json, "\n".join(lines))
@@ -145,7 +148,13 @@ def evaluate(
     from benchmark import evaluate as measure
 
     records = measure(
-        root, variant, model, explainers=explainer, folds=_folds(folds), checkpoints=checkpoints, results=results
+        root,
+        variant,
+        model,
+        explainers=explainer,
+        folds=_folds(folds),
+        checkpoints=checkpoints,
+        results=results,
     )
     lines = [_line(record) for record in records]
     _say({"records": records}, as_json, "\n".join(lines))
@@ -197,7 +206,7 @@ def run(
         root, variant, model, explainers=explainer, folds=wanted, checkpoints=checkpoints, results=results
     )
     folder = results / variant
-    working = [key for key in dict.fromkeys(record["explainer"] for record in records if record["status"] == "ok")]
+    working = list(dict.fromkeys(record["explainer"] for record in records if record["status"] == "ok"))
     first = trained[0]["fold"]
     pictures = [
         contact_sheet(root, variant, folder / "contact_sheet.png"),
@@ -236,8 +245,7 @@ def main() -> None:
     try:
         code = app(arguments, standalone_mode=False)
     except (KeyboardInterrupt, typer.Abort):
-        notes.print("interrupted: what is done is kept, the same command goes on from there")
-        sys.exit(130)
+        code = INTERRUPTED
     except Exception as error:
         if hasattr(error, "show") and hasattr(error, "exit_code"):  # a wrong option, Typer explains
             error.show()
@@ -246,6 +254,8 @@ def main() -> None:
             raise
         notes.print(f"an8flower: {_one_line(error)}", markup=False, soft_wrap=True)
         sys.exit(1)
+    if code == INTERRUPTED:  # some releases of Typer return it
+        notes.print("interrupted: what is done is kept, the same command goes on from there", soft_wrap=True)
     sys.exit(code if isinstance(code, int) else 0)
 
 
@@ -254,7 +264,9 @@ def _one_line(error: Exception) -> str:
         reason = _DISK.get(error.errno, (error.strerror or "failed").lower())
         return f"cannot use {error.filename or 'the output folder'}: {reason}"
     text = " ".join(str(error).split())
-    expected = isinstance(error, ValueError | LookupError | OSError) or type(error).__name__ == "NoGraphicsError"
+    expected = (
+        isinstance(error, ValueError | LookupError | OSError) or type(error).__name__ == "NoGraphicsError"
+    )
     return text if expected and text else f"unexpected {type(error).__name__}: {text} (--debug shows where)"
 
 
@@ -281,7 +293,9 @@ def _numbers(text: str, option: str) -> list[int] | None:
     try:
         return [int(part) for part in text.split(",")]
     except ValueError:
-        raise ValueError(f"{option} takes numbers with commas between them, e.g. '1,2', not {text!r}") from None
+        raise ValueError(
+            f"{option} takes numbers with commas between them, e.g. '1,2', not {text!r}"
+        ) from None
 
 
 def _folds(text: str) -> list[int] | None:
@@ -290,7 +304,9 @@ def _folds(text: str) -> list[int] | None:
     numbers = _numbers(text, "--folds")
     for fold in numbers or []:
         if fold not in range(FOLDS):
-            raise ValueError(f"--folds {text}: there is no fold {fold}, there are {FOLDS}, from 0 to {FOLDS - 1}")
+            raise ValueError(
+                f"--folds {text}: there is no fold {fold}, there are {FOLDS}, from 0 to {FOLDS - 1}"
+            )
     return numbers
 
 
@@ -318,13 +334,22 @@ def _board(variant: str, model: str, results: Path, as_json: bool, pictures: lis
     written = write_board(board, results, f"an8flower leaderboard --variant {variant} --model {model}")
     written += [curves(results, variant, model, results / variant / model / "curves.png"), *pictures]
     if as_json:
-        _say({"rows": json.loads(board.rows.to_json(orient="records")), "files": [str(p) for p in written]}, True, "")
+        _say(
+            {"rows": json.loads(board.rows.to_json(orient="records")), "files": [str(p) for p in written]},
+            True,
+            "",
+        )
         return
     out.print(board.to_table())
     for row in board.rows.itertuples():
         if row.failed:
             notes.print(f"failed: {row.explainer}: {row.failed}", markup=False, soft_wrap=True)
-    out.print("wrote " + "\n      ".join(str(path) for path in written), markup=False, highlight=False, soft_wrap=True)
+    out.print(
+        "wrote " + "\n      ".join(str(path) for path in written),
+        markup=False,
+        highlight=False,
+        soft_wrap=True,
+    )
 
 
 def _line(record: dict[str, Any]) -> str:
@@ -355,7 +380,8 @@ def _variants() -> list[dict[str, str]]:
 
     specs = [variants.get(name) for name in variants.names()]
     return [
-        {"name": s.name, "classes": ", ".join(one.name for one in s.classes), "source": s.source} for s in specs
+        {"name": s.name, "classes": ", ".join(one.name for one in s.classes), "source": s.source}
+        for s in specs
     ]
 
 

@@ -55,7 +55,9 @@ def curves(results: str | Path, variant: str, model: str, path: str | Path) -> P
         for axes in (close, whole):
             label = f"{row.explainer} ({row.iou_auc:.1f})" if axes is close else None
             axes.plot(CURVE_THRESHOLDS, mean, _DASHES[row.role], color=colours(k), label=label, linewidth=1.8)
-            axes.fill_between(CURVE_THRESHOLDS, mean - spread, mean + spread, color=colours(k), alpha=0.2, linewidth=0)
+            axes.fill_between(
+                CURVE_THRESHOLDS, mean - spread, mean + spread, color=colours(k), alpha=0.2, linewidth=0
+            )
     close.set(ylim=(0, 1.08 * top or 1), ylabel="IoU with the mask, %", title="without the ceilings")
     whole.set(ylim=(0, 102), title="all")
     for axes in (close, whole):
@@ -125,7 +127,9 @@ def heatmap_grid(
             axes.set_xlabel(f"{100 * scores[k]:.1f}", fontsize=7, labelpad=1)
     for axes in grid.flat:
         _bare(axes)
-    figure.suptitle(f"{variant}, {model}, fold {fold}: heatmaps, masks outlined, IoU-AUC in % below", fontsize=9)
+    figure.suptitle(
+        f"{variant}, {model}, fold {fold}: heatmaps, masks outlined, IoU-AUC in % below", fontsize=9
+    )
     save_figure(figure, path)
     return Path(path)
 

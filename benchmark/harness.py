@@ -72,7 +72,8 @@ def evaluate(
     chosen = [methods.get(name) for name in explainers or methods.names()]
     wanted = list(range(FOLDS)) if folds is None else list(folds)
     tests = [
-        An8Flower(root, variant, fold=fold, split="test", size_px=spec.size_px, folds=scheme) for fold in wanted
+        An8Flower(root, variant, fold=fold, split="test", size_px=spec.size_px, folds=scheme)
+        for fold in wanted
     ]
     trained = [load_model(weights_path(checkpoints, variant, model, fold)) for fold in wanted]
     for fold, one in zip(wanted, trained, strict=True):
@@ -87,8 +88,15 @@ def evaluate(
                 identity = _identity(explainer, one, batch)
                 wanted_key = store.key(identity)
                 if not store.is_done(cell, wanted_key):
-                    about = {"explainer": explainer.key, "fold": fold, "key": wanted_key, "identity": identity}
-                    train = An8Flower(root, variant, fold=fold, split="train", size_px=spec.size_px, folds=scheme)
+                    about = {
+                        "explainer": explainer.key,
+                        "fold": fold,
+                        "key": wanted_key,
+                        "identity": identity,
+                    }
+                    train = An8Flower(
+                        root, variant, fold=fold, split="train", size_px=spec.size_px, folds=scheme
+                    )
                     _measure(cell, about, explainer, one, train, test, batch, advance)
                 else:
                     advance(len(test))
@@ -121,7 +129,7 @@ def _measure(
         fit_s = time.perf_counter() - begun
         parts: list[pd.DataFrame] = []
         curve_sum, explain_s = np.zeros(100), 0.0
-        for scores, curves, seconds in _scored(explainer, trained.model, test, batch):
+        for scores, curves, seconds in scored(explainer, trained.model, test, batch):
             parts.append(scores)
             curve_sum += np.nansum(curves, axis=0)
             explain_s += seconds
@@ -150,7 +158,7 @@ def _measure(
         store.write(cell, {**facts, "status": "failed", "reason": f"{type(error).__name__}: {error}"}, None)
 
 
-def _scored(
+def scored(
     explainer: methods.Explainer, model: torch.nn.Module, test: An8Flower, batch: int
 ) -> Iterator[tuple[pd.DataFrame, np.ndarray[Any, np.dtype[np.float64]], float]]:
     """Per-image scores, IoU curves and the seconds spent explaining, batch by batch."""
@@ -183,7 +191,10 @@ class _Loader:
 
 def _identity(explainer: methods.Explainer, trained: Trained, batch: int) -> Record:
     return {
-        **{name: trained.record["identity"][name] for name in ("variant", "dataset_digest", "model", "fold", "folds")},
+        **{
+            name: trained.record["identity"][name]
+            for name in ("variant", "dataset_digest", "model", "fold", "folds")
+        },
         "weights_sha256": trained.record["weights_sha256"],
         "explainer": explainer.spec.name,
         "parameters": dict(explainer.parameters),
@@ -211,6 +222,7 @@ def _must_fit(trained: Trained, test: An8Flower, fold: int, scheme: Scheme, chec
     variant, model = identity["variant"], identity["model"]
     if (identity["dataset_digest"], identity["folds"]) != (test.manifest.digest, scheme):
         raise store.ResultsError(
-            f"the weights of fold {fold} in {checkpoints} were trained on other data or folds; run "
-            f"'an8flower train --variant {variant} --model {model} --root {test.manifest.folder.parent}' first"
+            f"the weights of fold {fold} in {checkpoints} were trained on other data or folds; "
+            f"run 'an8flower train --variant {variant} --model {model} "
+            f"--root {test.manifest.folder.parent}' first"
         )

@@ -66,7 +66,7 @@ def is_done(cell: Cell, wanted: str) -> bool:
     if not cell.record_path.is_file() or not cell.scores_path.is_file():
         return False
     record = read_record(cell.record_path)
-    return record["status"] == "ok" and record["key"] == wanted
+    return bool(record["status"] == "ok" and record["key"] == wanted)
 
 
 def write(cell: Cell, record: Record, scores: pd.DataFrame | None) -> None:
@@ -86,10 +86,13 @@ def read_record(path: Path) -> Record:
         record: Record = json.loads(path.read_text())
         version = record["schema_version"]
     except (ValueError, KeyError, TypeError) as error:
-        raise ResultsError(f"{path} is no readable record ({error!r}); delete it and evaluate again") from error
+        raise ResultsError(
+            f"{path} is no readable record ({error!r}); delete it and evaluate again"
+        ) from error
     if version != SCHEMA_VERSION:
         raise ResultsError(
-            f"{path} has schema version {version!r}, this release reads {SCHEMA_VERSION}; delete it and evaluate again"
+            f"{path} has schema version {version!r}, this release reads {SCHEMA_VERSION}; "
+            "delete it and evaluate again"
         )
     return record
 
@@ -109,7 +112,9 @@ def read_records(results: str | Path, variant: str, model: str) -> list[Record]:
     for record in records:
         by_data.setdefault(record["identity"]["dataset_digest"], set()).add(record["explainer"])
     if len(by_data) > 1:
-        groups = "; ".join(f"data {digest[:8]}: {', '.join(sorted(names))}" for digest, names in by_data.items())
+        groups = "; ".join(
+            f"data {digest[:8]}: {', '.join(sorted(names))}" for digest, names in by_data.items()
+        )
         raise ResultsError(
             f"records in {folder} were measured on different data ({groups}); run '{again}' for all of them, "
             "or delete the old ones"

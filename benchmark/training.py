@@ -109,9 +109,15 @@ def train(
         return load_model(path)
 
     generator = torch.Generator().manual_seed(seed)
-    network = initialise(spec.build(len(data.classes)), generator=generator)
+    network = initialise(_built(spec, len(data.classes)), generator=generator)
     _set_mean(network, data, recipe.batch)
-    curve = _fit(network, data, recipe, np.random.default_rng(seed), f"train {model} fold {fold}, at most {recipe.epochs} epochs")
+    curve = _fit(
+        network,
+        data,
+        recipe,
+        np.random.default_rng(seed),
+        f"train {model} fold {fold}, at most {recipe.epochs} epochs",
+    )
     test = An8Flower(root, variant, fold=fold, split="test", size_px=spec.size_px, folds=folds)
     weights = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
     data_bytes = safetensors.torch.save(weights)
@@ -141,7 +147,7 @@ def load_model(path: str | Path) -> Trained:
     data = path.read_bytes()
     if hashlib.sha256(data).hexdigest() != record.get("weights_sha256"):
         raise DataFolderError(f"{path} is not the file that its record describes; delete it and train again")
-    network = models.get(record["identity"]["model"]).build(len(record["classes"]))
+    network = _built(models.get(record["identity"]["model"]), len(record["classes"]))
     network.load_state_dict(safetensors.torch.load(data))
     return Trained(network.eval(), record)
 
@@ -162,6 +168,12 @@ def accuracy(model: nn.Module, data: An8Flower, batch: int = 100) -> float:
     model.eval()
     right = sum(int((model(b.images).argmax(1) == b.labels).sum()) for b in data.batches(batch))
     return right / len(data)
+
+
+def _built(spec: ModelSpec, classes: int) -> nn.Module:
+    # PyTorch's own first weights come from the global generator; the caller's must stay as it is.
+    with torch.random.fork_rng(devices=[]):
+        return spec.build(classes)
 
 
 def _identity(
@@ -188,14 +200,17 @@ def _record(path: Path) -> dict[str, Any]:
     except ValueError as error:
         raise DataFolderError(f"{record} is not readable ({error}); delete it and train again") from error
     if found.get("schema_version") != SCHEMA_VERSION:
-        raise DataFolderError(f"{record} has another schema version than {SCHEMA_VERSION}; delete it and train again")
+        raise DataFolderError(
+            f"{record} has another schema version than {SCHEMA_VERSION}; delete it and train again"
+        )
     return found
 
 
 def _set_mean(model: nn.Module, data: An8Flower, batch: int) -> None:
     layers = [module for module in model.modules() if isinstance(module, SubtractMean)]
     if layers:
-        mean = sum(b.images.sum(0, dtype=torch.float64) for b in data.batches(batch)) / len(data)
+        sums = torch.stack([b.images.sum(0, dtype=torch.float64) for b in data.batches(batch)])
+        mean = sums.sum(0) / len(data)
         for layer in layers:
             layer.mean.copy_(mean)
 
@@ -205,7 +220,10 @@ def _fit(
 ) -> list[dict[str, float]]:
     """Train in place; leaves the weights of the epoch with the lowest validation loss."""
     held_out = sorted(set(data.table["view"]))[:: recipe.validation_every]
-    fit, validation = data.where(~data.table["view"].isin(held_out)), data.where(data.table["view"].isin(held_out))
+    fit, validation = (
+        data.where(~data.table["view"].isin(held_out)),
+        data.where(data.table["view"].isin(held_out)),
+    )
     optimiser = torch.optim.SGD(
         model.parameters(), recipe.learning_rate, recipe.momentum, weight_decay=recipe.weight_decay
     )
@@ -220,7 +238,7 @@ def _fit(
                 logits = model(batch.images.contiguous(memory_format=torch.channels_last))
                 loss = functional.cross_entropy(logits, batch.labels)
                 optimiser.zero_grad()
-                loss.backward()
+                loss.backward()  # type: ignore[no-untyped-call]
                 optimiser.step()
                 total += loss.item() * len(batch.labels)
                 right += int((logits.argmax(1) == batch.labels).sum())
@@ -236,7 +254,10 @@ def _fit(
             )
             if losses[-1] == min(losses):
                 best = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-            if min(losses) < recipe.enough_loss or len(losses) - 1 - int(np.argmin(losses)) >= recipe.patience:
+            if (
+                min(losses) < recipe.enough_loss
+                or len(losses) - 1 - int(np.argmin(losses)) >= recipe.patience
+            ):
                 break
     model.load_state_dict(best)
     model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
@@ -247,6 +268,7 @@ def _fit(
 def _loss(model: nn.Module, data: An8Flower, batch: int) -> float:
     model.eval()
     batches: Iterable[float] = (
-        functional.cross_entropy(model(b.images), b.labels, reduction="sum").item() for b in data.batches(batch)
+        functional.cross_entropy(model(b.images), b.labels, reduction="sum").item()
+        for b in data.batches(batch)
     )
     return sum(batches) / len(data)

@@ -58,9 +58,7 @@ class ExplainerSpec:
         }
 
 
-registry: Registry[ExplainerSpec] = Registry(
-    "explainer", package="explainers", group="an8flower.explainers"
-)
+registry: Registry[ExplainerSpec] = Registry("explainer", package="explainers", group="an8flower.explainers")
 
 Build = TypeVar("Build", bound=Callable[..., Any])
 

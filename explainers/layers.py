@@ -117,9 +117,7 @@ def find_layer(model: nn.Module, images: torch.Tensor, name: str) -> Layer:
     return next((layer for layer in following if layer.kind == "relu" and layer.shape == conv.shape), conv)
 
 
-def forward_from(
-    model: nn.Module, images: torch.Tensor, layer: str
-) -> tuple[torch.Tensor, torch.Tensor]:
+def forward_from(model: nn.Module, images: torch.Tensor, layer: str) -> tuple[torch.Tensor, torch.Tensor]:
     """Run `model` and keep one layer's activations, from which the gradient graph starts.
 
     Args:

@@ -36,6 +36,4 @@ class Variant:
     source: str
 
 
-variants: Registry[Variant] = Registry(
-    "variant", package="an8flower.variants", group="an8flower.variants"
-)
+variants: Registry[Variant] = Registry("variant", package="an8flower.variants", group="an8flower.variants")

@@ -81,8 +81,7 @@ def _pairs(heatmaps: ArrayLike, masks: ArrayLike) -> list[Pair]:
     maps, truth = np.asarray(heatmaps, np.float32), np.asarray(masks, bool)
     if maps.ndim != 3 or maps.shape != truth.shape:
         raise ValueError(f"heatmaps and masks must both be (N, H, W), got {maps.shape} and {truth.shape}")
-    count = len(maps)
-    return list(zip(maps.reshape(count, -1), truth.reshape(count, -1), strict=True))
+    return [(h.reshape(-1), m.reshape(-1)) for h, m in zip(maps, truth, strict=True)]
 
 
 def _steps(heatmap: NDArray[np.float32], mask: NDArray[np.bool_]) -> Steps | float:

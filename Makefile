@@ -1,0 +1,57 @@
+# an8Flower: everything a newcomer types. 'make help' lists it.
+PYTHON ?= python3
+BIN := .venv/bin
+GL_PACKAGES := libegl1 libgl1 libxrender1
+
+.DEFAULT_GOAL := help
+.PHONY: help leaderboard test check format bench clean gl
+
+help: ## list the targets
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-12s %s\n", $$1, $$2}'
+
+leaderboard: .venv/.run gl ## draw single-6c, train an8net on 5 folds, explain, score, print the board
+	$(BIN)/an8flower run --variant single-6c --model an8net
+
+test: .venv/.dev gl ## run the test suite
+	$(BIN)/python -m pytest
+
+check: .venv/.dev ## lint, format, types and import directions
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: .venv/.dev ## put the code into its standard form
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: .venv/.dev gl ## measure the speed of each link beside an alternative
+	$(BIN)/python -m benchmark.experiments.speed
+
+clean: ## remove the environment, data, weights and caches; results stay
+	rm -rf .venv data checkpoints *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+
+.venv/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "an8Flower needs Python 3.11 or newer, e.g. make PYTHON=python3.12"; exit 1; }
+	@$(PYTHON) -m venv .venv \
+		|| { rm -rf .venv; echo "Python has no venv module: run 'apt-get install python3-venv'"; exit 1; }
+
+.venv/.run: .venv/bin/python pyproject.toml constraints.txt
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e .
+	@touch $@
+
+.venv/.dev: .venv/bin/python pyproject.toml constraints.txt
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
+	@touch $@ .venv/.run
+
+# Off-screen OpenGL is the one thing pip cannot bring.
+gl: | .venv/bin/python
+	@if ! $(BIN)/python -c 'from an8flower.renderer import choose_platform; choose_platform()' 2>/dev/null; then \
+		if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+			apt-get update -qq && DEBIAN_FRONTEND=noninteractive \
+			apt-get install -y -qq --no-install-recommends $(GL_PACKAGES); \
+		else \
+			echo "off-screen OpenGL is missing: run 'sudo apt-get install $(GL_PACKAGES)'"; exit 1; \
+		fi; \
+	fi

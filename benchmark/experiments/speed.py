@@ -1,0 +1,204 @@
+"""How fast each link of the chain is, beside a named alternative, in one run: `make bench`."""
+
+from __future__ import annotations
+
+import multiprocessing
+import platform
+import resource
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.table import Table
+from torch import nn
+
+import explainers
+from an8flower import An8Flower, files, generate, png
+from an8flower.augment import derivatives
+from an8flower.renderer import Frame, Renderer
+from an8flower.variants import variants
+from benchmark.metrics import iou_auc
+from benchmark.models import models
+from benchmark.training import Recipe, initialise, train
+
+VARIANT = "single-6c"
+BATCH = 100
+
+
+def main() -> None:
+    """Measure everything and print a table."""
+    table = Table(
+        title=f"speed on {platform.machine()}, {torch.get_num_threads()} torch threads", title_justify="left"
+    )
+    for heading in ("what", "rate", "alternative", "its rate", "ratio"):
+        table.add_column(heading)
+    with tempfile.TemporaryDirectory() as folder:
+        frames = _rendering(table)
+        _writing(table, frames, Path(folder))
+        data = _data(Path(folder))
+        _training(table, Path(folder), data)
+        _explaining(table, data)
+        _scoring(table, data)
+        _memory(table, Path(folder))
+    Console(width=110).print(table)
+
+
+def best_of(action: Callable[[], object], repeats: int = 5) -> float:
+    """Seconds of the fastest of some runs, after one to warm up."""
+    action()
+    times = []
+    for _ in range(repeats):
+        begun = time.perf_counter()
+        action()
+        times.append(time.perf_counter() - begun)
+    return min(times)
+
+
+def _rendering(table: Table) -> list[Frame]:
+    with Renderer(variants.get(VARIANT)) as renderer:
+        renderer.render(0, 1)
+        begun = time.perf_counter()
+        frames = [renderer.render(c, view) for view in (1, 11, 21, 31) for c in range(6)]
+        rate = len(frames) / (time.perf_counter() - begun)
+    table.add_row("frames rendered, 1 process", f"{rate:.1f} /s", "", "", "")
+    return frames
+
+
+def _writing(table: Table, frames: list[Frame], folder: Path) -> None:
+    import cv2
+
+    def ours() -> None:
+        for k, frame in enumerate(frames[:4]):
+            for d in derivatives(frame):
+                mask = (d.part_ids == 6).astype(np.uint8) * 255
+                for name, image in (("i", d.image), ("m", mask), ("p", d.part_ids)):
+                    files.write(
+                        folder / "written" / f"{k}_{d.crop}_{d.rotation}{name}.png", png.encode(image)
+                    )
+
+    def bare() -> None:
+        matrix = cv2.getRotationMatrix2D((124.5, 124.5), 10, 1)
+        for frame in frames[:4]:
+            crop, ids = frame.image[:250, :250, ::-1], frame.part_ids[:250, :250]
+            for _ in range(25):
+                turned = cv2.warpAffine(ids, matrix, (250, 250), flags=cv2.INTER_NEAREST)
+                image = cv2.warpAffine(crop, matrix, (250, 250), borderMode=cv2.BORDER_REPLICATE)
+                for one in (image, turned, turned):
+                    cv2.imencode(".png", one, [cv2.IMWRITE_PNG_COMPRESSION, png.COMPRESSION])
+
+    _row(table, "derivatives written with mask and parts", ours, "bare OpenCV warp + PNG", bare, 100)
+
+
+def _data(folder: Path) -> An8Flower:
+    generate(folder, VARIANT, viewpoints=range(1, 6))
+    return An8Flower(folder, VARIANT, size_px=112)
+
+
+def _training(table: Table, folder: Path, data: An8Flower) -> None:
+    begun = time.perf_counter()
+    record = train(
+        folder, VARIANT, fold=0, checkpoints=folder / "checkpoints", recipe=Recipe(epochs=3)
+    ).record
+    rate = record["epochs"] * len(data) * 0.8 / (time.perf_counter() - begun)
+    table.add_row("training, images (validation included)", f"{rate:.0f} /s", "", "", "")
+
+
+def _explaining(table: Table, data: An8Flower) -> None:
+    from captum.attr import LayerAttribution, LayerGradCam
+
+    model = initialise(models.get("an8net").build(6), generator=torch.Generator().manual_seed(0)).eval()
+    batch = next(data.batches(BATCH))
+    assert isinstance(model, nn.Sequential)
+    theirs = LayerGradCam(model, model.get_submodule("relu3"))
+    size = tuple(batch.images.shape[-2:])
+    ours = explainers.get("grad_cam")
+
+    def captum() -> torch.Tensor:
+        maps = theirs.attribute(batch.images, target=batch.labels, relu_attributions=True)
+        upsampled: torch.Tensor = LayerAttribution.interpolate(maps, size, interpolate_mode="bilinear")
+        return upsampled
+
+    def an8flower() -> torch.Tensor:
+        return ours(model, batch.images, batch.labels)
+
+    assert torch.allclose(an8flower(), captum()[:, 0], atol=1e-5)
+    _row(table, "Grad-CAM, images", an8flower, "captum LayerGradCam + interpolate", captum, BATCH, repeats=20)
+
+
+def _scoring(table: Table, data: An8Flower) -> None:
+    batch = next(data.batches(BATCH))
+    heatmaps = explainers.get("grad_cam@conv1")(_untrained(), batch.images, batch.labels).numpy()
+    masks = batch.masks.numpy()
+    _row(
+        table,
+        "exact IoU-AUC, images",
+        lambda: iou_auc(heatmaps, masks),
+        "NumPy loop over 100 thresholds",
+        lambda: [threshold_loop(h, m) for h, m in zip(heatmaps, masks, strict=True)],
+        BATCH,
+    )
+
+
+def threshold_loop(heatmap: NDArray[np.float32], mask: NDArray[np.bool_]) -> float:
+    """The plain way to an approximate IoU-AUC: threshold, count, average."""
+    scaled = (heatmap - heatmap.min()) / (heatmap.max() - heatmap.min())
+    scores = []
+    for threshold in np.arange(1, 101) / 100:
+        above = scaled >= threshold
+        scores.append((above & mask).sum() / (above | mask).sum())
+    return float(np.mean(scores))
+
+
+def _untrained() -> nn.Module:
+    return initialise(models.get("an8net").build(6), generator=torch.Generator().manual_seed(0)).eval()
+
+
+def _memory(table: Table, folder: Path) -> None:
+    context = multiprocessing.get_context("spawn")
+    peaks = []
+    for images in (150, 1500):
+        with context.Pool(1) as pool:
+            peaks.append(pool.apply(peak_of_evaluation, (folder, images)))
+    table.add_row(
+        "peak memory, 1500 images scored",
+        f"{peaks[1]:.0f} MiB",
+        "150 images",
+        f"{peaks[0]:.0f} MiB",
+        _x(peaks[1] / peaks[0]),
+    )
+
+
+def peak_of_evaluation(folder: Path, images: int) -> float:
+    """Peak resident memory (MiB) of this process after explaining and scoring `images` images."""
+    from benchmark.harness import scored
+
+    data, done = An8Flower(folder, VARIANT, size_px=112), 0
+    while done < images:
+        part = data.where(np.arange(len(data)) < images - done)
+        done += sum(
+            len(scores) for scores, _, _ in scored(explainers.get("grad_cam"), _untrained(), part, BATCH)
+        )
+    kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return kib / (1024 * 1024 if sys.platform == "darwin" else 1024)
+
+
+def _row(
+    table: Table, what: str, ours: Callable[[], object], name: str, other: Callable[[], object], count: int,
+    repeats: int = 5,
+) -> None:  # fmt: skip
+    mine, theirs = best_of(ours, repeats), best_of(other, repeats)
+    table.add_row(what, f"{count / mine:.0f} /s", name, f"{count / theirs:.0f} /s", _x(theirs / mine))
+
+
+def _x(ratio: float) -> str:
+    return f"{ratio:.2f}x"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,134 @@
+"""A small dataset and a small trained model that many tests share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import settings
+from torch import nn
+
+from an8flower import An8Flower, generate
+from an8flower.renderer import Renderer
+from an8flower.variants import Variant, variants
+from benchmark.training import Recipe, Trained, train
+
+# A shared machine must not fail a test by being slow.
+settings.register_profile("an8flower", deadline=None, print_blob=True)
+settings.load_profile("an8flower")
+
+TINY = Variant("tiny-2c", variants.get("single-6c").classes[:4:3], "tests")
+VIEWS = [1, 2, 3, 4, 5]
+RECIPE = Recipe(epochs=12, batch=25)
+
+
+@pytest.fixture(scope="session")
+def tiny() -> Variant:
+    """Two classes of single-6c."""
+    return TINY
+
+
+@pytest.fixture(scope="session")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A root with tiny-2c, one view for each fold: 10 frames, 250 images. Not to be changed."""
+    root = tmp_path_factory.mktemp("data")
+    generate(root, TINY, viewpoints=VIEWS, workers=2)
+    return root
+
+
+@pytest.fixture(scope="session")
+def checkpoints(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder with an8net trained on folds 0 and 1 of tiny-2c."""
+    folder = tmp_path_factory.mktemp("checkpoints")
+    for fold in (0, 1):
+        train(data, TINY.name, fold=fold, checkpoints=folder, recipe=RECIPE)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def trained(data: Path, checkpoints: Path) -> Trained:
+    """an8net trained on fold 0 of tiny-2c."""
+    return train(data, TINY.name, fold=0, checkpoints=checkpoints, recipe=RECIPE)
+
+
+@pytest.fixture(scope="session")
+def test_set(data: Path) -> An8Flower:
+    """The test images of fold 0 of tiny-2c."""
+    return An8Flower(data, TINY.name, fold=0, split="test", size_px=112)
+
+
+@pytest.fixture(scope="session")
+def renderer() -> Iterator[Renderer]:
+    """One renderer for the whole session: closing one breaks others of its process."""
+    with Renderer(variants.get("single-6c")) as one:
+        yield one
+
+
+@pytest.fixture
+def generator() -> torch.Generator:
+    """Seeded."""
+    return torch.Generator().manual_seed(0)
+
+
+class Modular(nn.Module):
+    """A small network written with modules."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1, self.conv2 = nn.Conv2d(3, 4, 5, stride=2), nn.Conv2d(4, 6, 3)
+        self.relu1, self.relu2 = nn.ReLU(), nn.ReLU()
+        self.pool = nn.MaxPool2d(2)
+        self.fc = nn.Linear(6 * 5 * 5, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.relu1(self.conv1(x))
+        return self.fc(self.pool(self.relu2(self.conv2(x))).flatten(1))
+
+
+class Functional(Modular):
+    """The same with functions."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = torch.relu(self.conv1(x))
+        return self.fc(nn.functional.max_pool2d(self.conv2(x).relu(), 2).flatten(1))
+
+
+class InPlace(Modular):
+    """The same with ReLUs that overwrite their input, one of them as a statement."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = nn.functional.relu(self.conv1(x), inplace=True)
+        x = self.conv2(x)
+        x.relu_()
+        return self.fc(self.pool(x).flatten(1))
+
+
+class ReUsed(Modular):
+    """The same with one ReLU module called twice."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.relu1(self.conv1(x))
+        return self.fc(self.pool(self.relu1(self.conv2(x))).flatten(1))
+
+
+@pytest.fixture(params=[Modular, Functional, InPlace, ReUsed], ids=lambda kind: kind.__name__)
+def written(request: pytest.FixtureRequest) -> nn.Module:
+    """One network, written in four ways, with the same weights; input (N, 3, 28, 28)."""
+    return with_weights(request.param())
+
+
+def with_weights(model: nn.Module) -> nn.Module:
+    """The same weights for every way of writing it."""
+    generator = torch.Generator().manual_seed(3)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.normal_(0, 0.3, generator=generator)
+    return model.eval()
+
+
+@pytest.fixture
+def modular() -> nn.Module:
+    """The network of `written`, with modules."""
+    return with_weights(Modular())

@@ -1,0 +1,260 @@
+"""Generation: resumable, repeatable, and mending."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from an8flower import files, generate, verify
+from an8flower.augment import derivatives
+from an8flower.manifest import DataFolderError, file_path, read_manifest
+from an8flower.png import decode
+from an8flower.registry import UnknownNameError
+from an8flower.renderer import NoGraphicsError
+from an8flower.variants import ClassSpec, Variant
+
+SCRIPT = """
+import sys
+from an8flower import generate
+if __name__ == "__main__":
+    generate(sys.argv[1], "single-6c", viewpoints=[int(v) for v in sys.argv[2].split(",")], workers=2)
+"""
+
+
+@pytest.fixture
+def copied(data, tiny, tmp_path):
+    """A copy of the shared dataset that a test may damage."""
+    shutil.copytree(data / tiny.name, tmp_path / tiny.name)
+    return tmp_path
+
+
+def test_every_file_is_there_as_recorded(data, tiny):
+    assert verify(data, tiny.name) == []
+    manifest = read_manifest(data, tiny.name)
+    counts = manifest.table["kind"].value_counts().to_dict()
+    assert counts == {"frame": 10, "frame_parts": 10, "image": 250, "mask": 250, "parts": 250}
+    assert not manifest.table.duplicated("path").any()
+    names = {
+        "images/class2/class2_img5_p5_r5.png",
+        "masks/class1/class1_img1_p1_r1.png",
+        "frames/class1/class1_img3.png",
+    }
+    assert names <= set(manifest.table["path"])
+    header = manifest.header
+    assert header["variant"] == tiny.name and header["seed"] == 0 and header["views"] == [1, 2, 3, 4, 5]
+    assert header["renderers"][0]["renderer"] and header["versions"]["pyrender-maintained"]
+
+
+def test_derivatives_masks_and_areas_follow_from_the_frames(data, tiny):
+    manifest = read_manifest(data, tiny.name)
+    areas = manifest.table.set_index("path")["mask_area_px"]
+
+    def read(kind, *at):
+        return decode((manifest.folder / file_path(kind, *at)).read_bytes())
+
+    from an8flower.renderer import Frame
+
+    frame = Frame(read("frame", 2, 4), read("frame_parts", 2, 4))
+    for derivative in derivatives(frame):
+        at = (2, 4, derivative.crop, derivative.rotation)
+        np.testing.assert_array_equal(read("image", *at), derivative.image)
+        np.testing.assert_array_equal(read("parts", *at), derivative.part_ids)
+        mask = read("mask", *at)
+        np.testing.assert_array_equal(mask, np.where(derivative.part_ids == 6, 255, 0))
+        assert areas[file_path("mask", *at)] == np.count_nonzero(mask) >= 0.003 * 250 * 250
+
+
+def test_one_worker_draws_what_two_draw(data, tiny, tmp_path):
+    alone = generate(tmp_path, tiny, viewpoints=[3], workers=1)
+    both = read_manifest(data, tiny.name).table
+    expected = both[both["view"] == 3].set_index("path")["sha256"]
+    assert alone.table.set_index("path")["sha256"].to_dict() == expected.to_dict()
+
+
+def test_a_killed_run_goes_on_without_loss_or_duplicates(tmp_path):
+    whole = generate(tmp_path / "whole", "single-6c", viewpoints=[1, 2], workers=2)
+    for finished in (1, 4, 7):
+        process = subprocess.Popen(
+            [sys.executable, "-c", SCRIPT, str(tmp_path / "killed"), "1,2"], stderr=subprocess.DEVNULL
+        )
+        journal = tmp_path / "killed" / "single-6c" / ".journal"
+        begun = time.monotonic()
+        while len(list(journal.glob("class*.json"))) < finished and process.poll() is None:
+            assert time.monotonic() - begun < 60
+            time.sleep(0.01)
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+        with pytest.raises(DataFolderError, match="no complete dataset"):
+            read_manifest(tmp_path / "killed", "single-6c")
+    # Orphaned workers end by themselves and release nothing half-written.
+    resumed = generate(tmp_path / "killed", "single-6c", viewpoints=[1, 2], workers=2)
+    assert resumed.digest == whole.digest
+    assert verify(tmp_path / "killed", "single-6c") == []
+    assert not list((tmp_path / "killed").rglob("*.tmp")) and not journal.exists()
+
+
+def test_ctrl_c_finishes_the_frames_under_way_and_keeps_them(tmp_path):
+    process = subprocess.Popen(
+        [sys.executable, "-m", "benchmark", "generate", "--root", str(tmp_path), "--viewpoints", "1,2,3"],
+        stderr=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
+    journal = tmp_path / "single-6c" / ".journal"
+    begun = time.monotonic()
+    while not list(journal.glob("class*.json")):
+        assert time.monotonic() - begun < 60 and process.poll() is None
+        time.sleep(0.01)
+    os.killpg(process.pid, signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "interrupted: what is done is kept" in errors and "Traceback" not in errors
+    for entry in journal.glob("class*.json"):
+        for row in json.loads(entry.read_text())["rows"]:
+            assert (tmp_path / "single-6c" / row["path"]).stat().st_size == row["size_bytes"]
+    assert not list(tmp_path.rglob("*.tmp"))
+
+
+def test_more_views_join_those_that_are_there(copied, tiny):
+    before = read_manifest(copied, tiny.name)
+    stamp = (before.folder / "frames/class1/class1_img1.png").stat().st_mtime_ns
+    after = generate(copied, tiny, viewpoints=[6])
+    assert after.header["views"] == [1, 2, 3, 4, 5, 6]
+    assert (after.folder / "frames/class1/class1_img1.png").stat().st_mtime_ns == stamp
+    assert set(before.table["path"]) < set(after.table["path"])
+    assert verify(copied, tiny.name) == []
+
+
+def test_verify_tells_and_generate_mends(copied, tiny):
+    folder = copied / tiny.name
+    good = read_manifest(copied, tiny.name)
+    (folder / "masks/class1/class1_img2_p3_r3.png").unlink()
+    image = folder / "images/class2/class2_img5_p1_r1.png"
+    image.write_bytes(image.read_bytes()[:-1] + b"x")
+    (folder / "parts/class1/class1_img1_p1_r1.png").write_bytes(b"")
+    (folder / "images/class1/notes.txt").write_text("mine")
+    told = {
+        (problem.path.relative_to(folder).as_posix(), problem.what) for problem in verify(copied, tiny.name)
+    }
+    assert told == {
+        ("masks/class1/class1_img2_p3_r3.png", "missing"),
+        ("images/class2/class2_img5_p1_r1.png", "altered"),
+        ("parts/class1/class1_img1_p1_r1.png", "altered"),
+        ("images/class1/notes.txt", "extra"),
+    }
+    # Asked for one view alone, it still mends what the manifest promises.
+    assert generate(copied, tiny, viewpoints=[1]).digest == good.digest
+    assert [problem.what for problem in verify(copied, tiny.name)] == ["extra"]
+
+
+def test_a_run_killed_between_table_and_header_loses_nothing(copied, tiny):
+    good = read_manifest(copied, tiny.name)
+    plan = {key: good.header[key] for key in ("schema_version", "recipe_version", "seed", "classes")}
+    files.write_json(good.folder / ".journal" / "plan.json", plan)
+    (good.folder / "manifest.json").unlink()
+    stamp = (good.folder / "frames/class1/class1_img1.png").stat().st_mtime_ns
+    assert generate(copied, tiny, viewpoints=[1, 2, 3, 4, 5]).digest == good.digest
+    assert (good.folder / "frames/class1/class1_img1.png").stat().st_mtime_ns == stamp
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"seed": 1}, "was drawn with seed 0, not 1"),
+        ({"variant": "other colours"}, "was drawn with other classes"),
+    ],
+)
+def test_another_dataset_is_not_mixed_in(copied, tiny, change, message):
+    seed = change.get("seed", 0)
+    variant = replace(tiny, classes=tiny.classes[::-1]) if "variant" in change else tiny
+    with pytest.raises(DataFolderError, match=message):
+        generate(copied, variant, viewpoints=[1], seed=seed)
+    assert verify(copied, tiny.name) == []
+
+
+def test_two_processes_do_not_draw_into_one_folder(copied, tiny):
+    with (
+        files.locked(copied / tiny.name),
+        pytest.raises(BlockingIOError, match="being written by another process"),
+    ):
+        generate(copied, tiny)
+
+
+def test_a_part_that_is_hardly_seen_is_an_error(tmp_path):
+    hidden = Variant("hidden-1c", (ClassSpec("sepals", part="sepals"),), "tests")
+    with pytest.raises(ValueError, match=r"the sepals of class 1 .* in view 1, crop 1.*at least 0.3%"):
+        generate(tmp_path, hidden, viewpoints=[1], workers=1)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"variant": "single-6"}, UnknownNameError, "did you mean 'single-6c'"),
+        ({"viewpoints": [0]}, ValueError, "numbered from 1 to 40"),
+        ({"viewpoints": []}, ValueError, "numbered from 1 to 40"),
+        ({"workers": 0}, ValueError, "at least one must draw"),
+    ],
+)
+def test_bad_requests_write_nothing(tmp_path, arguments, error, message):
+    with pytest.raises(error, match=message):
+        generate(tmp_path / "new", **{"variant": "single-6c", **arguments})
+    assert not (tmp_path / "new").exists()
+
+
+def test_no_gl_is_told_before_anything_is_drawn(tmp_path, monkeypatch):
+    monkeypatch.setattr("an8flower.renderer._works", lambda platform: False)
+    with pytest.raises(NoGraphicsError, match="apt-get install"):
+        generate(tmp_path, "single-6c", viewpoints=[1])
+
+
+class TestManifest:
+    """A manifest that is not what it should be is refused with one clear line."""
+
+    def test_no_dataset(self, tmp_path):
+        with pytest.raises(DataFolderError, match=r"run 'an8flower generate --variant single-6c --root .*'"):
+            read_manifest(tmp_path, "single-6c")
+        with pytest.raises(UnknownNameError, match="unknown variant 'single'"):
+            read_manifest(tmp_path, "single")
+
+    def test_other_schema(self, copied, tiny):
+        header = copied / tiny.name / "manifest.json"
+        header.write_text(json.dumps({**json.loads(header.read_text()), "schema_version": 99}))
+        with pytest.raises(DataFolderError, match="has schema version 99, this release reads 1"):
+            read_manifest(copied, tiny.name)
+
+    @pytest.mark.parametrize("content", ["", "{", "[]", "null"])
+    def test_header_that_is_none(self, copied, tiny, content):
+        (copied / tiny.name / "manifest.json").write_text(content)
+        with pytest.raises(DataFolderError, match="no manifest header"):
+            read_manifest(copied, tiny.name)
+
+    def test_table_that_is_none(self, copied, tiny):
+        table = copied / tiny.name / "manifest.parquet"
+        table.write_bytes(table.read_bytes()[:1000])
+        with pytest.raises(DataFolderError, match="no manifest table"):
+            read_manifest(copied, tiny.name)
+
+    @pytest.mark.parametrize("path", ["../outside.png", "/etc/passwd"])
+    def test_path_that_leaves_the_folder(self, copied, tiny, path):
+        table = copied / tiny.name / "manifest.parquet"
+        rows = pd.read_parquet(table)
+        rows.loc[0, "path"] = path
+        rows.to_parquet(table)
+        with pytest.raises(DataFolderError, match="names a path outside its folder"):
+            read_manifest(copied, tiny.name)
+
+    def test_altered_table(self, copied, tiny):
+        table = copied / tiny.name / "manifest.parquet"
+        rows = pd.read_parquet(table)
+        rows.loc[0, "sha256"] = "0" * 64
+        rows.to_parquet(table)
+        with pytest.raises(DataFolderError, match="does not belong to"):
+            read_manifest(copied, tiny.name)

@@ -1,0 +1,224 @@
+"""The measuring loop, its records and the board built from them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+import explainers
+from an8flower.registry import UnknownNameError
+from benchmark import evaluate, leaderboard
+from benchmark.board import write_board
+from benchmark.figures import curves, heatmap_grid
+from benchmark.metrics import iou_auc, iou_curve
+from benchmark.store import ResultsError, read_record
+from explainers.base import ExplainerSpec
+
+FOLDS = [0, 1]
+FLOORS = ["grad_cam", "random", "oracle"]
+
+
+@pytest.fixture
+def go(data, tiny, checkpoints, tmp_path):
+    """evaluate() with the shared data and models; returns its records."""
+
+    def evaluated(names=FLOORS, **arguments):
+        arguments = {"folds": FOLDS, "results": tmp_path, "checkpoints": checkpoints, **arguments}
+        return evaluate(data, tiny.name, explainers=names, **arguments)
+
+    return evaluated
+
+
+@pytest.fixture
+def plugged(monkeypatch):
+    """Register explainers for one test."""
+    explainers.names()
+
+    def plug(name, build, **declared):
+        spec = ExplainerSpec(name, build, "tests", **declared)
+        monkeypatch.setitem(explainers.registry._entries, name, spec)
+
+    return plug
+
+
+def test_a_record_and_a_table_a_cell(go, tmp_path, tiny, trained, test_set):
+    records = go()
+    assert [(record["explainer"], record["fold"]) for record in records] == [
+        (e, f) for e in FLOORS for f in FOLDS
+    ]
+    record = records[0]
+    assert record["status"] == "ok" and record["layer"] == "relu3" and record["images"] == 50
+    assert record["invalid"] == record["undefined"] == 0
+    assert record["identity"]["weights_sha256"] == trained.record["weights_sha256"]
+    assert record["identity"]["parameters"] == {"layer": "last_conv"}
+    assert record["explain_ms_per_image"] > 0 and record["versions"]["torch"]
+
+    scores = pd.read_parquet(tmp_path / tiny.name / "an8net/scores/grad_cam/fold0.parquet")
+    maps, masks = [], []
+    for batch in test_set.batches(7):  # another batch size, the same scores
+        predicted = trained.model(batch.images).argmax(1)
+        maps.append(explainers.get("grad_cam")(trained.model, batch.images, predicted))
+        masks.append(batch.masks)
+    maps, masks = torch.cat(maps).numpy(), torch.cat(masks).numpy()
+    np.testing.assert_allclose(scores["iou_auc"], iou_auc(maps, masks), atol=1e-5)
+    assert record["scores"]["iou_auc"] == pytest.approx(scores["iou_auc"].mean(), abs=1e-12)
+    np.testing.assert_allclose(record["curve"], iou_curve(maps, masks).mean(axis=0), atol=1e-4)
+    assert (scores["view"] == 5).all() and sorted(scores["class"].unique()) == [1, 2]
+    assert records[-1]["scores"]["iou_auc"] == 1
+
+
+def test_done_cells_are_kept_and_changed_ones_redone(go, tmp_path, tiny, checkpoints, monkeypatch):
+    first = go()
+    assert [record["finished"] for record in go()] == [record["finished"] for record in first]
+    monkeypatch.setattr("benchmark.harness.PROTOCOL_VERSION", 2)
+    changed = go(["oracle"])
+    assert changed[0]["key"] != first[-2]["key"]
+    monkeypatch.undo()
+    (tmp_path / tiny.name / "an8net/scores/oracle/fold1.parquet").unlink()
+    go(["oracle"])
+    assert (tmp_path / tiny.name / "an8net/scores/oracle/fold1.parquet").exists()
+    # Other weights, other keys.
+    other = tmp_path / "checkpoints"
+    shutil.copytree(checkpoints, other)
+    record = other / tiny.name / "an8net/fold0.json"
+    weights = other / tiny.name / "an8net/fold1.safetensors"
+    (other / tiny.name / "an8net/fold0.safetensors").write_bytes(weights.read_bytes())
+    content = json.loads(record.read_text())
+    content["weights_sha256"] = json.loads(weights.with_suffix(".json").read_text())["weights_sha256"]
+    record.write_text(json.dumps(content))
+    assert go(["random"], checkpoints=other, folds=[0])[0]["key"] != first[2]["key"]
+
+
+def test_one_failing_explainer_does_not_lose_the_others(go, plugged, tmp_path, tiny):
+    def raises(model, images, targets):
+        raise RuntimeError("out of\nideas")
+
+    def wrong_shape(model, images, targets):
+        return torch.zeros(len(images), 3, 3)
+
+    def not_a_number(model, images, targets):
+        heatmaps = images.mean(1)
+        heatmaps[::2, 0, 0] = float("nan")
+        return heatmaps
+
+    plugged("raises", raises)
+    plugged("wrong_shape", wrong_shape)
+    plugged("not_a_number", not_a_number)
+    records = {
+        (r["explainer"], r["fold"]): r for r in go(["raises", "wrong_shape", "not_a_number", "random"])
+    }
+    assert records["raises", 0]["status"] == records["wrong_shape", 1]["status"] == "failed"
+    assert records["raises", 1]["reason"] == "RuntimeError: out of\nideas"
+    assert "gave shape (50, 3, 3), not (50, 112, 112)" in records["wrong_shape", 0]["reason"]
+    assert records["not_a_number", 0]["invalid"] == 25
+    assert records["random", 1]["status"] == "ok"
+
+    board = leaderboard(tmp_path, tiny.name)
+    rows = board.rows.set_index("explainer")
+    assert rows.loc["raises", "folds"] == 0 and "out of" in rows.loc["raises", "failed"]
+    assert rows.loc["not_a_number", "invalid"] == 50
+    assert "| raises | method |  | failed |" in board.to_markdown("x")
+    # A failed cell is tried again, and a mended method gets its row.
+    plugged("raises", lambda model, images, targets: images.mean(1))
+    assert go(["raises"])[0]["status"] == "ok"
+
+
+def test_a_method_that_learns_sees_the_training_fold_alone(go, plugged, data, tiny):
+    seen = []
+
+    class mean_map:  # noqa: N801
+        def __init__(self, *, power: float = 1.0):
+            self.power = power
+
+        def fit(self, model, loader):
+            images = torch.cat([images for images, _ in loader])
+            assert len(images) == len(torch.cat([labels for _, labels in loader])) == 200
+            seen.append(images)
+            self.mean = images.mean((0, 1)) ** self.power
+            return self
+
+        def __call__(self, model, images, targets):
+            return self.mean.expand(len(images), -1, -1)
+
+    plugged("mean_map", mean_map, needs_fit=True)
+    records = go(["mean_map"])
+    assert [record["status"] for record in records] == ["ok", "ok"]
+    assert len(seen) == 2 and not torch.equal(seen[0], seen[1])
+
+
+def test_board_is_mean_and_sample_deviation_over_folds(go, tmp_path, tiny):
+    records = go()
+    board = leaderboard(tmp_path, tiny.name)
+    assert board.rows["explainer"].tolist() == ["grad_cam", "random", "oracle"]
+    scores = [100 * r["scores"]["iou_auc"] for r in records if r["explainer"] == "grad_cam"]
+    row = board.rows.iloc[0]
+    assert row["iou_auc"] == pytest.approx(np.mean(scores))
+    assert row["iou_auc_std"] == pytest.approx(abs(scores[0] - scores[1]) / np.sqrt(2))
+    assert row["images"] == 100 and row["folds"] == 2 and row["layer"] == "relu3"
+    oracle, chance = board.rows.iloc[2], board.rows.iloc[1]
+    assert oracle["iou_auc"] == 100 and chance["iou_auc"] < row["iou_auc"] < oracle["iou_auc"]
+    assert len(board.accuracy) == 2
+
+    csv, markdown = write_board(board, tmp_path, "an8flower leaderboard")
+    assert pd.read_csv(csv)["iou_auc"].tolist() == pytest.approx(board.rows["iou_auc"].tolist(), abs=1e-4)
+    assert f"| grad_cam | method | relu3 | {row['iou_auc']:.1f} ± " in markdown.read_text()
+    assert "`an8flower leaderboard`" in markdown.read_text()
+
+
+def test_pictures_are_drawn(go, data, tiny, checkpoints, tmp_path):
+    from skimage.io import imread
+
+    go()
+    drawn = [
+        curves(tmp_path, tiny.name, "an8net", tmp_path / "curves.png"),
+        heatmap_grid(data, tiny.name, "an8net", tmp_path / "grid.png", checkpoints=checkpoints, rows=3),
+    ]
+    for path in drawn:
+        image = imread(path)
+        assert min(image.shape[:2]) > 300 and len(np.unique(image[..., :3].reshape(-1, 3), axis=0)) > 50
+
+
+def test_a_disk_that_is_full_is_nobodys_failed_row(go, monkeypatch):
+    def full(cell, record, scores):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("benchmark.store.write", full)
+    with pytest.raises(OSError, match="No space left"):
+        go(["random"])
+
+
+def test_bad_requests_are_told(go, data, tiny, checkpoints, tmp_path):
+    with pytest.raises(UnknownNameError, match="unknown explainer 'gradcam'; did you mean 'grad_cam'"):
+        go(["gradcam"])
+    with pytest.raises(UnknownNameError, match="unknown parameter of explainer 'grad_cam': 'layers'"):
+        explainers.get("grad_cam", layers="conv1")
+    with pytest.raises(ValueError, match="fold 7 does not exist"):
+        go(folds=[7])
+    with pytest.raises(ResultsError, match="no records in .*; run 'an8flower evaluate"):
+        leaderboard(tmp_path, tiny.name)
+
+
+def test_weights_of_other_folds_or_data_are_refused(go):
+    with pytest.raises(ResultsError, match="trained on other data or folds; run 'an8flower train"):
+        go(scheme="blocks", folds=[0])
+
+
+def test_broken_or_mixed_records_are_told(go, tmp_path, tiny):
+    go()
+    record = tmp_path / tiny.name / "an8net/records/random/fold0.json"
+    content = json.loads(record.read_text())
+    content["identity"]["dataset_digest"] = "f" * 64
+    record.write_text(json.dumps(content))
+    with pytest.raises(ResultsError, match=r"measured on different data .*ffffffff: random"):
+        leaderboard(tmp_path, tiny.name)
+    record.write_text(json.dumps({**content, "schema_version": 0}))
+    with pytest.raises(ResultsError, match="schema version 0, this release reads 1"):
+        read_record(record)
+    record.write_text("[")
+    with pytest.raises(ResultsError, match="no readable record"):
+        leaderboard(tmp_path, tiny.name)

@@ -1,0 +1,64 @@
+"""The one registry class."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from dataclasses import dataclass
+
+import pytest
+
+from an8flower.registry import Registry, UnknownNameError
+
+
+@dataclass(frozen=True)
+class Entry:
+    name: str
+
+
+@pytest.fixture
+def registry():
+    registry: Registry[Entry] = Registry("thing", package="an8flower.variants", group="an8flower.tests")
+    for name in ("beta", "alpha"):
+        registry.add(Entry(name))
+    return registry
+
+
+def test_names_are_sorted_and_entries_found(registry):
+    assert registry.names() == ("alpha", "beta")
+    assert registry.get("alpha") == Entry("alpha")
+
+
+def test_a_name_is_taken_once(registry):
+    entry = registry.get("alpha")
+    assert registry.add(entry) is entry
+    with pytest.raises(ValueError, match="thing 'alpha' is registered twice"):
+        registry.add(Entry("alpha"))
+
+
+def test_an_unknown_name_offers_the_closest(registry):
+    with pytest.raises(UnknownNameError, match=r"unknown thing 'alfa'; did you mean 'alpha'\?"):
+        registry.get("alfa")
+    with pytest.raises(UnknownNameError, match="unknown thing 'zzz'; known are 'alpha', 'beta'"):
+        registry.get("zzz")
+
+
+class Point:
+    value = "somebody.elses:plugin"
+
+    def __init__(self, loaded: object) -> None:
+        self._loaded = loaded
+
+    def load(self) -> object:
+        if isinstance(self._loaded, Exception):
+            raise self._loaded
+        return self._loaded
+
+
+def test_entry_points_join_and_a_broken_one_takes_nobody_with_it(registry, monkeypatch):
+    points = [Point(ImportError("no module named gone")), Point(Entry("gamma")), Point(registry)]
+    monkeypatch.setattr(importlib.metadata, "entry_points", lambda group: points)
+    with pytest.warns(
+        UserWarning, match="'somebody.elses:plugin' is left out: ImportError: no module named gone"
+    ):
+        names = registry.names()
+    assert names == ("alpha", "beta", "gamma")
