@@ -33,8 +33,9 @@ def grad_cam(
     logits, activations = forward_from(model, images, found.name)
     score = logits.gather(1, targets[:, None]).sum()
     (gradients,) = torch.autograd.grad(score, activations)
-    weights = gradients.mean(dim=(2, 3), keepdim=True)
-    return upsampled((weights * activations.detach()).sum(dim=1).relu(), images)
+    weights = gradients.mean(dim=(2, 3))
+    maps = torch.einsum("nc,nchw->nhw", weights, activations.detach())
+    return upsampled(maps.relu(), images)
 
 
 def upsampled(maps: torch.Tensor, images: torch.Tensor) -> torch.Tensor:

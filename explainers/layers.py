@@ -72,11 +72,12 @@ class _Watch(TorchFunctionMode):
         self.seen.append(Layer(name, kind, tuple(first.shape[1:])))
         if name != self.wanted:
             return output
-        self.activations = first.detach().clone().requires_grad_()
         # The model goes on with a copy: what it changes in place later must not reach ours.
         if first.data_ptr() == source.data_ptr():
+            self.activations = first.detach().clone().requires_grad_()
             source.copy_(self.activations)
             return source
+        self.activations = first.detach().requires_grad_()
         onward = self.activations.clone()
         return (onward, *output[1:]) if isinstance(output, tuple) else onward
 

@@ -40,20 +40,20 @@ def test_lists_what_is_registered():
         (["generate", "--variant", "single-6"], "unknown variant 'single-6'; did you mean 'single-6c'?"),
         (["train", "--variant", "nothing"], "unknown variant 'nothing'; known are 'single-6c'"),
         (["train", "--model", "an8nett"], "unknown model 'an8nett'; did you mean 'an8net'?"),
-        (["evaluate", "--explainer", "gradcam"], "unknown explainer 'gradcam'; did you mean 'grad_cam'?"),
+        (["evaluate", "--explainer", "gradcam"], "unknown explainer 'gradcam'; did you mean 'grad_cam'"),
         (["evaluate", "--folds", "9"], "--folds 9: there is no fold 9, there are 5, from 0 to 4"),
         (["train", "--folds", "a"], "--folds takes numbers with commas between them, e.g. '1,2', not 'a'"),
         (["generate", "--viewpoints", "41"], "viewpoints are numbered from 1 to 40, got [41]"),
         (
             ["train"],
-            "no complete dataset in data/single-6c; run 'an8flower generate --variant single-6c --root data'",
+            "no complete dataset in data/single-6c; run 'an8flower generate --variant single-6c",
         ),
         (["leaderboard"], "no records in results/single-6c/an8net/records; run 'an8flower evaluate"),
         (["verify"], "no complete dataset in data/single-6c"),
         (["generate", "--root", "/proc/nowhere"], "cannot use /proc/nowhere: no such file or directory"),
         (
             ["generate", "--root", "file/data"],
-            "cannot use file/data: a part of the path is a file, not a folder",
+            "cannot use file/data/single-6c: a part of the path is a file",
         ),
     ],
 )

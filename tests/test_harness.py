@@ -199,7 +199,7 @@ def test_bad_requests_are_told(go, data, tiny, checkpoints, tmp_path):
         explainers.get("grad_cam", layers="conv1")
     with pytest.raises(ValueError, match="fold 7 does not exist"):
         go(folds=[7])
-    with pytest.raises(ResultsError, match="no records in .*; run 'an8flower evaluate"):
+    with pytest.raises(ResultsError, match=r"no records in .*; run 'an8flower evaluate"):
         leaderboard(tmp_path, tiny.name)
 
 
