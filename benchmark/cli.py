@@ -40,6 +40,7 @@ class What(StrEnum):
     variants = "variants"
     models = "models"
     metrics = "metrics"
+    exports = "exports"
 
 
 VARIANT = Annotated[str, typer.Option("--variant", help="Dataset variant; see 'list variants'.")]
@@ -105,6 +106,32 @@ def verify(variant: VARIANT = "single-6c", root: ROOT = Path("data"), as_json: J
         lines.append(f"run '{command(root, variant)}' to redraw what is missing or altered")
     _say({"problems": listed}, as_json, "\n".join(lines))
     raise typer.Exit(1 if problems else 0)
+
+
+@app.command()
+def export(
+    to: Annotated[str, typer.Option("--to", help="Format; see 'list exports'.")],
+    target: Annotated[Path, typer.Option("--out", help="Folder to make; it may exist if it is empty.")],
+    variant: VARIANT = "single-6c",
+    root: ROOT = Path("data"),
+    fold: Annotated[
+        int | None, typer.Option("--fold", help="From 0 to 4: its training and test images apart.")
+    ] = None,
+    shard_images: Annotated[
+        int | None, typer.Option("--shard-images", min=1, help="Images in a shard; webdataset only.")
+    ] = None,
+    as_json: JSON = False,
+) -> None:
+    """Write a generated dataset in another tool's format.
+
+    Example: an8flower export --to coco --variant single-6c --root data --out exported/coco
+    """
+    from an8flower.export import export as write
+
+    chosen = {} if shard_images is None else {"shard_images": shard_images}
+    folder = write(root, variant, to, target, fold=fold, **chosen)
+    result = {"folder": str(folder), "format": to, "variant": variant, "fold": fold}
+    _say(result, as_json, f"{folder}: {variant} as {to}")
 
 
 @app.command()
@@ -265,7 +292,8 @@ def _one_line(error: Exception) -> str:
         return f"cannot use {error.filename or 'the output folder'}: {reason}"
     text = " ".join(str(error).split())
     expected = (
-        isinstance(error, ValueError | LookupError | OSError) or type(error).__name__ == "NoGraphicsError"
+        isinstance(error, ValueError | LookupError | OSError)
+        or type(error).__name__ in ("NoGraphicsError", "MissingExtraError")
     )
     return text if expected and text else f"unexpected {type(error).__name__}: {text} (--debug shows where)"
 
@@ -407,9 +435,19 @@ def _metrics() -> list[dict[str, str]]:
     ]
 
 
+def _exports() -> list[dict[str, str]]:
+    from an8flower.export import exports
+
+    specs = [exports.get(name) for name in exports.names()]
+    return [
+        {"name": s.name, "extra": s.extra, "options": ", ".join(s.options), "source": s.source} for s in specs
+    ]
+
+
 _LISTS: dict[What, Callable[[], list[dict[str, str]]]] = {
     What.explainers: _explainers,
     What.variants: _variants,
     What.models: _models,
     What.metrics: _metrics,
+    What.exports: _exports,
 }
