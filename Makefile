@@ -47,7 +47,7 @@ clean: ## remove the environment, data, weights and caches; results stay
 
 # Off-screen OpenGL is the one thing pip cannot bring.
 gl: | .venv/bin/python
-	@if ! $(BIN)/python -c 'from an8flower.renderer import choose_platform; choose_platform()' 2>/dev/null; then \
+	@if ! $(BIN)/python -c 'from an8flower.gl import choose_platform; choose_platform()' 2>/dev/null; then \
 		if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 			apt-get update -qq && DEBIAN_FRONTEND=noninteractive \
 			apt-get install -y -qq --no-install-recommends $(GL_PACKAGES); \

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from an8flower.dataset import An8Flower
     from an8flower.generation import generate
-    from an8flower.manifest import verify
+    from an8flower.verification import verify
 
 __all__ = ["An8Flower", "generate", "verify"]
 
 # Read when asked for: importing the package loads no GL, torch or OpenCV.
-_HOMES = {"An8Flower": "dataset", "generate": "generation", "verify": "manifest"}
+_HOMES = {"An8Flower": "dataset", "generate": "generation", "verify": "verification"}
 
 
 def __getattr__(name: str) -> Any:

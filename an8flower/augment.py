@@ -9,7 +9,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from an8flower.renderer import FRAME_SIZE_PX, Frame
+from an8flower.camera import FRAME_SIZE_PX
+from an8flower.renderer import Frame
 
 CROP_SIZE_PX = 250
 _FAR = FRAME_SIZE_PX - CROP_SIZE_PX

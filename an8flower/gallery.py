@@ -12,8 +12,12 @@ from numpy.typing import NDArray
 
 from an8flower import files, png
 from an8flower.augment import CROPS, ROTATIONS_DEG
-from an8flower.manifest import Manifest, file_path, read_manifest
+from an8flower.factors import FACTORS, Value, values_of
+from an8flower.gl import Platform
+from an8flower.manifest import DataFolderError, Manifest, command, file_path, read_manifest
 from an8flower.plant import PART_IDS
+from an8flower.renderer import Renderer
+from an8flower.variants import variants
 
 SHOWN_VIEWS = 8
 _TIGHT = {"wspace": 0.0, "hspace": 0.0}
@@ -44,6 +48,71 @@ def contact_sheet(root: str | Path, variant: str, path: str | Path) -> Path:
     return Path(path)
 
 
+def twins_sheet(root: str | Path, variant: str, path: str | Path) -> Path:
+    """Draw frames beside their twins: the part alone, and all but the part.
+
+    Args:
+        root: folder that holds the variant's folder, generated with twins.
+        variant: e.g. "part-2c".
+        path: the PNG to write.
+    Raises:
+        DataFolderError: if there is no complete dataset, or it has no twins.
+    """
+    manifest = read_manifest(root, variant)
+    if manifest.of_kind("part_only_frame").empty:
+        again = f"{command(root, variant)} --twins"
+        raise DataFolderError(f"{manifest.folder} has no twins; run '{again}' to draw them")
+    classes = manifest.header["classes"]
+    chosen = range(1, len(classes) + 1, max(1, len(classes) // 6))[:6]
+    views = manifest.header["views"]
+    view = views[3 * len(views) // 4]
+    kinds = {"frame": "image", "part_only_frame": "part only", "all_but_part_frame": "all but part"}
+    figure = Figure(figsize=(1.6 * len(chosen) + 0.4, 5.2), dpi=100, layout="constrained")
+    figure.suptitle(f"{variant}: twins, view {view}", fontsize=9)
+    grid = figure.subplots(len(kinds), len(chosen), squeeze=False, gridspec_kw=_TIGHT)
+    for line, (kind, name) in zip(grid, kinds.items(), strict=True):
+        line[0].set_ylabel(name, fontsize=8)
+        for axes, number in zip(line, chosen, strict=True):
+            axes.imshow(_read(manifest, kind, number, view))
+    for axes, number in zip(grid[0], chosen, strict=True):
+        axes.set_title(classes[number - 1]["name"], fontsize=8)
+    _bare(grid)
+    save_figure(figure, path)
+    return Path(path)
+
+
+def factors_sheet(variant: str, path: str | Path, *, platform: Platform = "auto") -> Path:
+    """Draw one frame as it is, and with each factor at both ends of its range.
+
+    Args:
+        variant: e.g. "single-6c".
+        path: the PNG to write.
+        platform: off-screen GL.
+    Raises:
+        UnknownNameError: if there is no such variant.
+        NoGraphicsError: if there is no off-screen GL.
+    """
+    shown: list[dict[str, Value]] = [{}]
+    for factor in FACTORS.values():
+        ends = factor.choices or (factor.low, factor.high)
+        shown += [{factor.name: end} for end in ends if end != factor.default]
+    with Renderer(variants.get(variant), platform=platform) as renderer:
+        frames = [renderer.render(0, 32, values_of(one, seed=0, view=32)).image for one in shown]
+    columns = 6
+    rows = -(-len(shown) // columns)
+    figure = Figure(figsize=(1.75 * columns, 1.95 * rows + 0.3), dpi=100, layout="constrained")
+    figure.suptitle(f"{variant}: one frame, and each factor at the ends of its range", fontsize=9)
+    grid = figure.subplots(rows, columns, squeeze=False, gridspec_kw=_TIGHT)
+    for axes in grid.flat[len(shown) :]:
+        axes.set_visible(False)
+    for axes, one, image in zip(grid.flat, shown, frames, strict=False):
+        axes.imshow(image)
+        axes.set_title(", ".join(f"{n}={v}" for n, v in one.items()) or "as in the paper", fontsize=8)
+    _bare(grid)
+    save_figure(figure, path)
+    return Path(path)
+
+
 def _classes_by_view(figure: SubFigure, manifest: Manifest, views: list[int]) -> None:
     variant, classes = manifest.header["variant"], manifest.header["classes"]
     figure.suptitle(
@@ -57,7 +126,7 @@ def _classes_by_view(figure: SubFigure, manifest: Manifest, views: list[int]) ->
     grid[-1][0].set_ylabel("parts", fontsize=7)
     for axes, view in zip(grid[-1], views, strict=True):
         part_ids = _read(manifest, "frame_parts", 1, view)
-        axes.imshow(part_ids, cmap="tab10", vmin=0, vmax=9, interpolation="nearest")
+        axes.imshow(part_ids, cmap="tab20", vmin=0, vmax=19, interpolation="nearest")
         axes.contour(part_ids == PART_IDS[classes[0]["part"]], levels=[0.5], colors="black", linewidths=0.7)
     for axes, view in zip(grid[0], views, strict=True):
         axes.set_title(f"view {view}", fontsize=7)

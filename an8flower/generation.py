@@ -10,15 +10,16 @@ import os
 import platform as host
 import shutil
 import signal
+import sys
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import asdict
-from functools import partial
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from multiprocessing.connection import wait
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -26,11 +27,15 @@ from numpy.typing import NDArray
 
 from an8flower import files, png
 from an8flower.augment import CROP_SIZE_PX, derivatives
+from an8flower.camera import VIEWPOINTS
+from an8flower.factors import FACTORS, Settings, checked, values_of
+from an8flower.gl import NoGraphicsError, Platform, choose_platform
 from an8flower.manifest import (
     COLUMNS,
     HEADER,
     SCHEMA_VERSION,
     TABLE,
+    TWINS,
     DataFolderError,
     Manifest,
     file_path,
@@ -39,7 +44,7 @@ from an8flower.manifest import (
 )
 from an8flower.plant import PART_IDS
 from an8flower.progress import progress
-from an8flower.renderer import VIEWPOINTS, NoGraphicsError, Platform, Renderer, choose_platform
+from an8flower.renderer import Frame, Renderer
 from an8flower.variants import Variant, variants
 
 # To be raised whenever the same variant and seed no longer give the same pictures.
@@ -48,8 +53,8 @@ MIN_MASK_AREA = 0.003  # of a derivative: below it the discriminative part is ba
 JOURNAL, PLAN = ".journal", "plan.json"
 PACKAGES = ("an8flower", "numpy", "opencv-python-headless", "pyrender-maintained", "trimesh")
 
-Row = dict[str, str | int]
-Frames = dict[tuple[int, int], list[Row]]  # (class, view), both from 1
+Row = dict[str, str | int | float]
+Frames = dict[tuple[int, int], list[Row]]  # by class and view
 GL = dict[str, str]
 
 
@@ -61,6 +66,8 @@ def generate(
     workers: int = 2,
     seed: int = 0,
     platform: Platform = "auto",
+    twins: bool = False,
+    factors: Settings | None = None,
 ) -> Manifest:
     """Draw a dataset under `<root>/<variant>`, or complete or mend the one that is there.
 
@@ -72,8 +79,11 @@ def generate(
         variant: a registered name, or a variant.
         viewpoints: which of the 40 views to draw; all by default. Views already there stay.
         workers: rendering processes.
-        seed: of the plant's shape.
+        seed: of the plant's shape, of textures, and of factors that are set to a range.
         platform: off-screen GL, "auto", "egl" or "osmesa".
+        twins: draw for every image the same with its part alone, and without it.
+        factors: what varies beside the class, e.g. {"size": 0.6, "elevation": (10, 40)}; see
+            `factors.FACTORS`. None of them by default: the paper's dataset.
     Returns:
         the manifest of the complete folder.
     Raises:
@@ -87,23 +97,27 @@ def generate(
     views = _checked_views(viewpoints)
     if workers < 1:
         raise ValueError(f"workers is {workers}, but at least one must draw")
+    settings = checked(factors or {})
     folder = Path(root) / spec.name
     with files.locked(folder):
         files.remove_temporaries(folder)
-        plan = _plan(spec, seed)
+        plan = _plan(spec, seed, settings)
         recorded, renderers = _recorded(folder, plan)
-        done = {frame: rows for frame, rows in recorded.items() if _intact(folder, rows)}
+        # Twins once drawn are kept up: a frame has them all or is drawn again.
+        twins = twins or any(row["kind"] in TWINS for rows in recorded.values() for row in rows)
+        done = {frame: rows for frame, rows in recorded.items() if _intact(folder, rows, twins)}
         wanted = {(c, view) for c in range(1, len(spec.classes) + 1) for view in views}
         to_draw = sorted((wanted | set(recorded)) - set(done))
         if not to_draw and not (folder / JOURNAL).exists():
             return read_manifest(root, spec.name)
         files.write_json(folder / JOURNAL / PLAN, plan)
         if to_draw:
-            drawn = _draw(folder, spec, seed, choose_platform(platform), workers, to_draw)
-            for frame, rows, renderer in drawn:
-                done[frame] = rows
-                renderers.append(renderer)
-        table = pd.DataFrame([row for rows in done.values() for row in rows], columns=COLUMNS)
+            job = Job(folder, spec, seed, choose_platform(platform), settings, twins)
+            for frame, drawn in draw(job, to_draw, _write_frame, workers=workers, title="generate"):
+                done[frame] = [row for row, _ in drawn.files]
+                renderers.append(drawn.gl)
+        columns = [*COLUMNS, *settings]
+        table = pd.DataFrame([row for rows in done.values() for row in rows], columns=columns)
         write_manifest(Manifest(folder, _header(spec, plan, renderers, done), table))
         shutil.rmtree(folder / JOURNAL)
     return read_manifest(root, spec.name)
@@ -116,10 +130,16 @@ def _checked_views(viewpoints: Iterable[int] | None) -> list[int]:
     return views
 
 
-def _plan(variant: Variant, seed: int) -> dict[str, Any]:
-    # What must be equal for two frames to belong to one dataset.
-    spec = json.loads(json.dumps([asdict(spec) for spec in variant.classes]))
-    return {"schema_version": SCHEMA_VERSION, "recipe_version": RECIPE_VERSION, "seed": seed, "classes": spec}
+def _plan(variant: Variant, seed: int, settings: Settings) -> dict[str, Any]:
+    # What must be equal for two frames to belong to one dataset, as JSON gives it back.
+    plan = {
+        "schema_version": SCHEMA_VERSION,
+        "recipe_version": RECIPE_VERSION,
+        "seed": seed,
+        "classes": [asdict(spec) for spec in variant.classes],
+        "factors": {name: settings[name] for name in FACTORS if name in settings},
+    }
+    return dict(json.loads(json.dumps(plan)))
 
 
 def _header(variant: Variant, plan: dict[str, Any], renderers: list[GL], done: Frames) -> dict[str, Any]:
@@ -131,9 +151,19 @@ def _header(variant: Variant, plan: dict[str, Any], renderers: list[GL], done: F
         "part_ids": PART_IDS,
         # Usually one; several where a folder was completed on another machine.
         "renderers": [dict(pairs) for pairs in sorted({tuple(sorted(gl.items())) for gl in renderers})],
+        "fingerprints": sorted({fingerprint(gl) for gl in renderers}),
         "versions": {"python": host.python_version()}
         | {name: importlib.metadata.version(name) for name in PACKAGES},
     }
+
+
+def fingerprint(gl: GL) -> str:
+    """What decides the bytes of a picture beside variant and seed: OpenGL and the PNG encoder.
+
+    llvmpipe names its vector width, which stands for the processor.
+    """
+    opencv = importlib.metadata.version("opencv-python-headless")
+    return f"{gl['renderer']}, OpenGL {gl['version']}, OpenCV {opencv}, {host.machine()}"
 
 
 def _recorded(folder: Path, plan: dict[str, Any]) -> tuple[Frames, list[GL]]:
@@ -164,7 +194,9 @@ def _must_match(folder: Path, plan: dict[str, Any], found: dict[str, Any]) -> No
             raise DataFolderError(f"{folder} was drawn with {shown}; choose another root or move it away")
 
 
-def _intact(folder: Path, rows: list[Row]) -> bool:
+def _intact(folder: Path, rows: list[Row], twins: bool) -> bool:
+    if twins and not {*TWINS} <= {row["kind"] for row in rows}:
+        return False
     for row in rows:
         path = folder / str(row["path"])
         if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != row["sha256"]:
@@ -172,25 +204,58 @@ def _intact(folder: Path, rows: list[Row]) -> bool:
     return True
 
 
-def _draw(
-    folder: Path, variant: Variant, seed: int, platform: Platform, workers: int, frames: list[tuple[int, int]]
-) -> Iterable[tuple[tuple[int, int], list[Row], GL]]:
+@dataclass(frozen=True)
+class Job:
+    """What a rendering process has to know to draw any frame.
+
+    Args:
+        folder: of the variant's files.
+        variant: what to draw.
+        seed: of the plant's shape, of textures, and of factors that are set to a range.
+        platform: off-screen GL.
+        settings: the factors that are set.
+        twins: whether to draw them too.
+    """
+
+    folder: Path
+    variant: Variant
+    seed: int
+    platform: Platform
+    settings: Settings
+    twins: bool
+
+
+Drawn = TypeVar("Drawn")
+Place = tuple[int, int]  # class and view, both from 1
+
+
+def draw(
+    job: Job, frames: Sequence[Place], task: Callable[[int, int], Drawn], *, workers: int, title: str
+) -> Iterator[tuple[Place, Drawn]]:
+    """Run `task` for each frame in rendering processes; yields results as they are ready.
+
+    Processes rather than threads also for one worker: a process can have one GL context only.
+
+    Raises:
+        NoGraphicsError: if a process ends unexpectedly.
+    """
     pool = ProcessPoolExecutor(
         min(workers, len(frames)),
         mp_context=multiprocessing.get_context("spawn"),
         initializer=_start_worker,
-        initargs=(variant, seed, platform),
+        initargs=(job,),
     )
     try:
-        with progress(f"generate {variant.name}", len(frames), "frames") as advance:
-            futures = {pool.submit(_draw_frame, folder, *frame): frame for frame in frames}
+        with progress(f"{title} {job.variant.name}", len(frames), "frames") as advance:
+            with _script_left_alone():
+                futures = {pool.submit(task, *frame): frame for frame in frames}
             for future in as_completed(futures):
-                rows, gl = future.result()
+                done = future.result()
                 advance(1)
-                yield futures[future], rows, gl
+                yield futures[future], done
     except BrokenProcessPool as error:
         raise NoGraphicsError(
-            f"a rendering process ended unexpectedly (platform {platform}); what is drawn is kept, "
+            f"a rendering process ended unexpectedly (platform {job.platform}); what is drawn is kept, "
             "run it again, or try another --platform"
         ) from error
     finally:
@@ -198,19 +263,38 @@ def _draw(
         pool.shutdown(cancel_futures=True)
 
 
+@contextmanager
+def _script_left_alone() -> Iterator[None]:
+    """Keep new workers from running the caller's script again, which they need not know.
+
+    They would otherwise import it, and one without a main guard would generate within them.
+    """
+    main = sys.modules["__main__"]
+    known = {name: getattr(main, name) for name in ("__file__", "__spec__") if hasattr(main, name)}
+    try:
+        main.__spec__ = None
+        if "__file__" in known:
+            del main.__file__
+        yield
+    finally:
+        for name, value in known.items():
+            setattr(main, name, value)
+
+
+_job: Job
 _renderer: Renderer
 
 
-def _start_worker(variant: Variant, seed: int, platform: Platform) -> None:
+def _start_worker(job: Job) -> None:
     import cv2
 
-    global _renderer
+    global _job, _renderer
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides when to stop
     threading.Thread(target=_exit_with_parent, daemon=True).start()
     # One core a worker: llvmpipe and OpenCV would otherwise each start a thread a core.
     os.environ["LP_NUM_THREADS"] = "1"
     cv2.setNumThreads(1)
-    _renderer = Renderer(variant, seed=seed, platform=platform)
+    _job, _renderer = job, Renderer(job.variant, seed=job.seed, platform=job.platform)
 
 
 def _exit_with_parent() -> None:
@@ -220,40 +304,72 @@ def _exit_with_parent() -> None:
         os._exit(1)
 
 
-def _draw_frame(folder: Path, class_id: int, view: int) -> tuple[list[Row], GL]:
-    spec = _renderer.variant.classes[class_id - 1]
+@dataclass(frozen=True)
+class DrawnFrame:
+    """Every file of one frame, and who drew it.
+
+    Args:
+        files: for each file its row of the manifest and its bytes.
+        gl: the OpenGL strings of the process.
+    """
+
+    files: list[tuple[Row, bytes]]
+    gl: GL
+
+
+def draw_frame(class_id: int, view: int) -> DrawnFrame:
+    """A task for `draw`: every file of a frame as bytes, written nowhere."""
+    made = _files_of(_renderer, _job.settings, class_id, view, seed=_job.seed, twins=_job.twins)
+    return DrawnFrame(made, _renderer.gl)
+
+
+def _write_frame(class_id: int, view: int) -> DrawnFrame:
+    drawn = draw_frame(class_id, view)
+    for row, data in drawn.files:
+        files.write(_job.folder / str(row["path"]), data)
+    rows = [row for row, _ in drawn.files]
+    record = {"class": class_id, "view": view, "rows": rows, "renderer": drawn.gl}
+    files.write_json(_job.folder / JOURNAL / f"class{class_id}_img{view}.json", record)
+    return DrawnFrame([(row, b"") for row in rows], drawn.gl)  # the bytes are on disk
+
+
+def _files_of(
+    renderer: Renderer, settings: Settings, class_id: int, view: int, *, seed: int, twins: bool
+) -> list[tuple[Row, bytes]]:
+    spec = renderer.variant.classes[class_id - 1]
     part_id = PART_IDS[spec.part]
-    frame = _renderer.render(class_id - 1, view)
-    rows: list[Row] = []
-    save = partial(_save, rows, folder, class_id, view)
+    values = values_of(settings, seed=seed, view=view)
+    frame = renderer.render(class_id - 1, view, values)
+    made: list[tuple[Row, bytes]] = []
+    varied = {name: values[name] for name in settings}
+
+    def add(kind: str, image: NDArray[np.uint8], area: int, crop: int = 0, rotation: int = 0) -> None:
+        path, data = file_path(kind, class_id, view, crop, rotation), png.encode(image)
+        sha256 = hashlib.sha256(data).hexdigest()
+        columns = (kind, class_id, view, crop, rotation, path, sha256, len(data), area)
+        made.append(({**dict(zip(COLUMNS, columns, strict=True)), **varied}, data))
 
     whole = int(np.count_nonzero(frame.part_ids == part_id))
-    save("frame", frame.image, whole)
-    save("frame_parts", frame.part_ids, whole)
-    for derivative in derivatives(frame):
-        mask = derivative.part_ids == part_id
-        area = int(np.count_nonzero(mask))
-        if area < MIN_MASK_AREA * CROP_SIZE_PX**2:
+    add("frame", frame.image, whole)
+    add("frame_parts", frame.part_ids, whole)
+    areas = {}
+    for one in derivatives(frame):
+        mask = one.part_ids == part_id
+        area = areas[one.crop, one.rotation] = int(np.count_nonzero(mask))
+        # Factors may make the part as small as they like, but never hide it.
+        if area < (1 if settings else MIN_MASK_AREA * CROP_SIZE_PX**2):
+            why = "a factor hides them" if settings else f"it must be {MIN_MASK_AREA:.1%} of the image"
             raise ValueError(
-                f"{_renderer.variant.name}: the {spec.part} of class {class_id} ({spec.name}) cover "
-                f"{area} px in view {view}, crop {derivative.crop}, rotation {derivative.rotation}; "
-                f"at least {MIN_MASK_AREA:.1%} of the image must show them"
+                f"{renderer.variant.name}: the {spec.part} of class {class_id} ({spec.name}) cover "
+                f"{area} px in view {view}, crop {one.crop}, rotation {one.rotation}: {why}"
             )
-        at = {"crop": derivative.crop, "rotation": derivative.rotation}
-        save("image", derivative.image, area, **at)
-        save("mask", mask.astype(np.uint8) * 255, area, **at)
-        save("parts", derivative.part_ids, area, **at)
-    record = {"class": class_id, "view": view, "rows": rows, "renderer": _renderer.gl}
-    files.write_json(folder / JOURNAL / f"class{class_id}_img{view}.json", record)
-    return rows, _renderer.gl
-
-
-def _save(
-    rows: list[Row], folder: Path, class_id: int, view: int, kind: str, image: NDArray[np.uint8], area: int,
-    crop: int = 0, rotation: int = 0,
-) -> None:  # fmt: skip
-    path = file_path(kind, class_id, view, crop, rotation)
-    data = png.encode(image)
-    files.write(folder / path, data)
-    values = (kind, class_id, view, crop, rotation, path, hashlib.sha256(data).hexdigest(), len(data), area)
-    rows.append(dict(zip(COLUMNS, values, strict=True)))
+        add("image", one.image, area, one.crop, one.rotation)
+        add("mask", mask.astype(np.uint8) * 255, area, one.crop, one.rotation)
+        add("parts", one.part_ids, area, one.crop, one.rotation)
+    if twins:
+        drawn = renderer.render_twins(class_id - 1, view, values)
+        for kind, image in (("part_only", drawn.part_only), ("all_but_part", drawn.all_but_part)):
+            add(f"{kind}_frame", image, whole)
+            for one in derivatives(Frame(image, frame.part_ids)):
+                add(kind, one.image, areas[one.crop, one.rotation], one.crop, one.rotation)
+    return made

@@ -26,7 +26,13 @@ KINDS: dict[str, str] = {
     "image": "images",
     "mask": "masks",
     "parts": "parts",
+    "part_only_frame": "twins/part_only/frames",
+    "part_only": "twins/part_only/images",
+    "all_but_part_frame": "twins/all_but_part/frames",
+    "all_but_part": "twins/all_but_part/images",
 }
+_HEADER_KEYS = ("variant", "seed", "classes", "factors", "views", "part_ids", "fingerprints", "digest")
+TWINS = ("part_only", "all_but_part")
 
 
 class DataFolderError(ValueError):
@@ -41,7 +47,8 @@ class Manifest:
         folder: `<root>/<variant>`.
         header: schema version, variant, seed, classes, part ids, package versions, renderer.
         table: a row a file: kind, class, view, crop and rotation (from 1; 0 for a whole frame),
-            path within the folder, sha256, size_bytes, mask_area_px.
+            path within the folder, sha256, size_bytes, mask_area_px; and a column for each
+            factor that is not at its default, with its value in that viewpoint.
     """
 
     folder: Path
@@ -60,17 +67,6 @@ class Manifest:
         return self.table[self.table["kind"] == kind].sort_values(KEYS).reset_index(drop=True)
 
 
-@dataclass(frozen=True)
-class Problem:
-    """One file that is not as recorded: "missing", "altered" or "extra"."""
-
-    path: Path
-    what: str
-
-    def __str__(self) -> str:
-        return f"{self.what}: {self.path}"
-
-
 def file_path(kind: str, class_id: int, view: int, crop: int = 0, rotation: int = 0) -> str:
     """Where a file lies within its variant's folder; crop and rotation are 0 for a whole frame.
 
@@ -83,7 +79,7 @@ def file_path(kind: str, class_id: int, view: int, crop: int = 0, rotation: int 
 
 def write_manifest(manifest: Manifest) -> None:
     """Write table and header; the header comes last, so that it marks the folder complete."""
-    table = manifest.table.sort_values(KEYS)[COLUMNS]
+    table = manifest.table.sort_values(KEYS)
     (manifest.folder / HEADER).unlink(missing_ok=True)
     files.write_with(manifest.folder / TABLE, lambda path: table.to_parquet(path, index=False))
     files.write_json(manifest.folder / HEADER, {**manifest.header, "digest": manifest.digest})
@@ -110,9 +106,12 @@ def read_manifest(root: str | Path, variant: str) -> Manifest:
             f"{header_path} has schema version {version!r}, this release reads {SCHEMA_VERSION}; "
             f"move {folder} away and run '{command(root, variant)}'"
         )
+    absent = [name for name in _HEADER_KEYS if name not in header]
+    if absent:
+        raise DataFolderError(f"{header_path} is no manifest header: it lacks {', '.join(absent)}")
     try:
         table = pd.read_parquet(table_path)
-        manifest = Manifest(folder, header, table[COLUMNS])
+        manifest = Manifest(folder, header, table[[*COLUMNS, *header["factors"]]])
         digest = manifest.digest
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataFolderError(f"{table_path} is no manifest table: {error}") from error
@@ -125,30 +124,6 @@ def read_manifest(root: str | Path, variant: str) -> Manifest:
             f"not {str(header.get('digest'))[:12]}; move {folder} away and run '{command(root, variant)}'"
         )
     return manifest
-
-
-def verify(root: str | Path, variant: str) -> list[Problem]:
-    """Hash every file of a dataset again.
-
-    Returns:
-        a problem for each missing, altered or extra file; empty when all is as recorded.
-    Raises:
-        DataFolderError: if the manifest itself cannot be read.
-    """
-    manifest = read_manifest(root, variant)
-    problems = [
-        Problem(manifest.folder / path, what)
-        for path, sha256 in zip(manifest.table["path"], manifest.table["sha256"], strict=True)
-        if (what := _difference(manifest.folder / path, sha256))
-    ]
-    recorded = set(manifest.table["path"])
-    for folder in KINDS.values():
-        problems += [
-            Problem(path, "extra")
-            for path in sorted((manifest.folder / folder).rglob("*"))
-            if path.is_file() and path.relative_to(manifest.folder).as_posix() not in recorded
-        ]
-    return problems
 
 
 def require_complete(manifest: Manifest) -> None:
@@ -189,12 +164,6 @@ def damaged(manifest: Manifest, file: Path, what: str) -> DataFolderError:
 def command(root: str | Path, variant: str) -> str:
     """The command that makes, completes or mends a dataset folder."""
     return f"an8flower generate --variant {variant} --root {root}"
-
-
-def _difference(path: Path, sha256: str) -> str:
-    if not path.is_file():
-        return "missing"
-    return "" if hashlib.sha256(path.read_bytes()).hexdigest() == sha256 else "altered"
 
 
 def _must_be_known(variant: str) -> None:

@@ -5,7 +5,7 @@ World units: the plant is about 1 high, z points up, and the pot stands on z = 0
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -29,9 +29,17 @@ PART_IDS: dict[str, int] = {
     "sepals": 5,
     "petals": 6,
     "disc": 7,
+    "balls": 8,
+    "thorns": 9,
+    "extra_leaves": 10,
+    "second_plant": 11,
+    "board": 12,
 }
+# The ids of the plant itself; a second plant and a board in front are not.
+PLANT_PARTS: frozenset[int] = frozenset(range(1, 11))
+FLOWER_PARTS = ("sepals", "petals", "disc", "balls")
 
-# No petal colour of any class: a plant without a class has grey petals.
+# The parts of every plant. No petal colour of any class: a plant without a class has grey petals.
 PLAIN_COLOURS: dict[str, RGB] = {
     "pot": (188, 108, 76),
     "soil": (84, 62, 48),
@@ -41,6 +49,11 @@ PLAIN_COLOURS: dict[str, RGB] = {
     "petals": (150, 150, 150),
     "disc": (104, 66, 30),
 }
+
+# What stands behind the plant.
+WALL_COLOUR: RGB = (206, 213, 220)
+
+ADDED_COLOURS: dict[str, RGB] = {"balls": (44, 140, 150), "thorns": (118, 46, 38)}
 
 STEM = np.array([[0.0, 0.0, 0.19], [0.075, -0.055, 0.36], [-0.115, 0.075, 0.55], [0.0, -0.01, 0.755]])
 FLOWER_TILT_DEG = 40.0  # between the flower's axis and the vertical: it is seen from all sides
@@ -80,9 +93,14 @@ def plant(spec: ClassSpec, *, seed: int = 0) -> tuple[Part, ...]:
             raise unknown("part", name, BUILDERS)
     names = sorted({*PLAIN_COLOURS, *spec.parts}, key=PART_IDS.__getitem__)
     return tuple(
-        Part(name, mesh, spec.colours.get(name, PLAIN_COLOURS[name]), shade)
+        Part(name, mesh, spec.colours.get(name, plain_colour(name)), shade)
         for name, (mesh, shade) in ((name, _built(name, seed)) for name in names)
     )
+
+
+def plain_colour(name: str) -> RGB:
+    """The colour of a part where no class gives it another."""
+    return {**PLAIN_COLOURS, **ADDED_COLOURS}[name]
 
 
 def part_names(variant: Variant) -> tuple[str, ...]:
@@ -128,9 +146,21 @@ def _stem(rng: np.random.Generator) -> Built:
     return _plain(mesh)
 
 
+# Height on the stem (0-1), azimuth in degrees, length, width: no two alike, so that no two views are.
+LEAVES = ((0.12, 20.0, 0.27, 0.058), (0.2, 165.0, 0.22, 0.05), (0.4, 265.0, 0.18, 0.042))
+EXTRA_LEAVES = (
+    (0.3, 90.0, 0.19, 0.045),
+    (0.5, 200.0, 0.16, 0.04),
+    (0.62, 20.0, 0.13, 0.034),
+    (0.25, 300.0, 0.21, 0.046),
+)
+
+
 def _leaves(rng: np.random.Generator) -> Built:
-    # Height on the stem (0-1), azimuth, length, width: no two alike, so that no two views are.
-    plan = [(0.12, 20.0, 0.27, 0.058), (0.2, 165.0, 0.22, 0.05), (0.4, 265.0, 0.18, 0.042)]
+    return _leaves_of(LEAVES, rng)
+
+
+def _leaves_of(plan: Sequence[tuple[float, float, float, float]], rng: np.random.Generator) -> Built:
     curve = bezier(STEM, 48)
     meshes, shades = [], []
     for height, azimuth_deg, length, width in plan:
@@ -152,6 +182,34 @@ def _leaves(rng: np.random.Generator) -> Built:
         vein = 0.72 + 0.28 * np.minimum(1.0, np.abs(v) * 4) * (0.9 + 0.1 * np.cos(u * 40))
         shades.append(np.tile(vein.reshape(-1), 2))
     return join(meshes), np.concatenate(shades)
+
+
+def distractors(*, seed: int = 0) -> dict[str, tuple[Part, ...]]:
+    """What factors add to a picture: leaves that may each be shown, and a second plant.
+
+    Returns:
+        the parts of "extra_leaves", in the order in which they appear, and of "second_plant": a
+        pot with stem and leaves, but neither flower nor any part that a class changes.
+    """
+    leaves = []
+    for k, place in enumerate(EXTRA_LEAVES):
+        rng = np.random.default_rng(np.random.SeedSequence([seed, PART_IDS["extra_leaves"], k]))
+        mesh, shade = _leaves_of((place,), rng)
+        leaves.append(Part("extra_leaves", mesh, PLAIN_COLOURS["leaves"], shade))
+    second = []
+    for name in ("pot", "soil", "stem", "leaves", "sepals"):
+        mesh, shade = _built(name, seed + 1)
+        second.append(Part("second_plant", mesh, PLAIN_COLOURS[name], shade))
+    return {"extra_leaves": tuple(leaves), "second_plant": tuple(second)}
+
+
+def flower_scaling(factor: float) -> Points:
+    """The (4, 4) map that makes the flower `factor` times as large, about its place on the stem."""
+    origin, _ = _flower_frame()
+    scaling = np.eye(4) * factor
+    scaling[3, 3] = 1.0
+    scaling[:3, 3] = origin * (1 - factor)
+    return scaling
 
 
 def _flower_frame() -> tuple[Points, Points]:
@@ -184,6 +242,33 @@ def _petal_ring(
         groove = 0.94 + 0.06 * np.cos(v * 9)
         shades.append(np.tile(((0.62 + 0.38 * np.minimum(1, u * 2.2)) * groove).reshape(-1), 2))
     return join(meshes), np.concatenate(shades)
+
+
+def _balls(rng: np.random.Generator) -> Built:
+    # On the tips of the outer petals, so that they are seen from above and from below.
+    balls = []
+    for k in range(PETALS):
+        angle = 2 * np.pi * (k + 0.5) / PETALS + rng.uniform(-0.05, 0.05)
+        radius, height = 0.15 + rng.uniform(-0.008, 0.008), 0.052 + rng.uniform(-0.004, 0.004)
+        at = np.array([radius * np.cos(angle), radius * np.sin(angle), height])
+        balls.append(ball(at, np.full(3, 0.024)))
+    return _plain(_placed(join(balls)))
+
+
+def _thorns(rng: np.random.Generator) -> Built:
+    curve = bezier(STEM, 400)
+    tangents = np.gradient(curve, axis=0)
+    thorns = []
+    for k in range(34):
+        at = round(len(curve) * (0.1 + 0.8 * k / 34))
+        # The golden angle spreads them around the stem whatever their number.
+        angle = k * np.pi * (3 - np.sqrt(5)) + rng.uniform(-0.2, 0.2)
+        frame = frame_along(tangents[at], np.array([1.0, 0.0, 0.0]))
+        outward = frame @ np.array([np.cos(angle), np.sin(angle), 0.0])
+        spine = curve[at] + np.linspace(0.006, 0.064, 8)[:, None] * outward
+        spine[:, 2] -= np.linspace(0, 1, 8) ** 2 * 0.012
+        thorns.append(tube(spine, np.linspace(0.013, 0.0008, 8), sides=10))
+    return _plain(join(thorns))
 
 
 def _petals(rng: np.random.Generator) -> Built:
@@ -220,4 +305,6 @@ BUILDERS: dict[str, Callable[[np.random.Generator], Built]] = {
     "sepals": _sepals,
     "petals": _petals,
     "disc": _disc,
+    "balls": _balls,
+    "thorns": _thorns,
 }

@@ -35,9 +35,16 @@ class GLPlatform(StrEnum):
     osmesa = "osmesa"
 
 
+class Regenerate(StrEnum):
+    no = "no"
+    sample = "sample"
+    all = "all"
+
+
 class What(StrEnum):
     explainers = "explainers"
     variants = "variants"
+    factors = "factors"
     models = "models"
     metrics = "metrics"
     exports = "exports"
@@ -75,34 +82,50 @@ def generate(
     workers: WORKERS = 2,
     seed: SEED = 0,
     platform: PLATFORM = GLPlatform.auto,
+    twins: Annotated[bool, typer.Option("--twins", help="Also the part alone, and all but it.")] = False,
+    factor: Annotated[
+        list[str] | None,
+        typer.Option("--factor", help="May be repeated: 'size=0.6', 'size=0.5..1'; see 'list factors'."),
+    ] = None,
     as_json: JSON = False,
 ) -> None:
     """Draw a dataset, or complete or mend the one that is there.
 
-    Example: an8flower generate --variant single-6c --root data --workers 2
+    Example: an8flower generate --variant single-6c --factor background=textured --factor size=0.6
     """
     from an8flower import generate as draw
+    from an8flower.factors import parse
 
-    views = _numbers(viewpoints, "--viewpoints")
-    manifest = draw(root, variant, viewpoints=views, workers=workers, seed=seed, platform=platform.value)
+    manifest = draw(
+        root, variant, viewpoints=_numbers(viewpoints, "--viewpoints"), workers=workers, seed=seed,
+        platform=platform.value, twins=twins, factors=parse(factor or ()),
+    )  # fmt: skip
     counts = manifest.table["kind"].value_counts().to_dict()
     result = {"folder": str(manifest.folder), "digest": manifest.digest, "files": counts}
     _say(result, as_json, f"{manifest.folder}: {counts['frame']} frames, {counts['image']} images with masks")
 
 
 @app.command()
-def verify(variant: VARIANT = "single-6c", root: ROOT = Path("data"), as_json: JSON = False) -> None:
+def verify(
+    variant: VARIANT = "single-6c",
+    root: ROOT = Path("data"),
+    regenerate: Annotated[Regenerate, typer.Option(help="Draw some or all frames again and compare.")] = (
+        Regenerate.no
+    ),
+    platform: PLATFORM = GLPlatform.auto,
+    as_json: JSON = False,
+) -> None:
     """Hash every file of a dataset again; exits with 1 if one is missing, altered or extra.
 
-    Example: an8flower verify --variant single-6c --root data
+    Example: an8flower verify --variant single-6c --root data --regenerate sample
     """
     from an8flower import verify as check
     from an8flower.manifest import command
 
-    problems = check(root, variant)
+    problems = check(root, variant, regenerate=regenerate.value, platform=platform.value)
     listed = [{"path": str(problem.path), "what": problem.what} for problem in problems]
     lines = [str(problem) for problem in problems] or [f"{root / variant}: every file is as recorded"]
-    if any(problem.what != "extra" for problem in problems):
+    if any(problem.what in ("missing", "altered") for problem in problems):
         lines.append(f"run '{command(root, variant)}' to redraw what is missing or altered")
     _say({"problems": listed}, as_json, "\n".join(lines))
     raise typer.Exit(1 if problems else 0)
@@ -246,6 +269,30 @@ def run(
     raise typer.Exit(1 if any(record["status"] != "ok" for record in records) else 0)
 
 
+@app.command()
+def gallery(
+    variant: VARIANT = "single-6c",
+    root: ROOT = Path("data"),
+    pictures: Annotated[Path, typer.Option("--out", help="Folder for the pictures.")] = Path("docs/pictures"),
+    platform: PLATFORM = GLPlatform.auto,
+    as_json: JSON = False,
+) -> None:
+    """Draw pictures of a dataset: classes by viewpoints, derivatives, factors, and twins if there are.
+
+    Example: an8flower gallery --variant single-6c --root data --out docs/pictures
+    """
+    from an8flower.gallery import contact_sheet, factors_sheet, twins_sheet
+    from an8flower.manifest import read_manifest
+
+    drawn = [
+        contact_sheet(root, variant, pictures / f"{variant}.png"),
+        factors_sheet(variant, pictures / f"{variant}_factors.png", platform=platform.value),
+    ]
+    if not read_manifest(root, variant).of_kind("part_only_frame").empty:
+        drawn.append(twins_sheet(root, variant, pictures / f"{variant}_twins.png"))
+    _say({"files": [str(path) for path in drawn]}, as_json, "\n".join(f"wrote {path}" for path in drawn))
+
+
 @app.command("list")
 def list_names(what: Annotated[What, typer.Argument(help="What to list.")], as_json: JSON = False) -> None:
     """List what is registered, built in or plugged in.
@@ -291,9 +338,9 @@ def _one_line(error: Exception) -> str:
         reason = _DISK.get(error.errno, (error.strerror or "failed").lower())
         return f"cannot use {error.filename or 'the output folder'}: {reason}"
     text = " ".join(str(error).split())
-    expected = (
-        isinstance(error, ValueError | LookupError | OSError)
-        or type(error).__name__ in ("NoGraphicsError", "MissingExtraError")
+    expected = isinstance(error, ValueError | LookupError | OSError) or type(error).__name__ in (
+        "NoGraphicsError",
+        "MissingExtraError",
     )
     return text if expected and text else f"unexpected {type(error).__name__}: {text} (--debug shows where)"
 
@@ -413,6 +460,15 @@ def _variants() -> list[dict[str, str]]:
     ]
 
 
+def _factors() -> list[dict[str, str]]:
+    from an8flower.factors import FACTORS
+
+    return [
+        {"name": f.name, "default": str(f.default), "takes": f.allowed, "meaning": f.meaning}
+        for f in FACTORS.values()
+    ]
+
+
 def _models() -> list[dict[str, str]]:
     from benchmark.models import models
 
@@ -447,6 +503,7 @@ def _exports() -> list[dict[str, str]]:
 _LISTS: dict[What, Callable[[], list[dict[str, str]]]] = {
     What.explainers: _explainers,
     What.variants: _variants,
+    What.factors: _factors,
     What.models: _models,
     What.metrics: _metrics,
     What.exports: _exports,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -17,10 +18,10 @@ import pytest
 
 from an8flower import files, generate, verify
 from an8flower.augment import derivatives
-from an8flower.manifest import DataFolderError, file_path, read_manifest
-from an8flower.png import decode
+from an8flower.gl import NoGraphicsError
+from an8flower.manifest import DataFolderError, file_path, read_manifest, write_manifest
+from an8flower.png import decode, encode
 from an8flower.registry import UnknownNameError
-from an8flower.renderer import NoGraphicsError
 from an8flower.variants import ClassSpec, Variant
 
 SCRIPT = """
@@ -157,7 +158,9 @@ def test_verify_tells_and_generate_mends(copied, tiny):
 
 def test_a_run_killed_between_table_and_header_loses_nothing(copied, tiny):
     good = read_manifest(copied, tiny.name)
-    plan = {key: good.header[key] for key in ("schema_version", "recipe_version", "seed", "classes")}
+    plan = {
+        key: good.header[key] for key in ("schema_version", "recipe_version", "seed", "classes", "factors")
+    }
     files.write_json(good.folder / ".journal" / "plan.json", plan)
     (good.folder / "manifest.json").unlink()
     stamp = (good.folder / "frames/class1/class1_img1.png").stat().st_mtime_ns
@@ -190,7 +193,7 @@ def test_two_processes_do_not_draw_into_one_folder(copied, tiny):
 
 def test_a_part_that_is_hardly_seen_is_an_error(tmp_path):
     hidden = Variant("hidden-1c", (ClassSpec("sepals", part="sepals"),), "tests")
-    with pytest.raises(ValueError, match=r"the sepals of class 1 .* in view 1, crop 1.*at least 0.3%"):
+    with pytest.raises(ValueError, match=r"the sepals of class 1 .* in view 1, crop 1.*it must be 0.3%"):
         generate(tmp_path, hidden, viewpoints=[1], workers=1)
 
 
@@ -210,7 +213,7 @@ def test_bad_requests_write_nothing(tmp_path, arguments, error, message):
 
 
 def test_no_gl_is_told_before_anything_is_drawn(tmp_path, monkeypatch):
-    monkeypatch.setattr("an8flower.renderer._works", lambda platform: False)
+    monkeypatch.setattr("an8flower.gl._works", lambda platform: False)
     with pytest.raises(NoGraphicsError, match="apt-get install"):
         generate(tmp_path, "single-6c", viewpoints=[1])
 
@@ -258,3 +261,123 @@ class TestManifest:
         rows.to_parquet(table)
         with pytest.raises(DataFolderError, match="does not belong to"):
             read_manifest(copied, tiny.name)
+
+
+@pytest.fixture(scope="module")
+def varied(tiny, tmp_path_factory):
+    """tiny-2c with twins and two factors, of views 2 and 30. Not to be changed."""
+    root = tmp_path_factory.mktemp("varied")
+    settings = {"size": (0.6, 1.0), "background": "textured"}
+    generate(root, tiny, viewpoints=[2, 30], twins=True, factors=settings, seed=7)
+    return root
+
+
+class TestFactorsAndTwins:
+    """Generation with factors and twins."""
+
+    def test_the_manifest_records_each_views_values(self, varied, tiny):
+        manifest = read_manifest(varied, tiny.name)
+        assert manifest.header["factors"] == {"size": [0.6, 1.0], "background": "textured"}
+        sizes = manifest.table.groupby("view")["size"].unique()
+        assert [len(values) for values in sizes] == [1, 1] and sizes[2][0] != sizes[30][0]
+        assert set(manifest.table["background"]) == {"textured"}
+
+    def test_twins_have_the_same_derivatives(self, varied, tiny):
+        manifest = read_manifest(varied, tiny.name)
+        counts = manifest.table["kind"].value_counts()
+        assert counts["part_only"] == counts["all_but_part"] == counts["image"] == 100
+        folder = manifest.folder
+        mask = decode((folder / file_path("mask", 1, 30, 2, 4)).read_bytes()) > 0
+        image, part = (
+            decode((folder / file_path(kind, 1, 30, 2, 4)).read_bytes()).astype(int)
+            for kind in ("image", "part_only")
+        )
+        assert np.abs(image - part)[mask].mean() < 3 < np.abs(image - part)[~mask].mean() * 40
+        red, blue = (
+            (folder / file_path("all_but_part", class_id, 30, 2, 4)).read_bytes() for class_id in (1, 2)
+        )
+        assert red == blue
+
+    def test_drawing_again_gives_the_same(self, varied, tiny):
+        assert verify(varied, tiny.name, regenerate="all") == []
+
+    @pytest.mark.parametrize(
+        ("drawn_by", "kind", "levels", "told"),
+        [
+            ("here", "image", 1, "allowed: none on the same platform"),
+            ("here", "mask", 255, "allowed: none on the same platform"),
+            ("elsewhere", "image", 1, None),
+            ("elsewhere", "all_but_part", 3, "mean 3.000; allowed: 1 on average"),
+            ("elsewhere", "mask", 255, "allowed: none)"),
+        ],
+    )
+    def test_what_is_drawn_otherwise_is_told(self, varied, tiny, tmp_path, drawn_by, kind, levels, told):
+        # A dataset as if another renderer had drawn it: pixels, hashes and header belong together.
+        shutil.copytree(varied / tiny.name, tmp_path / tiny.name)
+        manifest = read_manifest(tmp_path, tiny.name)
+        at = manifest.table.index[(manifest.table["kind"] == kind) & (manifest.table["view"] == 2)][0]
+        path = manifest.folder / manifest.table.loc[at, "path"]
+        pixels = decode(path.read_bytes())
+        changed = 255 - pixels if kind == "mask" else np.minimum(pixels, 255 - levels) + np.uint8(levels)
+        path.write_bytes(encode(changed))
+        table = manifest.table.copy()
+        table.loc[at, "sha256"] = hashlib.sha256(path.read_bytes()).hexdigest()
+        header = dict(manifest.header)
+        if drawn_by == "elsewhere":
+            header["fingerprints"] = ["another machine"]
+        write_manifest(replace(manifest, table=table, header=header))
+        problems = [str(problem) for problem in verify(tmp_path, tiny.name, regenerate="sample")]
+        assert len(problems) == (told is not None)
+        assert told is None or (told in problems[0] and str(path) in problems[0])
+
+    def test_twins_join_a_dataset_that_has_none(self, copied, tiny):
+        before = read_manifest(copied, tiny.name)
+        after = generate(copied, tiny, viewpoints=[1], twins=True)
+        kinds = after.table["kind"].value_counts()
+        assert kinds["part_only"] == kinds["image"] == 250
+        merged = before.table.merge(after.table, on=["path", "sha256"])
+        assert len(merged) == len(before.table)
+        assert generate(copied, tiny, viewpoints=[1]).digest == after.digest  # and stay
+
+    def test_other_factors_are_not_mixed_in(self, varied, tiny):
+        with pytest.raises(DataFolderError, match="was drawn with factors"):
+            generate(varied, tiny, viewpoints=[2], factors={"size": 0.6}, seed=7)
+        with pytest.raises(ValueError, match="factor size takes"):
+            generate(varied, tiny, factors={"size": 3.0})
+
+
+def test_a_script_without_a_main_guard_and_one_from_a_pipe_work(tmp_path):
+    lines = (
+        "from an8flower import generate\n"
+        f"print(len(generate({str(tmp_path / 'data')!r}, 'part-2c', viewpoints=[4]).table))\n"
+    )
+    script = tmp_path / "script.py"
+    script.write_text(lines)
+    for command, text in (([sys.executable, script], None), ([sys.executable, "-"], lines)):
+        run = subprocess.run(command, input=text, capture_output=True, text=True, check=True)
+        assert run.stdout == "154\n"
+        shutil.rmtree(tmp_path / "data")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"not a PNG", None],
+    ids=["0 bytes", "no PNG", "wrong size"],
+)
+def test_a_png_that_is_none_is_told_by_name(copied, tiny, content):
+    image = copied / tiny.name / "images/class1/class1_img1_p1_r1.png"
+    image.write_bytes(encode(np.zeros((9, 9, 3), np.uint8)) if content is None else content)
+    assert [str(problem) for problem in verify(copied, tiny.name)] == [f"altered: {image}"]
+
+
+def test_a_full_disk_is_told_and_what_is_drawn_is_kept(copied, tiny, monkeypatch):
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    good = read_manifest(copied, tiny.name)
+    with monkeypatch.context() as patch:
+        patch.setattr("an8flower.files.write", full)
+        with pytest.raises(OSError, match="No space left"):
+            generate(copied, tiny, viewpoints=[9])
+    assert read_manifest(copied, tiny.name).digest == good.digest
+    assert verify(copied, tiny.name) == []

@@ -8,9 +8,10 @@ import cv2
 import numpy as np
 import pytest
 
+from an8flower.camera import VIEWPOINTS
+from an8flower.gl import NoGraphicsError, choose_platform
 from an8flower.plant import PART_IDS, plant
 from an8flower.registry import UnknownNameError
-from an8flower.renderer import VIEWPOINTS, NoGraphicsError, choose_platform
 from an8flower.variants import ClassSpec, variants
 
 CLASSES = range(len(variants.get("single-6c").classes))
