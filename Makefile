@@ -4,10 +4,10 @@ BIN := .venv/bin
 GL_PACKAGES := libegl1 libgl1 libxrender1
 
 .DEFAULT_GOAL := help
-.PHONY: help leaderboard test check format bench clean gl
+.PHONY: help leaderboard test check format bench bench-data clean gl
 
 help: ## list the targets
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-12s %s\n", $$1, $$2}'
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-12s %s\n", $$1, $$2}'
 
 leaderboard: .venv/.run gl ## draw single-6c, train an8net on 5 folds, explain, score, print the board
 	$(BIN)/an8flower run --variant single-6c --model an8net
@@ -27,6 +27,9 @@ format: .venv/.dev ## put the code into its standard form
 
 bench: .venv/.dev gl ## measure the speed of each link beside an alternative
 	$(BIN)/python -m benchmark.experiments.speed
+
+bench-data: .venv/.dev gl ## measure how fast all three variants are drawn, and where the time goes
+	$(BIN)/python -m benchmark.experiments.generation
 
 clean: ## remove the environment, data, weights and caches; results stay
 	rm -rf .venv data checkpoints *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -92,7 +92,7 @@ class Renderer:
         """
         parts = self._set(class_index, view, values)
         self._stage.dress({part.name: part.colour for part in parts})
-        return Frame(_downsample(self._colours()), self._part_ids())
+        return Frame(downsample(self._colours()), self._part_ids())
 
     def render_twins(self, class_index: int, view: int, values: Values = DEFAULTS) -> Twins:
         """The twins of the frame that `render` gives for the same arguments."""
@@ -113,7 +113,7 @@ class Renderer:
         plain = values["background"] == "plain"
         background = np.array(WALL_COLOUR, np.uint8) if plain else self._colours()
         part_only = np.where(seen[..., None], whole, background)
-        return Twins(_downsample(part_only), _downsample(without))
+        return Twins(downsample(part_only), downsample(without))
 
     def close(self) -> None:
         """Free the context."""
@@ -152,7 +152,8 @@ class Renderer:
         return np.ascontiguousarray(part_ids[..., 0])
 
 
-def _downsample(colour: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def downsample(colour: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Average blocks of 2x2 pixels: (600, 600, 3) uint8 to (300, 300, 3), rounded to nearest."""
     size, k = FRAME_SIZE_PX, SUPERSAMPLING
     blocks = colour.reshape(size, k, size, k, 3).astype(np.uint16).sum(axis=(1, 3))
     return np.asarray((blocks + k * k // 2) // (k * k), np.uint8)

@@ -72,28 +72,38 @@ def _rendering(table: Table) -> list[Frame]:
 
 
 def _writing(table: Table, frames: list[Frame], folder: Path) -> None:
+    some = frames[:4]
+    _row(
+        table,
+        "derivatives written with mask and parts",
+        lambda: write_derivatives(some, folder / "written"),
+        "bare OpenCV warp + PNG",
+        lambda: write_bare(some),
+        25 * len(some),
+    )
+
+
+def write_derivatives(frames: list[Frame], folder: Path) -> None:
+    """Make and write the derivatives of frames, as generation does."""
+    for k, frame in enumerate(frames):
+        for d in derivatives(frame):
+            mask = (d.part_ids == 6).astype(np.uint8) * 255
+            for name, image in (("i", d.image), ("m", mask), ("p", d.part_ids)):
+                files.write(folder / f"{k}_{d.crop}_{d.rotation}{name}.png", png.encode(image))
+
+
+def write_bare(frames: list[Frame]) -> None:
+    """The least that has to be done for the same: OpenCV's warps and its PNG encoder, no files."""
     import cv2
 
-    def ours() -> None:
-        for k, frame in enumerate(frames[:4]):
-            for d in derivatives(frame):
-                mask = (d.part_ids == 6).astype(np.uint8) * 255
-                for name, image in (("i", d.image), ("m", mask), ("p", d.part_ids)):
-                    files.write(
-                        folder / "written" / f"{k}_{d.crop}_{d.rotation}{name}.png", png.encode(image)
-                    )
-
-    def bare() -> None:
-        matrix = cv2.getRotationMatrix2D((124.5, 124.5), 10, 1)
-        for frame in frames[:4]:
-            crop, ids = frame.image[:250, :250, ::-1], frame.part_ids[:250, :250]
-            for _ in range(25):
-                turned = cv2.warpAffine(ids, matrix, (250, 250), flags=cv2.INTER_NEAREST)
-                image = cv2.warpAffine(crop, matrix, (250, 250), borderMode=cv2.BORDER_REPLICATE)
-                for one in (image, turned, turned):
-                    cv2.imencode(".png", one, [cv2.IMWRITE_PNG_COMPRESSION, png.COMPRESSION])
-
-    _row(table, "derivatives written with mask and parts", ours, "bare OpenCV warp + PNG", bare, 100)
+    matrix = cv2.getRotationMatrix2D((124.5, 124.5), 10, 1)
+    for frame in frames:
+        crop, ids = frame.image[:250, :250, ::-1], frame.part_ids[:250, :250]
+        for _ in range(25):
+            turned = cv2.warpAffine(ids, matrix, (250, 250), flags=cv2.INTER_NEAREST)
+            image = cv2.warpAffine(crop, matrix, (250, 250), borderMode=cv2.BORDER_REPLICATE)
+            for one in (image, turned, turned):
+                cv2.imencode(".png", one, [cv2.IMWRITE_PNG_COMPRESSION, png.COMPRESSION])
 
 
 def _data(folder: Path) -> An8Flower:
