@@ -20,16 +20,19 @@ def write(path: Path, data: bytes) -> None:
 
 def write_with(path: Path, save: Callable[[Path], object]) -> None:
     """Let `save` write to a temporary name in the folder of `path`, then rename it to `path`."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}{TEMPORARY}")
     try:
-        save(temporary)
+        try:
+            save(temporary)
+        except FileNotFoundError:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            save(temporary)
         temporary.replace(path)
-    except OSError as error:
-        error.filename = error.filename or str(path)  # a full disk does not say where
-        raise
-    finally:
+    except BaseException as error:
         temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            error.filename = error.filename or str(path)  # a full disk does not say where
+        raise
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:

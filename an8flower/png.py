@@ -12,7 +12,7 @@ COMPRESSION = 1
 
 def encode(image: NDArray[np.uint8]) -> bytes:
     """(H, W) or (H, W, 3) RGB uint8 as PNG bytes."""
-    bgr = image[..., ::-1] if image.ndim == 3 else image
+    bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR) if image.ndim == 3 else image
     _, data = cv2.imencode(".png", bgr, [cv2.IMWRITE_PNG_COMPRESSION, COMPRESSION])
     return data.tobytes()
 
@@ -28,4 +28,4 @@ def decode(data: bytes) -> NDArray[np.uint8]:
     if image is None:
         raise ValueError("not a readable PNG")
     array = np.asarray(image, np.uint8)
-    return np.ascontiguousarray(array[..., ::-1]) if array.ndim == 3 else array
+    return np.asarray(cv2.cvtColor(array, cv2.COLOR_BGR2RGB), np.uint8) if array.ndim == 3 else array

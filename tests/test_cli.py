@@ -18,7 +18,10 @@ def an8flower(*arguments: object, cwd: Path | None = None) -> subprocess.Complet
     return subprocess.run(command, capture_output=True, text=True, cwd=cwd, check=False, timeout=300)
 
 
-@pytest.mark.parametrize("command", ["generate", "verify", "train", "evaluate", "leaderboard", "run", "list"])
+@pytest.mark.parametrize(
+    "command",
+    ["generate", "verify", "export", "gallery", "train", "evaluate", "leaderboard", "run", "list"],
+)
 def test_every_command_has_help_with_an_example(command):
     done = an8flower(command, "--help")
     assert done.returncode == 0
