@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -13,78 +14,85 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from an8flower import files, png
-from an8flower.augment import resize_image, resize_mask
+from an8flower.augment import resize_ids, resize_image, resize_mask
 from an8flower.manifest import Manifest, read_verified
+from an8flower.plant import PLANT_PARTS
 from an8flower.progress import progress
+
+FORMAT_VERSION = 2
+# What is kept at another size: from which kind of file, and how it gets there.
+_MADE: dict[str, tuple[str, Callable[[NDArray[np.uint8], int], NDArray[Any]]]] = {
+    "image": ("image", resize_image),
+    "part_only": ("part_only", resize_image),
+    "all_but_part": ("all_but_part", resize_image),
+    "mask": ("mask", lambda mask, size_px: resize_mask(mask > 0, size_px)),
+    "plant": ("parts", lambda ids, size_px: resize_mask(np.isin(ids, list(PLANT_PARTS)), size_px)),
+    "parts": ("parts", resize_ids),
+}
 
 
 class Arrays:
-    """Images (n, size, size, 3) uint8 and masks (n, size, size) bool in a folder.
+    """Arrays of some kinds, each (n, size, size) or (n, size, size, 3), in a folder.
 
-    Pickles as its folder, so that the workers of a DataLoader map the same memory.
+    Pickles as its folder and kinds, so that the workers of a DataLoader map the same memory.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, kinds: Iterable[str]) -> None:
         self._folder = folder
-        self._images: NDArray[np.uint8] = np.load(folder / "images.npy", mmap_mode="r", allow_pickle=False)
-        self._masks: NDArray[np.bool_] = np.load(folder / "masks.npy", mmap_mode="r", allow_pickle=False)
+        self._arrays: dict[str, NDArray[Any]] = {
+            kind: np.load(folder / f"{kind}.npy", mmap_mode="r", allow_pickle=False) for kind in kinds
+        }
 
     @classmethod
-    def of(cls, manifest: Manifest, table: pd.DataFrame, size_px: int) -> Self:
+    def of(cls, manifest: Manifest, table: pd.DataFrame, size_px: int, kinds: Iterable[str]) -> Self:
         """The arrays of a variant, made beside its files if they are not there or out of date.
 
         Args:
             manifest: of the variant.
-            table: a row a derivative with image and mask paths and hashes, which are checked.
+            table: a row a derivative, with path and hash of each kind of file.
             size_px: side of the square images.
+            kinds: "image", "part_only", "all_but_part" (uint8, areas averaged), "mask", "plant" (bool, part
+                where half the area is), "parts" (uint8 ids, nearest neighbour).
         Raises:
             DataFolderError: naming a missing or altered file.
         """
         folder = manifest.folder / "cache" / f"{size_px}px"
-        marker = folder / "cache.json"
-        current = {"digest": manifest.digest, "size_px": size_px}
-        if not marker.is_file() or json.loads(marker.read_text()) != current:
-            marker.unlink(missing_ok=True)
-            images, masks = _resized(manifest, table, size_px)
-            files.write_with(folder / "images.npy", partial(_save, images))
-            files.write_with(folder / "masks.npy", partial(_save, masks))
-            files.write_json(marker, current)
-        return cls(folder)
+        current = {"format": FORMAT_VERSION, "digest": manifest.digest, "size_px": size_px}
+        kinds = sorted(set(kinds))
+        for kind in kinds:
+            marker = folder / f"{kind}.json"
+            if not marker.is_file() or json.loads(marker.read_text()) != current:
+                marker.unlink(missing_ok=True)
+                files.write_with(folder / f"{kind}.npy", partial(_make, manifest, table, size_px, kind))
+                files.write_json(marker, current)
+        return cls(folder, kinds)
 
-    def image(self, index: int) -> NDArray[np.uint8]:
-        """(size, size, 3) uint8, a copy."""
-        return np.array(self._images[index])
+    def __contains__(self, kind: str) -> bool:
+        return kind in self._arrays
 
-    def mask(self, index: int) -> NDArray[np.bool_]:
-        """(size, size) bool, a copy."""
-        return np.array(self._masks[index])
+    def get(self, kind: str, index: int) -> NDArray[Any]:
+        """One image, mask or map of ids, a copy."""
+        return np.array(self._arrays[kind][index])
 
-    def __reduce__(self) -> tuple[type[Arrays], tuple[Path]]:
-        return type(self), (self._folder,)
+    def __reduce__(self) -> tuple[type[Arrays], tuple[Path, list[str]]]:
+        return type(self), (self._folder, list(self._arrays))
 
 
-def _resized(
-    manifest: Manifest, table: pd.DataFrame, size_px: int
-) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
-    images = np.empty((len(table), size_px, size_px, 3), np.uint8)
-    masks = np.empty((len(table), size_px, size_px), bool)
+def _make(manifest: Manifest, table: pd.DataFrame, size_px: int, kind: str, path: Path) -> None:
+    source, resized = _MADE[kind]
+    shape = (len(table), size_px, size_px, 3) if resized is resize_image else (len(table), size_px, size_px)
+    dtype = bool if kind in ("mask", "plant") else np.uint8
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # Straight to disk: the array may be larger than memory.
+    array = np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
+    rows = list(zip(table[f"{source}_path"], table[f"{source}_sha256"], strict=True))
 
     def fill(index: int) -> None:
-        row = table.iloc[index]
-        image = png.decode(read_verified(manifest, row["image_path"], row["image_sha256"]))
-        mask = png.decode(read_verified(manifest, row["mask_path"], row["mask_sha256"]))
-        images[index], masks[index] = resize_image(image, size_px), resize_mask(mask > 0, size_px)
+        array[index] = resized(png.decode(read_verified(manifest, *rows[index])), size_px)
 
     # Decoding and resizing happen outside the interpreter lock.
-    with (
-        ThreadPoolExecutor() as pool,
-        progress(f"resize {manifest.folder.name} to {size_px} px", len(table), "images") as advance,
-    ):
-        for _ in pool.map(fill, range(len(table))):
+    title = f"resize {manifest.folder.name} to {size_px} px: {kind}"
+    with ThreadPoolExecutor() as pool, progress(title, len(rows), "files") as advance:
+        for _ in pool.map(fill, range(len(rows))):
             advance(1)
-    return images, masks
-
-
-def _save(array: NDArray[Any], path: Path) -> None:
-    with path.open("wb") as handle:
-        np.save(handle, array, allow_pickle=False)
+    array.flush()

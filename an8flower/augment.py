@@ -72,6 +72,12 @@ def resize_mask(mask: NDArray[np.bool_], size_px: int) -> NDArray[np.bool_]:
     return np.asarray(area >= 0.5)
 
 
+def resize_ids(part_ids: NDArray[np.uint8], size_px: int) -> NDArray[np.uint8]:
+    """Shrink (H, W) to a square of `size_px`; each pixel is the id at its centre."""
+    size = (size_px, size_px)
+    return np.asarray(cv2.resize(part_ids, size, interpolation=cv2.INTER_NEAREST_EXACT), np.uint8)
+
+
 def _warp(array: NDArray[np.uint8], angle_deg: float, interpolation: int, border: int) -> NDArray[np.uint8]:
     height, width = array.shape[:2]
     # Pixel centres are at whole numbers, so the centre of an even square lies between two.

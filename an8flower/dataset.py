@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, cast, get_args
 
 import numpy as np
 import pandas as pd
@@ -18,9 +18,20 @@ from an8flower import png
 from an8flower.arrays import Arrays
 from an8flower.folds import Scheme, Split, in_split
 from an8flower.generation import generate as generate_files
-from an8flower.manifest import Manifest, read_manifest, read_verified, require_complete
+from an8flower.manifest import (
+    TWINS,
+    DataFolderError,
+    Manifest,
+    command,
+    read_manifest,
+    read_verified,
+    require_complete,
+)
+from an8flower.plant import PLANT_PARTS
+from an8flower.torchvision_shim import import_torchvision
 
-Target = Literal["label", "mask", "parts", "view"]
+Target = Literal["label", "mask", "plant", "parts", "view"]
+Twin = Literal["part_only", "all_but_part"]
 
 
 @dataclass(frozen=True)
@@ -48,16 +59,25 @@ class An8Flower(Dataset[Any]):
         variant: e.g. "single-6c".
         fold: from 0 to 4; None for the whole dataset.
         split: "train", "test" or "all" of the fold.
-        target: one of "label" (int, from 0), "mask" ((H, W) bool), "parts" ((H, W) uint8 ids)
-            and "view" (int, from 1), or a tuple of them.
+        target: one of "label" (int, from 0), "mask" ((H, W) bool, the discriminative part), "plant"
+            ((H, W) bool, the whole plant), "parts" ((H, W) uint8 ids) and "view" (int, from 1), or
+            a tuple of them.
+        transform: applied to the image.
+        target_transform: applied to the target.
+        transforms: applied to image and target together, as torchvision's v2 transforms are: the
+            image is then a `tv_tensors.Image`, masks and part ids are `tv_tensors.Mask`, so that
+            geometry moves them alike. Not with one of the other two.
         size_px: None reads the 250 px files at each access. A number gives images and masks
             of that size from memory-mapped arrays, made once beside the files and checked
             against their hashes then.
         folds: "interleaved" (view % 5) or "blocks" of 8 views.
+        twin: instead of the images their twins, "part_only" or "all_but_part"; masks and the rest
+            are those of the images.
         generate: draw what is missing first.
     Raises:
         DataFolderError: naming a missing or altered file and the command that mends it.
-        ValueError: for an unknown fold, split or target, or a split without images.
+        ValueError: for an unknown fold, split or target, a split without images, or transforms
+            that exclude each other.
 
     Items are `(image, target)`, the image (3, H, W) float32 in [0, 1].
     """
@@ -70,21 +90,31 @@ class An8Flower(Dataset[Any]):
         fold: int | None = None,
         split: Split | None = None,
         target: Target | tuple[Target, ...] = "label",
+        transform: Callable[[Any], Any] | None = None,
+        target_transform: Callable[[Any], Any] | None = None,
+        transforms: Callable[[Any, Any], Any] | None = None,
         size_px: int | None = None,
         folds: Scheme = "interleaved",
+        twin: Twin | None = None,
         generate: bool = False,
     ) -> None:
-        for name in (target,) if isinstance(target, str) else target:
+        self._targets: tuple[str, ...] = (target,) if isinstance(target, str) else target
+        for name in self._targets:
             if name not in get_args(Target):
                 raise ValueError(f"unknown target {name!r}; known are {', '.join(get_args(Target))}")
-        if size_px is not None and "parts" in target:
-            raise ValueError("target 'parts' has no resized form; leave size_px out")
+        if transforms and (transform or target_transform):
+            raise ValueError("give either transforms, or transform and target_transform, not both")
         self.manifest = generate_files(root, variant) if generate else read_manifest(root, variant)
         require_complete(self.manifest)
-        self.target = target
-        self.size_px = size_px
+        self.root, self.variant, self.fold, self.split = Path(root), variant, fold, split
+        self.target, self.size_px, self.twin = target, size_px, twin
+        self.transform, self.target_transform, self.transforms = transform, target_transform, transforms
+        self._transformed = bool(transform or target_transform or transforms)
         self.classes: tuple[str, ...] = tuple(spec["name"] for spec in self.manifest.header["classes"])
         every = _derivative_table(self.manifest)
+        if twin and f"{twin}_path" not in every:
+            again = f"{command(root, variant)} --twins"
+            raise DataFolderError(f"{self.manifest.folder} has no twins {twin!r}; run '{again}' to draw them")
         chosen = in_split(every["view"], fold, split or ("all" if fold is None else "train"), folds)
         if not chosen.any():
             raise ValueError(
@@ -93,16 +123,46 @@ class An8Flower(Dataset[Any]):
             )
         self.table: pd.DataFrame = every[chosen].reset_index(drop=True)
         self._where = np.flatnonzero(chosen)
-        self._arrays = Arrays.of(self.manifest, every, size_px) if size_px is not None else None
+        self._arrays = None
+        if size_px is not None:
+            kinds = {twin or "image", "mask"} | ({"plant", "parts"} & set(self._targets))
+            self._arrays = Arrays.of(self.manifest, every, size_px, kinds)
 
     def __len__(self) -> int:
         return len(self.table)
 
-    def __getitem__(self, index: int) -> tuple[torch.Tensor, Any]:
-        image = torch.from_numpy(self._image(index)).permute(2, 0, 1).to(torch.float32) / 255
-        if isinstance(self.target, str):
-            return image, self._target(self.target, index)
-        return image, tuple(self._target(name, index) for name in self.target)
+    def __getitem__(self, index: int) -> tuple[Any, Any]:
+        index = range(len(self))[index]
+        image: Any = torch.from_numpy(self._image(index)).permute(2, 0, 1).to(torch.float32) / 255
+        items = tuple(self._target(name, index) for name in self._targets)
+        target: Any = items[0] if isinstance(self.target, str) else items
+        if self.transforms:
+            return cast(tuple[Any, Any], self.transforms(_as_image(image), target))
+        if self.transform:
+            image = self.transform(_as_image(image))
+        if self.target_transform:
+            target = self.target_transform(target)
+        return image, target
+
+    def __getstate__(self) -> dict[str, Any]:
+        # First, so that a worker can import torchvision when it comes to the transforms.
+        state = {name: value for name, value in self.__dict__.items() if name != "_torchvision"}
+        return {"_torchvision": _Torchvision(), **state} if self._transformed else state
+
+    def __repr__(self) -> str:
+        facts = {
+            "Number of images": len(self),
+            "Root": self.root,
+            "Variant": f"{self.variant}, {len(self.classes)} classes",
+            "Fold": "all" if self.fold is None else f"{self.fold}, {self.split or 'train'}",
+            "Target": self.target,
+            "Size": f"{self.size_px or 250} px",
+            "Twin": self.twin,
+            "Transforms": self.transforms or self.transform,
+            "Target transform": self.target_transform,
+        }
+        lines = [f"    {name}: {value}" for name, value in facts.items() if value is not None]
+        return "\n".join(["Dataset An8Flower", *lines])
 
     def batches(self, size: int, *, rng: np.random.Generator | None = None) -> Iterator[Batch]:
         """All images in batches of `size`: in the order of the table, or shuffled by `rng`."""
@@ -126,30 +186,63 @@ class An8Flower(Dataset[Any]):
         part.table, part._where = self.table.iloc[index].reset_index(drop=True), self._where[index]
         return part
 
-    def _target(self, name: Target, index: int) -> int | torch.Tensor:
+    def _target(self, name: str, index: int) -> Any:
         if name == "label":
             return int(self.table["class"].iloc[index]) - 1
         if name == "view":
             return int(self.table["view"].iloc[index])
-        return torch.from_numpy(self._mask(index) if name == "mask" else self._read("parts", index))
+        array = torch.from_numpy(
+            {"mask": self._mask, "plant": self._plant, "parts": self._parts}[name](index)
+        )
+        return _as_mask(array) if self.transforms or self.target_transform else array
 
     def _image(self, index: int) -> NDArray[np.uint8]:
-        return self._read("image", index) if self._arrays is None else self._arrays.image(self._where[index])
+        return self._stored(self.twin or "image", index)
 
     def _mask(self, index: int) -> NDArray[np.bool_]:
-        if self._arrays is not None:
-            return self._arrays.mask(self._where[index])
-        return np.asarray(self._read("mask", index) > 0)
+        return np.asarray(self._stored("mask", index) > 0)
 
-    def _read(self, kind: str, index: int) -> NDArray[np.uint8]:
+    def _parts(self, index: int) -> NDArray[np.uint8]:
+        return self._stored("parts", index)
+
+    def _plant(self, index: int) -> NDArray[np.bool_]:
+        if self._arrays is not None:
+            return np.asarray(self._arrays.get("plant", self._where[index]), bool)
+        return np.isin(self._stored("parts", index), list(PLANT_PARTS))
+
+    def _stored(self, kind: str, index: int) -> NDArray[np.uint8]:
+        if self._arrays is not None:
+            return self._arrays.get(kind, self._where[index])
         row = self.table.iloc[index]
         return png.decode(read_verified(self.manifest, row[f"{kind}_path"], row[f"{kind}_sha256"]))
+
+
+class _Torchvision:
+    """Imports torchvision, which may need help, where it is unpickled."""
+
+    def __reduce__(self) -> tuple[Callable[[], object], tuple[()]]:
+        return import_torchvision, ()
+
+
+def _as_image(image: torch.Tensor) -> Any:
+    import_torchvision()
+    from torchvision import tv_tensors
+
+    return tv_tensors.Image(image)
+
+
+def _as_mask(mask: torch.Tensor) -> Any:
+    import_torchvision()
+    from torchvision import tv_tensors
+
+    return tv_tensors.Mask(mask)
 
 
 def _derivative_table(manifest: Manifest) -> pd.DataFrame:
     """A row a derivative, in the order of class, view, crop and rotation."""
     table = manifest.of_kind("image")[["class", "view", "crop", "rotation", "mask_area_px"]].copy()
-    for kind in ("image", "mask", "parts"):
+    for kind in ("image", "mask", "parts", *TWINS):
         rows = manifest.of_kind(kind)
-        table[f"{kind}_path"], table[f"{kind}_sha256"] = rows["path"], rows["sha256"]
+        if len(rows):
+            table[f"{kind}_path"], table[f"{kind}_sha256"] = rows["path"], rows["sha256"]
     return table

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import pickle
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from an8flower import An8Flower
+from an8flower import An8Flower, generate
 from an8flower.augment import resize_image, resize_mask
 from an8flower.manifest import DataFolderError
 from an8flower.png import decode
+from an8flower.torchvision_shim import import_torchvision
 
-EVERYTHING = ("label", "mask", "parts", "view")
+EVERYTHING = ("label", "mask", "parts", "view", "plant")
 
 
 @pytest.fixture
@@ -27,13 +30,14 @@ def copied(data, tiny, tmp_path):
 def test_items_are_as_documented(data, tiny):
     dataset = An8Flower(data, variant=tiny.name, target=EVERYTHING)
     assert len(dataset) == 250 and dataset.classes == ("red petals", "blue petals")
-    image, (label, mask, parts, view) = dataset[130]
+    image, (label, mask, parts, view, plant) = dataset[130]
     row = dataset.table.iloc[130]
     assert image.shape == (3, 250, 250) and image.dtype == torch.float32
     assert image.min() >= 0 and image.max() <= 1
     assert label == row["class"] - 1 == 1 and view == row["view"] == 1
     assert mask.dtype == torch.bool and mask.sum() == row["mask_area_px"]
     assert torch.equal(mask, parts == 6)
+    assert torch.equal(plant, parts > 0) and plant.dtype == torch.bool
     file = decode((data / tiny.name / row["image_path"]).read_bytes())
     assert torch.equal(image, torch.from_numpy(file).permute(2, 0, 1) / 255)
 
@@ -76,10 +80,11 @@ def test_batches_are_the_items(data, tiny, size_px):
 
 
 def test_loader_workers_and_pickle_give_the_same(data, tiny):
-    dataset = An8Flower(data, tiny.name, fold=0, target=("label", "mask"), size_px=112)
-    loader = DataLoader(dataset, batch_size=40, num_workers=2, multiprocessing_context="spawn")
-    images, (labels, masks) = next(iter(loader))
-    expected = next(dataset.batches(40))
+    dataset = An8Flower(data, tiny.name, fold=0, split="test", target=("label", "mask"), size_px=112)
+    loader = DataLoader(dataset, batch_size=25, num_workers=2, multiprocessing_context="spawn")
+    (images, (labels, masks)), second = list(loader)  # all of it: workers stopped half-way may hang
+    assert len(second[0]) == 25
+    expected = next(dataset.batches(25))
     assert torch.equal(images, expected.images) and torch.equal(masks, expected.masks)
     assert torch.equal(labels, expected.labels)
     assert len(pickle.dumps(dataset)) < 1_000_000
@@ -109,8 +114,8 @@ def test_generate_draws_what_is_missing(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"target": "colour"}, "unknown target 'colour'; known are label, mask, parts, view"),
-        ({"target": ("label", "parts"), "size_px": 112}, "'parts' has no resized form"),
+        ({"target": "colour"}, "unknown target 'colour'; known are label, mask, plant, parts, view"),
+        ({"transform": abs, "transforms": divmod}, "either transforms, or transform"),
         ({"fold": 9}, "fold 9 does not exist"),
         ({"fold": 0, "split": "train", "folds": "blocks"}, "no image .* it holds the views"),
     ],
@@ -149,10 +154,130 @@ def test_an_altered_file_is_named_when_it_is_read(copied, tiny, kind):
 
 
 def test_resized_arrays_follow_the_data(copied, tiny):
-    from an8flower import generate
-
     An8Flower(copied, tiny.name, size_px=16)
     generate(copied, tiny, viewpoints=[6])
     dataset = An8Flower(copied, tiny.name, size_px=16, target=("label", "view"))
     assert len(dataset) == 300
     assert dataset[149][1] == (0, 6)
+
+
+def test_plant_and_parts_have_a_resized_form(data, tiny):
+    whole = An8Flower(data, tiny.name, target=("plant", "parts"))
+    small = An8Flower(data, tiny.name, target=("plant", "parts"), size_px=125)
+    for index in (3, 200):
+        (_, (plant, parts)), (_, (small_plant, small_parts)) = whole[index], small[index]
+        assert np.array_equal(small_plant.numpy(), resize_mask(plant.numpy(), 125))
+        # At half the size the centre of a pixel is the corner of four: one of them.
+        blocks = parts.reshape(125, 2, 125, 2).permute(0, 2, 1, 3).reshape(125, 125, 4)
+        assert (small_parts[..., None] == blocks).any(dim=-1).all()
+
+
+def test_negative_indices_count_from_the_end(data, tiny):
+    dataset = An8Flower(data, tiny.name)
+    assert torch.equal(dataset[-1][0], dataset[249][0])
+
+
+class TestTransforms:
+    """torchvision's v2 transforms move image and masks alike."""
+
+    @pytest.fixture(autouse=True)
+    def v2(self):
+        import_torchvision()
+        from torchvision.transforms import v2
+
+        self.v2 = v2
+
+    @pytest.mark.parametrize("size_px", [None, 112])
+    def test_geometry_moves_image_and_masks_alike(self, data, tiny, size_px):
+        transforms = self.v2.Compose(
+            [
+                self.v2.RandomHorizontalFlip(p=1.0),
+                self.v2.RandomRotation((90, 90)),
+                self.v2.CenterCrop(100),
+            ]
+        )
+        target = ("label", "mask", "plant", "parts")
+        plain = An8Flower(data, tiny.name, target=target, size_px=size_px)
+        moved = An8Flower(data, tiny.name, target=target, size_px=size_px, transforms=transforms)
+        edge = ((size_px or 250) - 100) // 2
+
+        def by_hand(tensor):
+            turned = torch.rot90(tensor.flip(-1), 1, (-2, -1))
+            return turned[..., edge : edge + 100, edge : edge + 100]
+
+        for index in (0, 160):
+            (image, targets), (moved_image, moved_targets) = plain[index], moved[index]
+            torch.testing.assert_close(moved_image.as_subclass(torch.Tensor), by_hand(image))
+            assert moved_targets[0] == targets[0]
+            for before, after in zip(targets[1:], moved_targets[1:], strict=True):
+                assert after.dtype == before.dtype
+                assert torch.equal(after.as_subclass(torch.Tensor), by_hand(before))
+
+    def test_ids_and_masks_stay_what_they_are_under_any_angle(self, data, tiny):
+        with torch.random.fork_rng():
+            torch.manual_seed(0)  # v2 draws from the global generator and no other
+            transforms = self.v2.Compose(
+                [self.v2.RandomRotation(40), self.v2.RandomResizedCrop(96, antialias=True)]
+            )
+            dataset = An8Flower(data, tiny.name, target=("mask", "parts"), transforms=transforms)
+            for index in range(0, 250, 25):
+                image, (mask, parts) = dataset[index]
+                assert image.shape == (3, 96, 96) and mask.shape == parts.shape == (96, 96)
+                assert set(parts.unique().tolist()) <= set(range(8))
+                assert torch.equal(mask.as_subclass(torch.Tensor), parts.as_subclass(torch.Tensor) == 6)
+
+    def test_normalising_leaves_masks_alone(self, data, tiny):
+        transforms = self.v2.Normalize([0.5] * 3, [0.25] * 3)
+        plain = An8Flower(data, tiny.name, target="mask")
+        dataset = An8Flower(data, tiny.name, target="mask", transforms=transforms)
+        torch.testing.assert_close(dataset[9][0].as_subclass(torch.Tensor), (plain[9][0] - 0.5) / 0.25)
+        assert torch.equal(dataset[9][1].as_subclass(torch.Tensor), plain[9][1])
+
+    def test_transform_and_target_transform_each_get_their_own(self, data, tiny):
+        dataset = An8Flower(
+            data, tiny.name, transform=self.v2.Grayscale(), target_transform=lambda label: 10 + label
+        )
+        image, label = dataset[249]
+        assert image.shape == (1, 250, 250) and label == 11
+
+    def test_loader_workers_and_pickle_carry_transforms(self, data, tiny):
+        dataset = An8Flower(
+            data, tiny.name, fold=1, split="test", target=("label", "mask"),
+            transforms=self.v2.CenterCrop(64), size_px=112,
+        )  # fmt: skip
+        loader = DataLoader(dataset, batch_size=25, num_workers=2, multiprocessing_context="spawn")
+        (images, (labels, masks)), _ = list(loader)
+        assert images.shape == (25, 3, 64, 64) and masks.shape == (25, 64, 64) and labels.shape == (25,)
+        assert torch.equal(images[7], dataset[7][0])
+
+
+def test_without_transforms_torchvision_is_not_imported(data, tiny):
+    code = (
+        "import sys; from an8flower import An8Flower\n"
+        f"An8Flower({str(data)!r}, {tiny.name!r}, target=('label', 'mask'))[0]\n"
+        "print('torchvision' in sys.modules)"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout == "False\n"
+
+
+def test_it_tells_what_it_is(data, tiny):
+    told = repr(An8Flower(data, tiny.name, fold=2, split="test", target=("label", "mask"), size_px=112))
+    assert told.splitlines()[0] == "Dataset An8Flower"
+    for fact in ("Number of images: 50", "Variant: tiny-2c, 2 classes", "Fold: 2, test", "Size: 112 px"):
+        assert fact in told
+
+
+def test_twins_replace_the_images(copied, tiny):
+    with pytest.raises(DataFolderError, match=r"has no twins 'part_only'; run '.* --twins'"):
+        An8Flower(copied, tiny.name, twin="part_only")
+    generate(copied, tiny, viewpoints=[1], twins=True)
+    plain = An8Flower(copied, tiny.name, target="mask")
+    for size_px in (None, 112):
+        part = An8Flower(copied, tiny.name, twin="part_only", size_px=size_px)
+        rest = An8Flower(copied, tiny.name, twin="all_but_part", size_px=size_px)
+        assert torch.equal(rest[0][0], rest[125][0])  # no class is left
+        assert not torch.equal(part[0][0], part[125][0])
+    image, mask = plain[0]
+    twin = An8Flower(copied, tiny.name, twin="part_only")[0][0]
+    assert (image - twin).abs().amax(0)[mask].mean() < 0.02
