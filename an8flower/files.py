@@ -22,15 +22,13 @@ def write_with(path: Path, save: Callable[[Path], object]) -> None:
     """Let `save` write to a temporary name in the folder of `path`, then rename it to `path`."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}{TEMPORARY}")
     try:
-        try:
-            save(temporary)
-        except FileNotFoundError:
+        if not path.parent.is_dir():
             path.parent.mkdir(parents=True, exist_ok=True)
-            save(temporary)
+        save(temporary)
         temporary.replace(path)
     except BaseException as error:
         temporary.unlink(missing_ok=True)
-        if isinstance(error, OSError):
+        if isinstance(error, OSError) and error.errno:
             error.filename = error.filename or str(path)  # a full disk does not say where
         raise
 

@@ -41,7 +41,7 @@ def test_lists_what_is_registered():
     ("arguments", "message"),
     [
         (["generate", "--variant", "single-6"], "unknown variant 'single-6'; did you mean 'single-6c'?"),
-        (["train", "--variant", "nothing"], "unknown variant 'nothing'; known are 'single-6c'"),
+        (["train", "--variant", "nothing"], "unknown variant 'nothing'; known are 'double-12c'"),
         (["train", "--model", "an8nett"], "unknown model 'an8nett'; did you mean 'an8net'?"),
         (["evaluate", "--explainer", "gradcam"], "unknown explainer 'gradcam'; did you mean 'grad_cam'"),
         (["evaluate", "--folds", "9"], "--folds 9: there is no fold 9, there are 5, from 0 to 4"),
