@@ -160,10 +160,11 @@ def _header(variant: Variant, plan: dict[str, Any], renderers: list[GL], done: F
 def fingerprint(gl: GL) -> str:
     """What decides the bytes of a picture beside variant and seed: OpenGL and the PNG encoder.
 
-    llvmpipe names its vector width, which stands for the processor.
+    llvmpipe names its vector width, which stands for the processor; EGL and OSMesa give it the same
+    name but antialias otherwise.
     """
     opencv = importlib.metadata.version("opencv-python-headless")
-    return f"{gl['renderer']}, OpenGL {gl['version']}, OpenCV {opencv}, {host.machine()}"
+    return f"{gl['platform']} {gl['renderer']}, OpenGL {gl['version']}, OpenCV {opencv}, {host.machine()}"
 
 
 def _recorded(folder: Path, plan: dict[str, Any]) -> tuple[Frames, list[GL]]:

@@ -80,7 +80,7 @@ class Renderer:
         )
         size = FRAME_SIZE_PX * SUPERSAMPLING
         self._gl = pyrender.OffscreenRenderer(size, size)
-        self.gl = _gl_strings(self._gl)
+        self.gl = {"platform": self.platform, **_gl_strings(self._gl)}
 
     def render(self, class_index: int, view: int, values: Values = DEFAULTS) -> Frame:
         """One frame.
