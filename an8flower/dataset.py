@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Iterator
 from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import indent
 from typing import Any, Literal, cast, get_args
 
 import numpy as np
@@ -62,14 +64,15 @@ class An8Flower(Dataset[Any]):
         target: one of "label" (int, from 0), "mask" ((H, W) bool, the discriminative part), "plant"
             ((H, W) bool, the whole plant), "parts" ((H, W) uint8 ids) and "view" (int, from 1), or
             a tuple of them.
-        transform: applied to the image.
+        transform: applied to the image, a `tv_tensors.Image` then.
         target_transform: applied to the target.
-        transforms: applied to image and target together, as torchvision's v2 transforms are: the
-            image is then a `tv_tensors.Image`, masks and part ids are `tv_tensors.Mask`, so that
-            geometry moves them alike. Not with one of the other two.
-        size_px: None reads the 250 px files at each access. A number gives images and masks
-            of that size from memory-mapped arrays, made once beside the files and checked
-            against their hashes then.
+        transforms: applied to image and target together, as torchvision's v2 transforms are, so
+            that geometry moves them alike. Not with one of the other two. With any of the three,
+            masks and part ids are `tv_tensors.Mask`, which v2 resamples by nearest neighbour.
+        size_px: None reads the 250 px files at each access. A number gives images, masks and part
+            ids of that size from memory-mapped arrays, made once beside the files and checked
+            against their hashes then: images averaged over areas, masks where half the area is
+            part, for part ids the id at the centre.
         folds: "interleaved" (view % 5) or "blocks" of 8 views.
         twin: instead of the images their twins, "part_only" or "all_but_part"; masks and the rest
             are those of the images.
@@ -102,14 +105,13 @@ class An8Flower(Dataset[Any]):
         for name in self._targets:
             if name not in get_args(Target):
                 raise ValueError(f"unknown target {name!r}; known are {', '.join(get_args(Target))}")
-        if transforms and (transform or target_transform):
+        if transforms is not None and (transform is not None or target_transform is not None):
             raise ValueError("give either transforms, or transform and target_transform, not both")
         self.manifest = generate_files(root, variant) if generate else read_manifest(root, variant)
         require_complete(self.manifest)
         self.root, self.variant, self.fold, self.split = Path(root), variant, fold, split
         self.target, self.size_px, self.twin = target, size_px, twin
         self.transform, self.target_transform, self.transforms = transform, target_transform, transforms
-        self._transformed = bool(transform or target_transform or transforms)
         self.classes: tuple[str, ...] = tuple(spec["name"] for spec in self.manifest.header["classes"])
         every = _derivative_table(self.manifest)
         if twin and f"{twin}_path" not in every:
@@ -132,15 +134,15 @@ class An8Flower(Dataset[Any]):
         return len(self.table)
 
     def __getitem__(self, index: int) -> tuple[Any, Any]:
-        index = range(len(self))[index]
+        index = range(len(self))[operator.index(index)]
         image: Any = torch.from_numpy(self._image(index)).permute(2, 0, 1).to(torch.float32) / 255
         items = tuple(self._target(name, index) for name in self._targets)
         target: Any = items[0] if isinstance(self.target, str) else items
-        if self.transforms:
+        if self.transforms is not None:
             return cast(tuple[Any, Any], self.transforms(_as_image(image), target))
-        if self.transform:
+        if self.transform is not None:
             image = self.transform(_as_image(image))
-        if self.target_transform:
+        if self.target_transform is not None:
             target = self.target_transform(target)
         return image, target
 
@@ -158,11 +160,12 @@ class An8Flower(Dataset[Any]):
             "Target": self.target,
             "Size": f"{self.size_px or 250} px",
             "Twin": self.twin,
-            "Transforms": self.transforms or self.transform,
+            "Transforms": self.transforms,
+            "Transform": self.transform,
             "Target transform": self.target_transform,
         }
-        lines = [f"    {name}: {value}" for name, value in facts.items() if value is not None]
-        return "\n".join(["Dataset An8Flower", *lines])
+        lines = [f"{name}: {value}" for name, value in facts.items() if value is not None]
+        return "\n".join(["Dataset An8Flower", indent("\n".join(lines), " " * 4)])
 
     def batches(self, size: int, *, rng: np.random.Generator | None = None) -> Iterator[Batch]:
         """All images in batches of `size`: in the order of the table, or shuffled by `rng`."""
@@ -186,6 +189,12 @@ class An8Flower(Dataset[Any]):
         part.table, part._where = self.table.iloc[index].reset_index(drop=True), self._where[index]
         return part
 
+    @property
+    def _transformed(self) -> bool:
+        # Asked each time: like torchvision's datasets, this one may be given its transforms later.
+        given = (self.transforms, self.transform, self.target_transform)
+        return any(one is not None for one in given)
+
     def _target(self, name: str, index: int) -> Any:
         if name == "label":
             return int(self.table["class"].iloc[index]) - 1
@@ -194,7 +203,7 @@ class An8Flower(Dataset[Any]):
         array = torch.from_numpy(
             {"mask": self._mask, "plant": self._plant, "parts": self._parts}[name](index)
         )
-        return _as_mask(array) if self.transforms or self.target_transform else array
+        return _as_mask(array) if self._transformed else array
 
     def _image(self, index: int) -> NDArray[np.uint8]:
         return self._stored(self.twin or "image", index)

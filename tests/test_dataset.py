@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import json
 import pickle
 import shutil
 import subprocess
@@ -116,6 +118,7 @@ def test_generate_draws_what_is_missing(tmp_path, monkeypatch):
     [
         ({"target": "colour"}, "unknown target 'colour'; known are label, mask, plant, parts, view"),
         ({"transform": abs, "transforms": divmod}, "either transforms, or transform"),
+        ({"target_transform": abs, "transforms": divmod}, "either transforms, or transform"),
         ({"fold": 9}, "fold 9 does not exist"),
         ({"fold": 0, "split": "train", "folds": "blocks"}, "no image .* it holds the views"),
     ],
@@ -174,7 +177,42 @@ def test_plant_and_parts_have_a_resized_form(data, tiny):
 
 def test_negative_indices_count_from_the_end(data, tiny):
     dataset = An8Flower(data, tiny.name)
-    assert torch.equal(dataset[-1][0], dataset[249][0])
+    assert torch.equal(dataset[-1][0], dataset[249][0]) and dataset[-250][1] == 0
+    with pytest.raises(IndexError):
+        dataset[-251]
+    with pytest.raises(TypeError, match="slice"):
+        dataset[:3]
+
+
+def test_the_plant_is_every_part_of_the_plant_itself(data, tiny, monkeypatch):
+    ids = (np.arange(250 * 250) % 13).astype(np.uint8).reshape(250, 250)
+    monkeypatch.setattr(
+        "an8flower.dataset.png.decode",
+        lambda content: decode(content) if decode(content).ndim == 3 else ids,
+    )
+    plant, parts = An8Flower(data, tiny.name, target=("plant", "parts"))[0][1]
+    second_plant, board = 11, 12
+    assert torch.equal(plant, (parts > 0) & (parts != second_plant) & (parts != board))
+
+
+@pytest.mark.parametrize("stale", [{"format": 1}, {"digest": "0" * 64}])
+def test_arrays_of_another_format_or_other_data_are_made_again(copied, tiny, stale):
+    def plant():
+        return An8Flower(copied, tiny.name, target="plant", size_px=16)[0][1]
+
+    good = plant()
+    marker = copied / tiny.name / "cache/16px/plant.json"
+    np.save(marker.with_suffix(".npy"), np.zeros((250, 16, 16), bool))
+    assert good.any() and not plant().any()  # what is marked as good is not read again
+    marker.write_text(json.dumps({**json.loads(marker.read_text()), **stale}))
+    assert torch.equal(plant(), good)
+
+
+def test_only_what_is_asked_for_is_resized(copied, tiny):
+    folder = copied / tiny.name / "cache/16px"
+    dataset = An8Flower(copied, tiny.name, size_px=16)
+    assert {file.name for file in folder.glob("*.npy")} == {"image.npy", "mask.npy"}
+    assert all(isinstance(array, np.memmap) for array in dataset._arrays._arrays.values())
 
 
 class TestTransforms:
@@ -212,6 +250,100 @@ class TestTransforms:
             for before, after in zip(targets[1:], moved_targets[1:], strict=True):
                 assert after.dtype == before.dtype
                 assert torch.equal(after.as_subclass(torch.Tensor), by_hand(before))
+
+    def random_geometry(self, **resampling):
+        return self.v2.Compose(
+            [
+                self.v2.RandomHorizontalFlip(),
+                self.v2.RandomRotation(40, **resampling),
+                self.v2.RandomResizedCrop(112, scale=(0.5, 1.0), **resampling),
+            ]
+        )
+
+    def test_random_geometry_keeps_an_image_of_the_mask_equal_to_the_mask(self, data, tiny):
+        from torchvision import tv_tensors
+
+        geometry = self.random_geometry(interpolation=self.v2.InterpolationMode.NEAREST)
+
+        def painted(image, mask):
+            return geometry(tv_tensors.wrap(mask.expand(3, -1, -1).float(), like=image), mask)
+
+        dataset = An8Flower(data, tiny.name, target="mask", transforms=painted)
+        plain = An8Flower(data, tiny.name, target="mask")
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            for index in range(0, 250, 10):
+                image, mask = dataset[index]
+                assert mask.any() and mask.shape == (112, 112)
+                assert torch.equal(image[0] > 0, mask.as_subclass(torch.Tensor))
+                assert not torch.equal(mask, self.v2.functional.resize(plain[index][1][None], [112, 112])[0])
+
+    def test_random_geometry_keeps_the_mask_on_petals_of_the_class_colour(self, data, tiny):
+        dataset = An8Flower(data, tiny.name, target=("label", "mask"), transforms=self.random_geometry())
+        on, beside = [], []
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            for index in range(0, 250, 10):
+                image, (label, mask) = dataset[index]
+                red, _, blue = image.as_subclass(torch.Tensor)
+                petal = red - blue > 0.15 if label == 0 else blue - red > 0.15
+                on.append(petal[mask].float().mean())
+                beside.append(petal[mask.flip(-1) & ~mask].float().mean())
+        assert min(on) > 0.85  # all but the edge, where neighbours mix
+        assert np.nanmean(beside) < 0.2
+
+    def test_a_training_pipeline_scales_and_normalises_the_image_alone(self, data, tiny):
+        transforms = self.v2.Compose(
+            [
+                self.v2.CenterCrop(224),
+                self.v2.ToDtype(torch.float32, scale=True),
+                self.v2.Normalize([0.5] * 3, [0.25] * 3),
+            ]
+        )
+        dataset = An8Flower(data, tiny.name, target=EVERYTHING, transforms=transforms)
+        image, (label, mask, parts, view, plant) = dataset[249]
+        plain, targets = An8Flower(data, tiny.name, target=EVERYTHING)[249]
+        centre = np.s_[..., 13:237, 13:237]
+        assert image.dtype == torch.float32 and (label, view) == (targets[0], targets[3])
+        torch.testing.assert_close(image.as_subclass(torch.Tensor), (plain[centre] - 0.5) / 0.25)
+        for after, before in ((mask, targets[1]), (parts, targets[2]), (plant, targets[4])):
+            assert after.dtype == before.dtype
+            assert torch.equal(after.as_subclass(torch.Tensor), before[centre])
+
+    @pytest.mark.parametrize("given", [set(), {"transform"}, {"target_transform"}, {"transforms"}])
+    def test_only_with_transforms_do_tensors_say_what_they_are(self, data, tiny, given):
+        from torchvision import tv_tensors
+
+        arguments = {name: self.v2.Identity() for name in given}
+        image, (_, *masks, _, plant) = An8Flower(data, tiny.name, target=EVERYTHING, **arguments)[0]
+        assert isinstance(image, tv_tensors.Image) == bool(given & {"transform", "transforms"})
+        assert {isinstance(mask, tv_tensors.Mask) for mask in (*masks, plant)} == {bool(given)}
+
+    def test_a_pickle_with_transforms_opens_in_a_fresh_process(self, data, tiny, tmp_path):
+        early = An8Flower(data, tiny.name, target="mask", transforms=self.v2.CenterCrop(64))
+        late = An8Flower(data, tiny.name, target="mask")
+        late.transforms = self.v2.CenterCrop(64)
+        read = "import pickle, sys; print(pickle.load(open(sys.argv[1], 'rb'))[0][1].sum().item())"
+        file = tmp_path / "dataset.pickle"
+        for dataset in (early, copy.deepcopy(late.where(np.ones(250, bool)))):
+            file.write_bytes(pickle.dumps(dataset))
+            run = subprocess.run([sys.executable, "-c", read, file], capture_output=True, text=True)
+            assert run.stdout == f"{dataset[0][1].sum().item()}\n", run.stderr
+
+    def test_an_empty_transform_is_still_a_transform(self, data, tiny):
+        nothing = torch.nn.Sequential()  # false, as it has no members
+        with pytest.raises(ValueError, match="either transforms"):
+            An8Flower(data, tiny.name, transform=nothing, transforms=nothing)
+
+    def test_a_transform_of_many_lines_is_told_in_line(self, data, tiny):
+        transforms = self.v2.Compose([self.v2.CenterCrop(64), self.v2.Grayscale()])
+        lines = repr(An8Flower(data, tiny.name, fold=1, split="test", transforms=transforms)).splitlines()
+        assert lines[0] == "Dataset An8Flower"
+        assert all(line.startswith("    ") for line in lines[1:])
+        assert [line.strip() for line in lines[-4:]] == ["Transforms: Compose(", *map(str.strip, lines[-3:])]
+        assert "CenterCrop" in lines[-3] and "Grayscale" in lines[-2]
+        alone = repr(An8Flower(data, tiny.name, transform=abs, target_transform=str))
+        assert f"    Transform: {abs}\n    Target transform: {str}" in alone
 
     def test_ids_and_masks_stay_what_they_are_under_any_angle(self, data, tiny):
         with torch.random.fork_rng():
