@@ -7,7 +7,7 @@ from torch import nn
 from torch.nn import functional
 
 from explainers.base import explainer
-from explainers.layers import find_layer, forward_from
+from explainers.layers import forward_from
 
 
 @explainer(source="Selvaraju et al. 2017, arXiv 1610.02391")
@@ -27,10 +27,9 @@ def grad_cam(
         ValueError: if the layer has no map.
     Source: Selvaraju et al. 2017, eq. 1 and 2, on pre-softmax scores; bilinear upsampling.
     """
-    found = find_layer(model, images, layer)
+    logits, activations, found = forward_from(model, images, layer)
     if len(found.shape) != 3:
         raise ValueError(f"layer {layer!r} is fully connected and has no map; name a convolution")
-    logits, activations = forward_from(model, images, found.name)
     score = logits.gather(1, targets[:, None]).sum()
     (gradients,) = torch.autograd.grad(score, activations)
     weights = gradients.mean(dim=(2, 3))

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import nn
@@ -104,7 +105,43 @@ def find_layer(model: nn.Module, images: torch.Tensor, name: str) -> Layer:
         UnknownNameError: if the model has no such layer, with the closest matches.
         ValueError: for "last_conv" of a model without convolutions.
     """
-    every = layers(model, images)
+    return _named(layers(model, images), name)
+
+
+def forward_from(
+    model: nn.Module, images: torch.Tensor, layer: str
+) -> tuple[torch.Tensor, torch.Tensor, Layer]:
+    """Run `model` and keep one layer's activations, from which the gradient graph starts.
+
+    Args:
+        model: in eval mode, within `guard.unchanged`.
+        images: (N, 3, H, W).
+        layer: a name that `find_layer` knows.
+    Returns:
+        logits (N, C), activations (N, ...) that they can be differentiated by, and the layer.
+    Raises:
+        UnknownNameError, ValueError: as `find_layer`.
+    """
+    name = layer if layer != "last_conv" else _last_convs.get(model)
+    while True:
+        name = name or find_layer(model, images, layer).name
+        with _Watch(name) as watch:
+            logits = model(images)
+        found = _named(tuple(watch.seen), layer)
+        if found.name == name and watch.activations is not None:
+            break
+        name = found.name
+    if layer == "last_conv":
+        _last_convs[model] = name
+    return logits, watch.activations, found
+
+
+# Which layer was a model's last convolution the last time: a guess that spares a look-up, and that
+# every forward pass checks.
+_last_convs: WeakKeyDictionary[nn.Module, str] = WeakKeyDictionary()
+
+
+def _named(every: tuple[Layer, ...], name: str) -> Layer:
     if name != "last_conv":
         named = {layer.name: layer for layer in every}
         if name not in named:
@@ -116,20 +153,3 @@ def find_layer(model: nn.Module, images: torch.Tensor, name: str) -> Layer:
     conv = every[spatial[-1]]
     following = every[spatial[-1] + 1 : spatial[-1] + 2]
     return next((layer for layer in following if layer.kind == "relu" and layer.shape == conv.shape), conv)
-
-
-def forward_from(model: nn.Module, images: torch.Tensor, layer: str) -> tuple[torch.Tensor, torch.Tensor]:
-    """Run `model` and keep one layer's activations, from which the gradient graph starts.
-
-    Args:
-        model: in eval mode, within `guard.unchanged`.
-        images: (N, 3, H, W).
-        layer: a name that `layers` gives.
-    Returns:
-        logits (N, C), and activations (N, ...) that they can be differentiated by.
-    """
-    with _Watch(layer) as watch:
-        logits = model(images)
-    if watch.activations is None:
-        raise ValueError(f"the forward pass did not reach layer {layer!r}")
-    return logits, watch.activations

@@ -62,7 +62,8 @@ def test_layers_are_named_in_forward_order_however_the_model_is_written(written,
 def test_keeping_a_layer_changes_no_logits(written, images):
     expected = written(images)
     for layer in layers(written, images):
-        logits, activations = forward_from(written, images, layer.name)
+        logits, activations, found = forward_from(written, images, layer.name)
+        assert found == layer
         torch.testing.assert_close(logits, expected)
         assert activations.shape[1:] == layer.shape
     relu = forward_from(written, images, "relu1")[1]
@@ -91,6 +92,15 @@ def test_last_conv_passes_over_maps_of_one_pixel(images):
     module_maps = LayerGradCam(model, model.conv).attribute(images, target=TARGETS, relu_attributions=True)
     expected = LayerAttribution.interpolate(module_maps, (SIZE, SIZE), interpolate_mode="bilinear")[:, 0]
     torch.testing.assert_close(explainers.get("grad_cam@conv2")(model, images, TARGETS), expected.detach())
+
+
+def test_a_model_that_changes_its_layers_is_looked_at_anew(modular, images):
+    first = explainers.get("grad_cam")(modular, images, TARGETS)
+    modular.conv2 = nn.Sequential(nn.Conv2d(4, 4, 1), modular.conv2)
+    deeper = explainers.get("grad_cam")(modular, images, TARGETS)
+    torch.testing.assert_close(deeper, captum_maps(modular, modular.relu2, images))
+    modular.conv2 = modular.conv2[1]
+    torch.testing.assert_close(explainers.get("grad_cam")(modular, images, TARGETS), first)
 
 
 def test_bad_layers_are_named_with_what_there_is(modular, images):
