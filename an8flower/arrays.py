@@ -60,10 +60,11 @@ class Arrays:
         current = {"format": FORMAT_VERSION, "digest": manifest.digest, "size_px": size_px}
         kinds = sorted(set(kinds))
         for kind in kinds:
-            marker = folder / f"{kind}.json"
-            if not marker.is_file() or json.loads(marker.read_text()) != current:
+            marker, array = folder / f"{kind}.json", folder / f"{kind}.npy"
+            there = marker.is_file() and array.is_file()
+            if not there or json.loads(marker.read_text()) != current:
                 marker.unlink(missing_ok=True)
-                files.write_with(folder / f"{kind}.npy", partial(_make, manifest, table, size_px, kind))
+                files.write_with(array, partial(_make, manifest, table, size_px, kind))
                 files.write_json(marker, current)
         return cls(folder, kinds)
 

@@ -413,3 +413,9 @@ def test_twins_replace_the_images(copied, tiny):
     image, mask = plain[0]
     twin = An8Flower(copied, tiny.name, twin="part_only")[0][0]
     assert (image - twin).abs().amax(0)[mask].mean() < 0.02
+
+
+def test_a_lost_array_is_made_again(copied, tiny):
+    first = An8Flower(copied, tiny.name, size_px=16)[5][0]
+    (copied / tiny.name / "cache/16px/image.npy").unlink()
+    assert torch.equal(An8Flower(copied, tiny.name, size_px=16)[5][0], first)

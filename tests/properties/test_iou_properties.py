@@ -29,11 +29,9 @@ def test_between_nothing_and_the_best_threshold(heatmap, mask):
 
 @given(masks, values, st.floats(0.5, 100, width=32))
 def test_the_mask_at_any_two_levels_is_perfect(mask, low, step):
-    if mask.all():
-        assert auc(mask * step + low, mask) == 0  # constant
-    else:
-        assert auc(np.float32(low) + mask * np.float32(step) + np.float32(0), mask) in (0.0, 1.0)
-        assert auc(mask.astype(np.float32), mask) == 1
+    levels = np.float32(low) + mask * np.float32(step)
+    assume(len(np.unique(levels)) == 2)  # a full mask is constant, and a small step may be lost
+    assert auc(levels, mask) == 1
 
 
 @given(heatmaps, masks, st.randoms(use_true_random=False))
