@@ -10,12 +10,19 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from benchmark.board import leaderboard
+    from benchmark.explaining import explain
     from benchmark.harness import evaluate
     from benchmark.training import load_model, train
 
-__all__ = ["evaluate", "leaderboard", "load_model", "train"]
+__all__ = ["evaluate", "explain", "leaderboard", "load_model", "train"]
 
-_HOMES = {"evaluate": "harness", "leaderboard": "board", "load_model": "training", "train": "training"}
+_HOMES = {
+    "evaluate": "harness",
+    "explain": "explaining",
+    "leaderboard": "board",
+    "load_model": "training",
+    "train": "training",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -18,6 +18,7 @@ from an8flower.dataset import Batch
 from an8flower.folds import Scheme
 from an8flower.gallery import save_figure
 from benchmark.board import ROLES, leaderboard
+from benchmark.loader import Images
 from benchmark.metrics import iou_auc
 from benchmark.metrics.iou import CURVE_THRESHOLDS
 from benchmark.models import models
@@ -108,7 +109,9 @@ def heatmap_grid(
 
     every = [methods.get(name) for name in explainers or methods.names()]
     every.sort(key=lambda one: (list(ROLES).index(one.spec.role), one.key))
-    every = [one for one in every if not one.spec.needs_fit]
+    train = An8Flower(root, variant, fold=fold, split="train", size_px=size_px, folds=scheme)
+    for one in every:
+        one.fit(trained.model, Images(train))
     count = len(batch.labels)
     figure = Figure(figsize=(1.25 * (len(every) + 2), 1.25 * count + 0.5), dpi=110, layout="constrained")
     grid = figure.subplots(count, len(every) + 2, squeeze=False, gridspec_kw={"wspace": 0.02, "hspace": 0.02})

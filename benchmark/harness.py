@@ -22,6 +22,7 @@ from an8flower import An8Flower
 from an8flower.folds import FOLDS, Scheme
 from an8flower.progress import progress
 from benchmark import store
+from benchmark.loader import Images
 from benchmark.metrics import iou_curve, metrics
 from benchmark.metrics.iou import invalid
 from benchmark.models import models
@@ -125,7 +126,7 @@ def _measure(
     }
     try:
         begun = time.perf_counter()
-        explainer.fit(trained.model, _Loader(train, batch))
+        explainer.fit(trained.model, Images(train, batch))
         fit_s = time.perf_counter() - begun
         parts: list[pd.DataFrame] = []
         curve_sum, explain_s = np.zeros(100), 0.0
@@ -179,16 +180,6 @@ def scored(
         yield scores, iou_curve(maps, truth), seconds
 
 
-class _Loader:
-    """The training images of a fold as (images, labels), again each time it is iterated."""
-
-    def __init__(self, data: An8Flower, batch: int) -> None:
-        self._data, self._batch = data, batch
-
-    def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        return ((part.images, part.labels) for part in self._data.batches(self._batch))
-
-
 def _identity(explainer: methods.Explainer, trained: Trained, batch: int) -> Record:
     return {
         **{
@@ -206,7 +197,7 @@ def _identity(explainer: methods.Explainer, trained: Trained, batch: int) -> Rec
 
 def _code_digest(build: Callable[..., Any]) -> str:
     """SHA-256 over the sources of the package that a method is in, since it may call all of it."""
-    file = Path(inspect.getfile(build))
+    file = Path(inspect.getfile(getattr(build, "func", build)))  # a partial is what it calls
     in_package = (file.parent / "__init__.py").exists()
     sources: Iterable[Path] = sorted(file.parent.rglob("*.py")) if in_package else [file]
     return hashlib.sha256(b"\0".join(source.read_bytes() for source in sources)).hexdigest()

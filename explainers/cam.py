@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import torch
 from torch import nn
-from torch.nn import functional
 
 from explainers.base import explainer
 from explainers.layers import forward_from
+from explainers.maps import upsampled
 
 
 @explainer(source="Selvaraju et al. 2017, arXiv 1610.02391")
@@ -35,9 +35,3 @@ def grad_cam(
     weights = gradients.mean(dim=(2, 3))
     maps = torch.einsum("nc,nchw->nhw", weights, activations.detach())
     return upsampled(maps.relu(), images)
-
-
-def upsampled(maps: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
-    """Maps (N, h, w) at the size of `images`, bilinear with half-pixel centres."""
-    size = images.shape[-2:]
-    return functional.interpolate(maps[:, None], size=size, mode="bilinear", align_corners=False)[:, 0]

@@ -1,0 +1,115 @@
+"""The command that lists what is registered."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from benchmark.cli.console import JSON, app, out, say
+
+
+class What(StrEnum):
+    explainers = "explainers"
+    variants = "variants"
+    factors = "factors"
+    models = "models"
+    metrics = "metrics"
+    exports = "exports"
+
+
+@app.command("list")
+def list_names(what: Annotated[What, typer.Argument(help="What to list.")], as_json: JSON = False) -> None:
+    """List what is registered, built in or plugged in.
+
+    Example: an8flower list explainers
+    """
+    rows = _LISTS[what]()
+    if as_json:
+        say({what.value: rows}, True, "")
+        return
+    table = Table(title=what.value, title_justify="left")
+    for heading in rows[0]:
+        table.add_column(heading)
+    for row in rows:
+        table.add_row(*(str(value) for value in row.values()))
+    out.print(table)
+
+
+def _explainers() -> list[dict[str, str]]:
+    from explainers import names, registry
+
+    specs = [registry.get(name) for name in names()]
+    return [
+        {
+            "name": spec.name,
+            "role": spec.role,
+            "needs": ", ".join(n for n, yes in (("fit", spec.needs_fit), ("masks", spec.needs_masks)) if yes),
+            "parameters": ", ".join(f"{name}={value}" for name, value in spec.parameters.items()),
+            "source": spec.source,
+        }
+        for spec in specs
+    ]
+
+
+def _variants() -> list[dict[str, str]]:
+    from an8flower.variants import variants
+
+    specs = [variants.get(name) for name in variants.names()]
+    return [
+        {"name": s.name, "classes": ", ".join(one.name for one in s.classes), "source": s.source}
+        for s in specs
+    ]
+
+
+def _factors() -> list[dict[str, str]]:
+    from an8flower.factors import FACTORS
+
+    return [
+        {"name": f.name, "default": str(f.default), "takes": f.allowed, "meaning": f.meaning}
+        for f in FACTORS.values()
+    ]
+
+
+def _models() -> list[dict[str, str]]:
+    from benchmark.models import models
+
+    specs = [models.get(name) for name in models.names()]
+    return [{"name": s.name, "input": f"{s.size_px} x {s.size_px} px", "source": s.source} for s in specs]
+
+
+def _metrics() -> list[dict[str, str]]:
+    from benchmark.metrics import metrics
+
+    specs = [metrics.get(name) for name in metrics.names()]
+    return [
+        {
+            "name": s.name,
+            "range": f"{s.bounds[0]:g} to {s.bounds[1]:g}",
+            "better": "higher" if s.higher_is_better else "lower",
+            "source": s.source,
+        }
+        for s in specs
+    ]
+
+
+def _exports() -> list[dict[str, str]]:
+    from an8flower.export import exports
+
+    specs = [exports.get(name) for name in exports.names()]
+    return [
+        {"name": s.name, "extra": s.extra, "options": ", ".join(s.options), "source": s.source} for s in specs
+    ]
+
+
+_LISTS: dict[What, Callable[[], list[dict[str, str]]]] = {
+    What.explainers: _explainers,
+    What.variants: _variants,
+    What.factors: _factors,
+    What.models: _models,
+    What.metrics: _metrics,
+    What.exports: _exports,
+}

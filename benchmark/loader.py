@@ -1,0 +1,32 @@
+"""A fold's images as the methods that learn want them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+
+import torch
+
+from an8flower import An8Flower
+
+
+class Images:
+    """Batches of (images, labels), the same ones in the same order each time it is gone through.
+
+    Args:
+        data: a split of a dataset.
+        batch: images at once.
+    """
+
+    def __init__(self, data: An8Flower, batch: int = 100) -> None:
+        self._data, self._batch = data, batch
+
+    def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        return ((part.images, part.labels) for part in self._data.batches(self._batch))
+
+    @property
+    def digest(self) -> str:
+        """A name for its content: methods that learn the same from it can share what they learnt."""
+        data = self._data
+        content = [data.manifest.digest, str(data.size_px), str(data.twin), *data.table["image_path"]]
+        return hashlib.sha256("\n".join(content).encode()).hexdigest()

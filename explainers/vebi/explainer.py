@@ -1,0 +1,258 @@
+"""Explaining through the selected features (paper sections 3.2 and 3.3), and what it is compared with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Self
+
+import torch
+from torch import nn
+
+from an8flower.registry import UnknownNameError
+from explainers.backprop import Resample, Trace, backward, forward
+from explainers.base import ExplainerSpec, Loader, registry
+from explainers.guard import unchanged
+from explainers.layers import Layer, layers
+from explainers.maps import Reduction, reduced, scaled, upsampled
+from explainers.vebi.response import Norm, shares
+from explainers.vebi.selection import Selection, SelectionError, select, weights_sha256
+
+_PAPER = "Oramas et al. 2019, arXiv 1712.06302"
+_CACHED = 64
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """A feature that speaks for a class in one image.
+
+    Args:
+        layer: where it is; `number` of `len(selection.layers)`.
+        channel: within the layer, from 0.
+        relevance: its weight times its response, above 0.
+    """
+
+    layer: Layer
+    channel: int
+    relevance: float
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """Why a model sees the targets in a batch of images.
+
+    Args:
+        targets: (N,) int64.
+        evidence: for each image its top features, the most relevant first; it may be empty.
+        heatmaps: (N, top, H, W) float32 in [0, 1], one a feature in the same order, zeros beyond.
+        combined: (N, H, W) float32 in [0, 1], their pixelwise maximum.
+    """
+
+    targets: torch.Tensor
+    evidence: tuple[tuple[Evidence, ...], ...]
+    heatmaps: torch.Tensor
+    combined: torch.Tensor
+
+
+class Vebi:
+    """Selects features on training images, then explains through those that speak for the class.
+
+    Args:
+        resample: the stride fix, see `backprop.backpropagate`; None shows the features' forward maps,
+            upsampled, instead of going back.
+        top: features an image, of those with positive relevance.
+        reduce: three channels to one, see `maps.reduced`.
+        mu, norm, only_conv, scores: of the selection, see `select`.
+    """
+
+    def __init__(
+        self,
+        *,
+        resample: Resample | None = "conv",
+        top: int = 3,
+        reduce: Reduction = "l2",
+        mu: float = 5.0,
+        norm: Norm = "squared_l2",
+        only_conv: bool = False,
+        scores: str | None = "auto",
+    ) -> None:
+        if top < 1:
+            raise ValueError(f"top must be 1 or more; got {top}")
+        self.resample, self.top, self.reduce = resample, top, reduce
+        self._how: dict[str, Any] = {"mu": mu, "norm": norm, "only_conv": only_conv, "scores": scores}
+        self._selection: Selection | None = None
+
+    @property
+    def selection(self) -> Selection:
+        """What `fit` found; can be set to one that was loaded.
+
+        Raises:
+            SelectionError: before that.
+        """
+        if self._selection is None:
+            raise SelectionError("not fitted: call fit(model, loader) with training images first")
+        return self._selection
+
+    @selection.setter
+    def selection(self, selection: Selection) -> None:
+        self._selection = selection
+
+    def fit(self, model: nn.Module, loader: Loader) -> Self:
+        """Select the features on training images.
+
+        Methods that differ in how they draw share one selection, if the loader has a `digest`, a
+        name for its content.
+
+        Raises:
+            SelectionError: as `select`.
+        """
+        content = getattr(loader, "digest", None)
+        if content is None:
+            self.selection = select(model, loader, **self._how)
+            return self
+        key = (content, weights_sha256(model), *self._how.values())
+        if key not in _selections:
+            while len(_selections) >= _CACHED:
+                del _selections[next(iter(_selections))]
+            _selections[key] = select(model, loader, **self._how)
+        self.selection = _selections[key]
+        return self
+
+    def __call__(self, model: nn.Module, images: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """The combined heatmaps (N, H, W), within `guard.unchanged`."""
+        return self._explain(model, images, targets).combined
+
+    def explain(self, model: nn.Module, images: torch.Tensor, targets: torch.Tensor) -> Explanation:
+        """All there is to know of the explanations, the features and their heatmaps one by one.
+
+        Args:
+            model: the one that was fitted, or one of the same architecture; left unchanged.
+            images: (N, 3, H, W) float32 in [0, 1].
+            targets: (N,) int64.
+        Raises:
+            SelectionError: if there was no fit, or the model has other layers.
+        """
+        with unchanged(model):
+            return self._explain(model, images, targets)
+
+    def _explain(self, model: nn.Module, images: torch.Tensor, targets: torch.Tensor) -> Explanation:
+        selection = self.selection
+        if len(targets) and int(targets.max()) >= selection.classes:
+            raise SelectionError(
+                f"target {int(targets.max())} does not exist: there are {selection.classes} classes"
+            )
+        chosen = _Chosen.of(selection)
+        if not chosen.features:
+            return _nothing(images, targets, self.top)
+        keep = {layer.name for layer, _ in chosen.features}
+        try:
+            with torch.set_grad_enabled(self.resample is not None):
+                trace = forward(model, images, keep, resample=self.resample or "none")
+        except UnknownNameError:
+            selection.must_fit(layers(model, images))
+            raise
+        selection.must_fit(trace.layers)
+        relevance, index = chosen.relevance(trace, selection.norm, targets).topk(
+            min(self.top, len(chosen.features)), dim=1
+        )
+        index = index.where(relevance > 0, -1)
+        maps = self._forward_maps if self.resample is None else self._backward_maps
+        heatmaps = scaled(maps(trace, chosen, index, images))
+        evidence = tuple(map(chosen.evidence, index.tolist(), relevance.tolist()))
+        return Explanation(targets, evidence, heatmaps, heatmaps.amax(dim=1))
+
+    def _backward_maps(
+        self, trace: Trace, chosen: _Chosen, index: torch.Tensor, images: torch.Tensor
+    ) -> torch.Tensor:
+        """Go back once for each place in the ranking, every image from the layer of its own feature.
+
+        The places are ordered by depth, so that shallow features go back together, and cheaply.
+        """
+        depth = torch.tensor([layer.number for layer, _ in chosen.features] + [0], device=index.device)
+        order = depth[index].argsort(dim=1, descending=True, stable=True)
+        by_depth = index.gather(1, order)
+        maps = [
+            reduced(backward(trace, channels), self.reduce) if channels else torch.zeros_like(images[:, 0])
+            for channels in map(chosen.channels, by_depth.T)
+        ]
+        return torch.stack(maps, dim=1).gather(1, _spread(order.argsort(dim=1), images))
+
+    def _forward_maps(
+        self, trace: Trace, chosen: _Chosen, index: torch.Tensor, images: torch.Tensor
+    ) -> torch.Tensor:
+        maps = images.new_zeros(*index.shape, *images.shape[2:])
+        for k, (layer, channel) in enumerate(chosen.features):
+            rows, places = (index == k).nonzero(as_tuple=True)
+            if len(rows) and layer.has_map:
+                maps[rows, places] = upsampled(trace.outputs[layer.name][rows, channel], images)
+        return maps
+
+
+_selections: dict[tuple[Any, ...], Selection] = {}
+
+
+@dataclass(frozen=True)
+class _Chosen:
+    """The distinct features of all classes: (layer, channel) each, and their weights (D, C)."""
+
+    features: tuple[tuple[Layer, int], ...]
+    weights: torch.Tensor
+
+    @classmethod
+    def of(cls, selection: Selection) -> _Chosen:
+        places = sorted({(one.layer, one.channel) for one in selection.features})
+        weights = torch.zeros(len(places), selection.classes)
+        for one in selection.features:
+            weights[places.index((one.layer, one.channel)), one.target] = one.weight
+        return cls(tuple((selection.layers[layer - 1], channel) for layer, channel in places), weights)
+
+    def relevance(self, trace: Trace, norm: Norm, targets: torch.Tensor) -> torch.Tensor:
+        """Weight times response (N, D) of every feature for each image's target."""
+        parts: list[torch.Tensor] = []
+        for layer, channels in self._by_layer().items():
+            parts.append(shares(trace.outputs[layer].detach(), norm)[:, channels])
+        return torch.cat(parts, dim=1) * self.weights.to(parts[0])[:, targets].T
+
+    def evidence(self, index: list[int], relevance: list[float]) -> tuple[Evidence, ...]:
+        """One image's features; -1 stands for none."""
+        ranked = [(*self.features[k], r) for k, r in zip(index, relevance, strict=True) if k >= 0]
+        return tuple(Evidence(layer, channel, r) for layer, channel, r in ranked)
+
+    def channels(self, index: torch.Tensor) -> Mapping[str, torch.Tensor]:
+        """One feature's number an image, -1 for none, as the layers' channels to go back from."""
+        found: dict[str, torch.Tensor] = {}
+        for image, k in enumerate(index.tolist()):
+            if k >= 0:
+                layer, channel = self.features[k]
+                found.setdefault(layer.name, torch.full_like(index, -1))[image] = channel
+        return found
+
+    def _by_layer(self) -> dict[str, list[int]]:
+        grouped: dict[str, list[int]] = {}
+        for layer, channel in self.features:
+            grouped.setdefault(layer.name, []).append(channel)
+        return grouped
+
+
+def _spread(order: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
+    return order[:, :, None, None].expand(-1, -1, *images.shape[2:])
+
+
+def _nothing(images: torch.Tensor, targets: torch.Tensor, top: int) -> Explanation:
+    zeros = images.new_zeros(len(images), top, *images.shape[2:])
+    return Explanation(targets, ((),) * len(images), zeros, zeros[:, 0])
+
+
+# The rows of the board that share one selection and differ in how they draw its features.
+_ROWS: dict[str, tuple[Resample | None, str]] = {
+    "vebi": ("conv", "Ours: selected features, guided backprop, strided convolutions gone back at stride 1."),
+    "vebi_all": ("all", "Ours with the stride fix at poolings too, the paper's text taken literally."),
+    "vebi_nearest": ("nearest", "Ours with max-pooling undone by nearest up-sampling alone."),
+    "deconv_gb": ("none", "The same features gone back by guided backprop without the stride fix."),
+    "upsampled_activations": (None, "The same features' forward maps, upsampled; those without one skipped."),
+}
+for _name, (_resample, _about) in _ROWS.items():
+    _build = partial(Vebi, resample=_resample)
+    _build.__doc__ = _about
+    registry.add(ExplainerSpec(_name, _build, source=_PAPER, needs_fit=True))

@@ -1,0 +1,326 @@
+"""The μ-lasso: which units' responses tell a class, with the L1 norm of a class's weights at most μ."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+
+MAX_ITERATIONS = 20_000  # a safety: nothing stops here in ordinary use
+PATIENCE = 1000  # iterations without a gap a tenth smaller: double precision has no more to give
+MEMORY = 10  # objectives that the nonmonotone line search looks back on
+DIRECT = 2000  # features whose equations are solved directly
+RIDGE = 1e-15  # of the trace: makes singular equations solvable, and refinement undoes it
+RANK = 1e-13  # of the trace: what is smaller in the Gram matrix is taken for rounding
+FLOOR = 1e-6  # of ½ l'l: an objective lower than that drowns in the rounding of the Gram form
+STEPS = 100  # of the active set at a time; it goes on at the next iteration
+BLOCK = 2048  # rows of the Gram matrix made at once
+
+
+@dataclass(frozen=True)
+class MuLasso:
+    """Weights of all classes and how near they are to the optimum.
+
+    Args:
+        weights: (m, C) float64, one column per class.
+        gap: (C,) float64, bounds on the excess of the objective, relative to it (see `_measure`).
+        objective: (C,) float64, ½ ||X^T w - l||² per class.
+        iterations: of the projected gradient, all classes at once.
+    """
+
+    weights: Array
+    gap: Array
+    objective: Array
+    iterations: int
+
+
+class Gram:
+    """What the μ-lasso needs to know of responses and labels, summed over batches of images.
+
+    Attributes:
+        gram: (m, m) X X^T.
+        cross: (m, C) X L^T.
+        squares: (C,) sums of squared labels.
+        count: number of images.
+    """
+
+    def __init__(self) -> None:
+        self.gram: Array = np.zeros((0, 0))
+        self.cross: Array = np.zeros((0, 0))
+        self.squares: Array = np.zeros(0)
+        self.count = 0
+
+    def partial_fit(self, X: Any, L: Any) -> Self:  # noqa: N803
+        """Add a batch.
+
+        Args:
+            X: (m, n) responses, an array or a tensor.
+            L: (C, n) labels, 1 where the image is of the class.
+        Returns:
+            Itself.
+        Raises:
+            ValueError: for anything but finite matrices with the same images and the rows of before.
+        """
+        responses, labels = _matrix(X, "X"), _matrix(L, "L")
+        if responses.shape[1] != labels.shape[1]:
+            raise ValueError(
+                f"X has {responses.shape[1]} images and L has {labels.shape[1]}; they must agree"
+            )
+        if not self.gram.size:
+            self.gram = np.zeros((len(responses), len(responses)))
+            self.cross = np.zeros((len(responses), len(labels)))
+            self.squares = np.zeros(len(labels))
+        for name, rows, expected in zip("XL", (responses, labels), self.cross.shape, strict=True):
+            if len(rows) != expected:
+                raise ValueError(f"{name} has {len(rows)} rows, but earlier batches had {expected}")
+        for start in range(0, len(responses), BLOCK):  # by block rows of the upper triangle, mirrored
+            stop = start + BLOCK
+            product = responses[start:stop] @ responses[start:].T
+            self.gram[start:stop, start:] += product
+            self.gram[stop:, start:stop] += product[:, BLOCK:].T
+        self.cross += responses @ labels.T
+        self.squares += np.square(labels).sum(axis=1)
+        self.count += responses.shape[1]
+        return self
+
+
+def mu_lasso(X: Any, L: Any, mu: float = 5.0, tol: float = 1e-8) -> MuLasso:  # noqa: N803
+    """Solve min ||X^T W - L^T||_F subject to ||w||_1 <= mu for every column w of W (m, C).
+
+    Args:
+        X: (m, N) responses, an array or a tensor.
+        L: (C, N) labels, 1 where the image is of the class.
+        mu: largest L1 norm of the weights of one class.
+        tol: relative duality gap to reach.
+    Returns:
+        The weights, with a warning if double precision did not allow the gap asked for.
+    Raises:
+        ValueError: for a bad mu or tol, no images, or data that `Gram.partial_fit` refuses.
+    Source: Oramas, Wang, Tuytelaars, "Visual Explanation by Interpretation", ICLR 2019, eq. 1.
+
+    >>> mu_lasso([[1.0, 0.0], [0.0, 1.0]], [[1.0, 0.0]], mu=0.5).weights.ravel().tolist()
+    [0.5, 0.0]
+    """
+    _check(mu, tol)
+    return solve(Gram().partial_fit(X, L), mu, tol)
+
+
+def solve(gram: Gram, mu: float = 5.0, tol: float = 1e-8) -> MuLasso:
+    """Solve the μ-lasso from its Gram form, all classes at once.
+
+    Each iteration is a step of the spectral projected gradient for all classes whose gap is not
+    small enough yet; then each class is solved exactly on the few features that it and the step use.
+
+    Args:
+        gram: the sums over all images.
+        mu: largest L1 norm of the weights of one class.
+        tol: relative duality gap to reach.
+    Returns:
+        The weights, with a warning if double precision did not allow the gap asked for.
+    Raises:
+        ValueError: for a bad mu or tol, or if there were no images.
+    Source:
+        Birgin, Martínez, Raydan, "Nonmonotone spectral projected gradient methods on convex sets", 2000;
+        van den Berg, Friedlander, "Probing the Pareto frontier for basis pursuit solutions", 2008.
+    """
+    _check(mu, tol)
+    if not gram.count:
+        raise ValueError("no images to learn from; give at least one to Gram.partial_fit")
+    count = len(gram.squares)
+    best, gap, objective = np.zeros(gram.cross.shape), np.full(count, np.inf), np.zeros(count)
+    age, rates, history = np.zeros(count), np.zeros(count), np.full((count, MEMORY), -np.inf)
+    classes, cross, iterations = np.arange(count), gram.cross.T, 0  # from here on a row is a class
+    weights: Array = np.zeros(cross.shape)
+    inverse: Array | None = None
+    while True:
+        gradient = weights @ gram.gram - cross
+        values, scale, reached = _measure(weights, gradient, cross, gram.squares[classes], mu, inverse)
+        age[classes] = np.where(reached < 0.9 * gap[classes], 0, age[classes] + 1)
+        better = reached < gap[classes]
+        c = classes[better]
+        best[:, c], gap[c], objective[c] = weights[better].T, reached[better], values[better]
+        stay = (gap[classes] > tol) & (age[classes] < PATIENCE) & (iterations < MAX_ITERATIONS)
+        if not stay.any():
+            break
+        if not stay.all():
+            classes, cross, values, scale = classes[stay], cross[stay], values[stay], scale[stay]
+            weights, gradient = weights[stay], gradient[stay]
+        history[classes, iterations % MEMORY] = values
+        iterations += 1
+        slack = history[classes].max(axis=1) - values
+        stepped, rates[classes] = _step(gram.gram, weights, gradient, rates[classes], slack, mu)
+        for row, enough in enumerate(0.1 * tol * scale):
+            _refine(gram.gram, weights[row], stepped[row], gradient[row], mu, enough)
+        weights = stepped
+        if inverse is None:
+            inverse = _idle(gram.gram, weights, cross, mu)
+    if len(short := np.flatnonzero(gap > tol)):
+        named = ", ".join(map(str, short[:10])) + ", ..." * (len(short) > 10)
+        message = (
+            f"stalled short of the relative gap {tol:g} in classes {named}; the largest is {gap.max():.2g}"
+        )
+        warnings.warn(message + "; a smaller mu or a larger tol would do", RuntimeWarning, stacklevel=2)
+    return MuLasso(best, gap, objective, iterations)
+
+
+def _step(
+    gram: Array, weights: Array, gradient: Array, rates: Array, slack: Array, mu: float
+) -> tuple[Array, Array]:  # fmt: skip
+    """A step of the spectral projected gradient, and the Barzilai-Borwein rates for the next one."""
+    rates = np.where(rates > 0, rates, mu / _largest(gradient))
+    move = project(weights - rates[:, None] * gradient, mu) - weights
+    slope, curve, length = _dot(move, gradient), _dot(move, move @ gram), _dot(move, move)
+    curved = curve > 0
+    exact = np.clip(np.divide(-slope, curve, out=np.ones_like(slope), where=curved), 0, 1)
+    share = np.where(slope + curve / 2 <= slack + 1e-4 * slope, 1.0, exact)
+    move *= share[:, None]
+    move += weights
+    return move, np.divide(length, curve, out=np.zeros_like(slope), where=curved)
+
+
+def project(points: Array, mu: float) -> Array:
+    """The nearest points whose L1 norm is at most `mu`, row by row, exactly.
+
+    Source: Duchi et al., "Efficient projections onto the l1-ball for learning in high dimensions",
+        ICML 2008; the threshold is the largest of what all prefixes of the sorted sizes ask for.
+    """
+    sizes = np.abs(points)
+    sizes.sort(axis=1)
+    sums = np.cumsum(sizes[:, ::-1], axis=1)
+    sums -= mu
+    sums /= np.arange(1, points.shape[1] + 1)
+    threshold = np.maximum(sums.max(axis=1), 0)[:, None]
+    inside = points - np.clip(points, -threshold, threshold)
+    norms = np.maximum(np.abs(inside).sum(axis=1), mu)[:, None]  # above mu by the rounding of large points
+    inside *= np.divide(mu, norms, out=np.ones_like(norms), where=norms > 0)
+    return inside
+
+
+def _refine(gram: Array, old: Array, new: Array, gradient: Array, mu: float, enough: float) -> None:
+    """Replace `new`, in place, by the optimum on the features that it or `old` uses.
+
+    An active set method from `old`: solve for the features in use with their signs held, stop where
+    a weight reaches 0 (it leaves) or the ball's surface is met, and let in the feature of steepest
+    slope once nothing stops.
+    """
+    chosen = np.flatnonzero((old != 0) | (new != 0))
+    if len(chosen) > DIRECT:
+        return
+    full = gram[np.ix_(chosen, chosen)]
+    w, g, v = old[chosen], gradient[chosen], new[chosen]
+    cross, signs, barred = full @ w - g, np.sign(w), np.zeros(len(w), dtype=bool)
+    tight, settled = bool(np.abs(w).sum() >= mu * (1 - 1e-12)), False
+    for _ in range(STEPS):
+        if settled or not signs.any():
+            used = signs != 0
+            outside = np.where(used | barred, -1.0, np.abs(g))
+            steepest = int(outside.argmax())
+            level = np.abs(g[used]).max(initial=0.0)
+            if outside[steepest] <= level or mu * np.abs(g).max() + w @ g <= enough:
+                break
+            signs[steepest] = -np.sign(g[steepest])
+        on = np.flatnonzero(signs)
+        step, tight = _newton(full[np.ix_(on, on)], g[on], signs[on], tight)
+        growth = step * signs[on]
+        reach = np.divide(np.abs(w[on]), -growth, out=np.full(len(on), np.inf), where=growth < 0)
+        share, room = min(1.0, float(reach.min())), max(mu - float(np.abs(w).sum()), 0.0)
+        surfaced = not tight and share * growth.sum() > room
+        if surfaced:
+            share, tight = room / float(growth.sum()), True
+        out = on[(reach <= share) & (share < 1)]
+        w[on] += share * step
+        w[out] = signs[out] = 0
+        barred[:] = barred & (share == 0)
+        barred[out] = share == 0  # what leaves at once must not come straight back
+        g = full[:, on] @ w[on] - cross
+        settled = not surfaced and not len(out)
+    move = w - v
+    if (full @ v - cross) @ move + move @ full @ move / 2 <= 0:  # not so if it was cut short
+        new[chosen] = w
+
+
+def _newton(gram: Array, gradient: Array, signs: Array, tight: bool) -> tuple[Array, bool]:
+    """The step to the optimum, along the ball's surface if `tight` and if the ball holds it back."""
+    n, scale = len(gram), float(np.trace(gram)) / len(gram)
+    system = np.zeros((n + 1, n + 1))
+    system[:n, :n] = _ridged(gram, RIDGE)
+    if tight:
+        system[n, :n] = system[:n, n] = signs * scale
+        step = np.linalg.solve(system, np.append(-gradient, 0.0)).astype(np.float64, copy=False)
+        if step[n] >= 0:  # the multiplier of the norm
+            return step[:n], True
+    return np.linalg.solve(system[:n, :n], -gradient).astype(np.float64, copy=False), False
+
+
+def _idle(gram: Array, weights: Array, cross: Array, mu: float) -> Array | None:
+    """Put least-squares solutions, in place, where the ball holds them; give the inverse that they take.
+
+    It is worth its time only once a class has room left in the ball.
+    """
+    if len(gram) > DIRECT or (np.abs(weights).sum(axis=1) > mu * (1 - 1e-9)).all():
+        return None
+    inverse: Array = np.asarray(np.linalg.inv(_ridged(gram, RANK)), dtype=np.float64)
+    solutions = cross @ inverse
+    for _ in range(10):  # undo the ridge
+        solutions -= (solutions @ gram - cross) @ inverse
+    inside = np.abs(solutions).sum(axis=1) <= mu
+    weights[inside] = solutions[inside]
+    return inverse
+
+
+def _measure(
+    weights: Array, gradient: Array, cross: Array, squares: Array, mu: float, inverse: Array | None
+) -> tuple[Array, Array, Array]:
+    """Objectives, what gaps are relative to, and the relative gaps.
+
+    The gap is the duality gap mu ||g||_inf + w'g. Where it is known, the Newton decrement g'G⁺g (twice
+    the excess over least squares) bounds as well, and a large mu does not magnify its rounding.
+    """
+    inner = _dot(weights, gradient)
+    objective = np.maximum((inner - _dot(weights, cross) + squares) / 2, 0)
+    gap = np.maximum(mu * _largest(gradient) + inner, 0)
+    if inverse is not None:
+        gap = np.minimum(gap, np.abs(_dot(gradient @ inverse, gradient)))
+    scale = np.maximum(objective, FLOOR * squares / 2)
+    return objective, scale, np.divide(gap, scale, out=np.zeros_like(gap), where=scale > 0)
+
+
+def _ridged(gram: Array, ridge: float) -> Array:
+    ridged = gram.copy()
+    ridged.flat[:: len(gram) + 1] += ridge * np.trace(gram)
+    return ridged
+
+
+def _largest(rows: Array) -> Array:
+    return np.asarray(np.maximum(rows.max(axis=1), -rows.min(axis=1)))
+
+
+def _dot(a: Array, b: Array) -> Array:
+    return np.asarray(np.einsum("ij,ij->i", a, b))
+
+
+def _check(mu: float, tol: float) -> None:
+    if not 0 <= mu < np.inf:
+        raise ValueError(f"mu is {mu}; it must be a finite number, 0 or more")
+    if not tol > 0:
+        raise ValueError(f"tol is {tol}; it must be more than 0")
+
+
+def _matrix(values: Any, name: str) -> Array:
+    if isinstance(values, torch.Tensor):
+        values = values.detach().cpu().double().numpy()
+    matrix: Array = np.asarray(values, dtype=np.float64)
+    if matrix.ndim != 2:
+        raise ValueError(f"{name} has shape {matrix.shape}; it must be a matrix with a column per image")
+    if not len(matrix):
+        raise ValueError(f"{name} has no rows; it needs at least one")
+    if not np.isfinite(matrix).all():
+        row, column = np.argwhere(~np.isfinite(matrix))[0]
+        raise ValueError(f"{name}[{row}, {column}] is {matrix[row, column]}; all values must be finite")
+    return matrix

@@ -1,0 +1,100 @@
+"""How strongly each internal feature of a network responds to an image (paper section 3.1)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+from explainers.guard import unchanged
+from explainers.layers import Call, Layer, Watch, before_scores, layers, value
+
+Norm = Literal["squared_l2", "l2"]
+
+NORMS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+    "squared_l2": lambda lengths: lengths.square(),
+    "l2": lambda lengths: lengths,
+}
+
+
+@dataclass(frozen=True, order=True)
+class Feature:
+    """One channel of a convolution's, ReLU's or pooling's map, or one fully connected unit.
+
+    Args:
+        layer: name of its layer, e.g. "conv2".
+        channel: counted from 0.
+    """
+
+    layer: str
+    channel: int
+
+
+def responses(
+    model: nn.Module, images: torch.Tensor, *, norm: Norm = "squared_l2", scores: str | None = "auto"
+) -> torch.Tensor:
+    """Each feature's norm as a share of its layer's: the vector x of the paper.
+
+    Args:
+        model: any classifier; left unchanged.
+        images: (N, 3, H, W) float32 in [0, 1].
+        norm: "squared_l2" or "l2", of a channel's map.
+        scores: the layer of the class scores, left out with all that follow; see `layers.before_scores`.
+    Returns:
+        (N, m) float32, 0 or more; each layer's part sums to 1, or is all 0. Column k belongs to
+        `responses.features(model, images)[k]`.
+    Raises:
+        UnknownNameError: if `scores` is no layer.
+        ValueError: for another `norm`.
+    Source: Oramas et al. 2019, section 3.1. Departs: the paper says L2, its demo squares it.
+    """
+    with unchanged(model), torch.no_grad():
+        return respond(model, images, norm, scores)[0]
+
+
+def features(model: nn.Module, images: torch.Tensor, *, scores: str | None = "auto") -> tuple[Feature, ...]:
+    """What each column of `responses` is; arguments as there."""
+    with unchanged(model), torch.no_grad():
+        classes = model(images[:1]).shape[-1]
+        return features_of(before_scores(layers(model, images), classes, scores))
+
+
+responses.features = features  # type: ignore[attr-defined]
+
+
+def features_of(of: tuple[Layer, ...]) -> tuple[Feature, ...]:
+    """All features of some layers, in order."""
+    return tuple(Feature(layer.name, channel) for layer in of for channel in range(layer.channels))
+
+
+def respond(
+    model: nn.Module, images: torch.Tensor, norm: Norm, scores: str | None
+) -> tuple[torch.Tensor, tuple[Layer, ...], torch.Tensor]:
+    """Responses (N, m), the layers they come from and the logits, within `guard.unchanged`.
+
+    A layer is reduced to its norms as soon as it is there, so no map outlives the forward pass.
+    """
+    parts: list[torch.Tensor] = []
+
+    def note(call: Call) -> Any:
+        output = call.run()
+        parts.append(shares(value(output), norm))
+        return output
+
+    with Watch(note) as watch:
+        logits = model(images)
+    of = before_scores(watch.seen, logits.shape[-1], scores)
+    return torch.cat(parts[: len(of)], dim=1), of, logits
+
+
+def shares(maps: torch.Tensor, norm: Norm) -> torch.Tensor:
+    """The channels' norms (N, C) of maps (N, C, ...), divided by their sum; zeros stay zeros."""
+    if norm not in NORMS:
+        raise ValueError(f"norm must be one of {', '.join(NORMS)}; got {norm!r}")
+    lengths = maps.abs() if maps.dim() == 2 else torch.linalg.vector_norm(maps.flatten(2), dim=2)
+    norms = NORMS[norm](lengths)
+    total = norms.sum(dim=1, keepdim=True)
+    return norms / total.where(total > 0, 1)
