@@ -23,7 +23,7 @@ from benchmark.models import models
 from benchmark.training import Trained, load_model
 from explainers.vebi import Explanation, Interpretation, Selection, SelectionError, Vebi, interpret
 from explainers.vebi.figures import explanation_figure
-from explainers.vebi.selection import weights_sha256
+from explainers.vebi.selector import weights_sha256
 
 TOGETHER = 100  # images explained at once
 

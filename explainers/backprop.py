@@ -1,8 +1,8 @@
 """Backward passes from any feature of any layer to the image: gradient, deconvnet, guided, stride fix.
 
 A backward pass is ordinary differentiation in which two kinds of operation go back by a rule of
-their own: ReLUs (`relu=`) and strided operations (`resample=`). The rules stand in the two tables
-below; everything else goes back as autograd does.
+their own: ReLUs (`relu=`, the table below) and strided operations (`resample=`, `stride_fix.RESAMPLES`);
+everything else goes back as autograd does.
 """
 
 from __future__ import annotations
@@ -15,15 +15,14 @@ from typing import Any, Literal
 import torch
 from torch import nn
 from torch.autograd.function import once_differentiable
-from torch.nn import functional
 
 from an8flower.registry import unknown
 from explainers.guard import unchanged
 from explainers.layers import Call, Layer, Watch, value
-from explainers.receptive_field import Pair, arguments, pair, sliding
+from explainers.receptive_field import sliding
+from explainers.stride_fix import OPERATIONS, RESAMPLES, Back, Operate, Resample
 
 ReLURule = Literal["gradient", "deconvnet", "guided"]
-Resample = Literal["none", "conv", "all", "nearest"]
 
 # What a ReLU passes back, from the signal that reaches it and a gate, positive where it was active.
 ReLU = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
@@ -32,14 +31,6 @@ RELU_RULES: dict[str, ReLU] = {
     "gradient": lambda signal, gate: _gated(signal, gate, 0),
     "deconvnet": lambda signal, gate: signal.clamp(min=0),
     "guided": lambda signal, gate: _gated(signal, gate, 0).clamp_(min=0),
-}
-
-# How the layers with a stride go back: resampled to stride 1, by up-sampling alone, or (unnamed) exactly.
-RESAMPLES: dict[str, dict[str, str]] = {
-    "none": {},
-    "conv": {"conv2d": "stride 1"},
-    "all": {"conv2d": "stride 1", "max_pool2d": "stride 1", "avg_pool2d": "stride 1"},
-    "nearest": {"conv2d": "stride 1", "max_pool2d": "up-sampled"},
 }
 
 
@@ -185,11 +176,7 @@ class _Rules:
         rule = self._strided.get(call.function)
         if rule is None or max(sliding(call.function, call.args, call.kwargs)[1]) == 1:
             return call.run()
-        return _own_way_back(call.source, _OPERATIONS[call.function, rule](call))
-
-
-Back = Callable[[torch.Tensor], torch.Tensor]
-Operate = Callable[[torch.Tensor], tuple[Any, Back]]  # from input to output and the way back
+        return _own_way_back(call.source, OPERATIONS[call.function, rule](call))
 
 
 class _Operation(torch.autograd.Function):
@@ -229,100 +216,3 @@ def _relu(call: Call, rule: ReLU) -> Operate:
         return output, back
 
     return operate
-
-
-def _stride_1_size(call: Call) -> Pair:
-    """The size that the layer's output would have at stride 1: A + 2O - M + 1 (eq. 3)."""
-    kernel, _, padding = sliding(call.function, call.args, call.kwargs)
-    height, width = call.source.shape[-2:]
-    return height + 2 * padding[0] - kernel[0] + 1, width + 2 * padding[1] - kernel[1] + 1
-
-
-def _nearest(signal: torch.Tensor, size: Pair) -> torch.Tensor:
-    return functional.interpolate(signal, size=size, mode="nearest-exact")
-
-
-def _conv_at_stride_1(call: Call) -> Operate:
-    given = arguments(call.function, call.args, call.kwargs)
-    weight, dilation, groups = given["weight"], given.get("dilation", 1), given.get("groups", 1)
-    _, _, padding = sliding(call.function, call.args, call.kwargs)
-    size: Pair = (call.source.shape[-2], call.source.shape[-1])
-
-    def back(signal: torch.Tensor) -> torch.Tensor:
-        target = _stride_1_size(call)
-        factor = target[0] // signal.shape[-2]
-        whole = target == (factor * signal.shape[-2], factor * signal.shape[-1])
-        if whole and groups == 1 and pair(dilation) == (1, 1):
-            return _sub_pixel(signal, weight, factor, padding, size)
-        return functional.conv_transpose2d(
-            _nearest(signal, target), weight, padding=padding, dilation=dilation, groups=groups
-        )
-
-    return lambda source: (call.on(source), back)
-
-
-def _sub_pixel(
-    signal: torch.Tensor, weight: torch.Tensor, factor: int, padding: Pair, size: Pair
-) -> torch.Tensor:
-    """Nearest up-sampling by a whole factor and the transposed convolution, in one and never at full size.
-
-    Repeating each value is a convolution with ones, so both together are one transposed convolution of
-    stride `factor` with a blurred kernel; each of its factor x factor phases is a small convolution.
-    """
-    outputs, inputs = weight.shape[:2]
-    ones = weight.new_ones(1, 1, factor, factor)
-    blurred = functional.conv_transpose2d(weight.reshape(-1, 1, *weight.shape[2:]), ones)
-    taps = [-(-length // factor) for length in blurred.shape[-2:]]
-    short = [n * factor - length for n, length in zip(taps, blurred.shape[-2:], strict=True)]
-    blurred = functional.pad(blurred, (0, short[1], 0, short[0]))
-    phases = blurred.view(outputs, inputs, taps[0], factor, taps[1], factor).permute(1, 3, 5, 0, 2, 4)
-    kernels = phases.reshape(inputs * factor * factor, outputs, *taps).flip(2, 3)
-    small = functional.conv2d(signal, kernels, padding=(taps[0] - 1, taps[1] - 1))
-    full = functional.pixel_shuffle(small, factor)
-    return full[:, :, padding[0] : padding[0] + size[0], padding[1] : padding[1] + size[1]]
-
-
-def _max_pool_at_stride_1(call: Call) -> Operate:
-    given = arguments(call.function, call.args, call.kwargs)
-
-    def operate(source: torch.Tensor) -> tuple[Any, Back]:
-        def back(signal: torch.Tensor) -> torch.Tensor:
-            _, switches = functional.max_pool2d_with_indices(
-                source, given["kernel_size"], (1, 1), given.get("padding", 0), given.get("dilation", 1)
-            )
-            spread = torch.zeros_like(source).flatten(2)
-            fine = _nearest(signal, _stride_1_size(call))
-            return spread.scatter_add_(2, switches.flatten(2), fine.flatten(2)).view_as(source)
-
-        return call.on(source), back
-
-    return operate
-
-
-def _max_pool_up_sampled(call: Call) -> Operate:
-    def operate(source: torch.Tensor) -> tuple[Any, Back]:
-        size: Pair = (source.shape[-2], source.shape[-1])
-        return call.on(source), lambda signal: _nearest(signal, size)
-
-    return operate
-
-
-def _avg_pool_at_stride_1(call: Call) -> Operate:
-    kernel, _, padding = sliding(call.function, call.args, call.kwargs)
-    each = torch.ones(1, 1, *kernel) / (kernel[0] * kernel[1])
-
-    def back(signal: torch.Tensor) -> torch.Tensor:
-        channels = signal.shape[1]
-        weight = each.to(signal).expand(channels, 1, *kernel)
-        fine = _nearest(signal, _stride_1_size(call))
-        return functional.conv_transpose2d(fine, weight, padding=padding, groups=channels)
-
-    return lambda source: (call.on(source), back)
-
-
-_OPERATIONS: dict[tuple[str, str], Callable[[Call], Operate]] = {
-    ("conv2d", "stride 1"): _conv_at_stride_1,
-    ("max_pool2d", "stride 1"): _max_pool_at_stride_1,
-    ("avg_pool2d", "stride 1"): _avg_pool_at_stride_1,
-    ("max_pool2d", "up-sampled"): _max_pool_up_sampled,
-}

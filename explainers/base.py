@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -156,15 +157,18 @@ def get(name: str, **parameters: Any) -> Explainer:
     """An explainer by name, with its own keyword arguments.
 
     Args:
-        name: a registered name; "name@layer" is short for `layer="layer"`.
+        name: a registered name; "name@layer" is short for `layer="layer"`, and parameters may follow in
+            brackets, as in a `key`.
         parameters: the method's keyword arguments.
     Raises:
         UnknownNameError: for an unknown name or parameter, with the closest matches.
 
-    >>> get("grad_cam@conv1").parameters["layer"]
-    'conv1'
+    >>> get("grad_cam@conv1").parameters["layer"], get("vebi[mu=10.0,reduce=abs]").parameters["mu"]
+    ('conv1', 10.0)
     """
+    name, _, written = name.removesuffix("]").partition("[")
     name, _, layer = name.partition("@")
+    parameters = {**_written(written), **parameters}
     spec = registry.get(name)
     if layer:
         parameters["layer"] = layer
@@ -173,6 +177,18 @@ def get(name: str, **parameters: Any) -> Explainer:
             raise unknown(f"parameter of explainer {name!r}:", given, spec.parameters)
     every = {**spec.parameters, **parameters}
     return Explainer(spec, every, spec.build(**every) if spec.needs_fit else spec.build)
+
+
+def _written(text: str) -> dict[str, Any]:
+    """Parameters as a key has them, "a=1,b=x": Python literals, or else text."""
+    found: dict[str, Any] = {}
+    for part in filter(None, text.split(",")):
+        name, _, value = part.partition("=")
+        try:
+            found[name.strip()] = ast.literal_eval(value)
+        except (ValueError, SyntaxError):
+            found[name.strip()] = value
+    return found
 
 
 def names() -> tuple[str, ...]:

@@ -9,7 +9,8 @@ from explainers.vebi.explainer import Evidence, Explanation, Vebi
 from explainers.vebi.interpretation import Interpretation, interpret
 from explainers.vebi.lasso import Gram, MuLasso, mu_lasso, solve
 from explainers.vebi.response import Feature, responses
-from explainers.vebi.selection import Selected, Selection, SelectionError, select
+from explainers.vebi.selection import Selected, Selection, SelectionError
+from explainers.vebi.selector import select
 
 __all__ = [
     "Evidence",

@@ -11,13 +11,15 @@ import torch
 from torch import nn
 
 from an8flower.registry import UnknownNameError
-from explainers.backprop import Resample, Trace, backward, forward
+from explainers.backprop import Trace, backward, forward
 from explainers.base import ExplainerSpec, Loader, registry
 from explainers.guard import unchanged
 from explainers.layers import Layer, layers
 from explainers.maps import Reduction, reduced, scaled, upsampled
+from explainers.stride_fix import Resample
 from explainers.vebi.response import Norm, shares
-from explainers.vebi.selection import Selection, SelectionError, select, weights_sha256
+from explainers.vebi.selection import Selection, SelectionError
+from explainers.vebi.selector import select, weights_sha256
 
 _PAPER = "Oramas et al. 2019, arXiv 1712.06302"
 _CACHED = 64

@@ -41,20 +41,13 @@ class MuLasso:
 
 
 class Gram:
-    """What the μ-lasso needs to know of responses and labels, summed over batches of images.
-
-    Attributes:
-        gram: (m, m) X X^T.
-        cross: (m, C) X L^T.
-        squares: (C,) sums of squared labels.
-        count: number of images.
-    """
+    """What the μ-lasso needs to know of responses and labels, summed over batches of images."""
 
     def __init__(self) -> None:
-        self.gram: Array = np.zeros((0, 0))
-        self.cross: Array = np.zeros((0, 0))
-        self.squares: Array = np.zeros(0)
-        self.count = 0
+        self.gram: Array = np.zeros((0, 0))  # (m, m) X X^T
+        self.cross: Array = np.zeros((0, 0))  # (m, C) X L^T
+        self.squares: Array = np.zeros(0)  # (C,) sums of squared labels
+        self.count = 0  # of images
 
     def partial_fit(self, X: Any, L: Any) -> Self:  # noqa: N803
         """Add a batch.
@@ -62,8 +55,6 @@ class Gram:
         Args:
             X: (m, n) responses, an array or a tensor.
             L: (C, n) labels, 1 where the image is of the class.
-        Returns:
-            Itself.
         Raises:
             ValueError: for anything but finite matrices with the same images and the rows of before.
         """
@@ -107,7 +98,6 @@ def mu_lasso(X: Any, L: Any, mu: float = 5.0, tol: float = 1e-8) -> MuLasso:  # 
     >>> mu_lasso([[1.0, 0.0], [0.0, 1.0]], [[1.0, 0.0]], mu=0.5).weights.ravel().tolist()
     [0.5, 0.0]
     """
-    _check(mu, tol)
     return solve(Gram().partial_fit(X, L), mu, tol)
 
 
@@ -119,8 +109,7 @@ def solve(gram: Gram, mu: float = 5.0, tol: float = 1e-8) -> MuLasso:
 
     Args:
         gram: the sums over all images.
-        mu: largest L1 norm of the weights of one class.
-        tol: relative duality gap to reach.
+        mu, tol: as for `mu_lasso`.
     Returns:
         The weights, with a warning if double precision did not allow the gap asked for.
     Raises:
@@ -129,7 +118,10 @@ def solve(gram: Gram, mu: float = 5.0, tol: float = 1e-8) -> MuLasso:
         Birgin, Martínez, Raydan, "Nonmonotone spectral projected gradient methods on convex sets", 2000;
         van den Berg, Friedlander, "Probing the Pareto frontier for basis pursuit solutions", 2008.
     """
-    _check(mu, tol)
+    if not 0 <= mu < np.inf:
+        raise ValueError(f"mu is {mu}; it must be a finite number, 0 or more")
+    if not tol > 0:
+        raise ValueError(f"tol is {tol}; it must be more than 0")
     if not gram.count:
         raise ValueError("no images to learn from; give at least one to Gram.partial_fit")
     count = len(gram.squares)
@@ -162,9 +154,7 @@ def solve(gram: Gram, mu: float = 5.0, tol: float = 1e-8) -> MuLasso:
             inverse = _idle(gram.gram, weights, cross, mu)
     if len(short := np.flatnonzero(gap > tol)):
         named = ", ".join(map(str, short[:10])) + ", ..." * (len(short) > 10)
-        message = (
-            f"stalled short of the relative gap {tol:g} in classes {named}; the largest is {gap.max():.2g}"
-        )
+        message = f"stalled short of the relative gap {tol:g}, at {gap.max():.2g} or less, in classes {named}"
         warnings.warn(message + "; a smaller mu or a larger tol would do", RuntimeWarning, stacklevel=2)
     return MuLasso(best, gap, objective, iterations)
 
@@ -176,12 +166,11 @@ def _step(
     rates = np.where(rates > 0, rates, mu / _largest(gradient))
     move = project(weights - rates[:, None] * gradient, mu) - weights
     slope, curve, length = _dot(move, gradient), _dot(move, move @ gram), _dot(move, move)
-    curved = curve > 0
-    exact = np.clip(np.divide(-slope, curve, out=np.ones_like(slope), where=curved), 0, 1)
+    exact = np.clip(np.divide(-slope, curve, out=np.ones_like(slope), where=curve > 0), 0, 1)
     share = np.where(slope + curve / 2 <= slack + 1e-4 * slope, 1.0, exact)
     move *= share[:, None]
     move += weights
-    return move, np.divide(length, curve, out=np.zeros_like(slope), where=curved)
+    return move, np.divide(length, curve, out=np.zeros_like(slope), where=curve > 0)
 
 
 def project(points: Array, mu: float) -> Array:
@@ -205,12 +194,10 @@ def project(points: Array, mu: float) -> Array:
 def _refine(gram: Array, old: Array, new: Array, gradient: Array, mu: float, enough: float) -> None:
     """Replace `new`, in place, by the optimum on the features that it or `old` uses.
 
-    An active set method from `old`: solve for the features in use with their signs held, stop where
-    a weight reaches 0 (it leaves) or the ball's surface is met, and let in the feature of steepest
-    slope once nothing stops.
+    An active set method: solve for the features in use with their signs held, stop where a weight
+    reaches 0 (it leaves) or the ball's surface is met, let in the steepest feature if nothing stops.
     """
-    chosen = np.flatnonzero((old != 0) | (new != 0))
-    if len(chosen) > DIRECT:
+    if len(chosen := np.flatnonzero((old != 0) | (new != 0))) > DIRECT:
         return
     full = gram[np.ix_(chosen, chosen)]
     w, g, v = old[chosen], gradient[chosen], new[chosen]
@@ -218,10 +205,8 @@ def _refine(gram: Array, old: Array, new: Array, gradient: Array, mu: float, eno
     tight, settled = bool(np.abs(w).sum() >= mu * (1 - 1e-12)), False
     for _ in range(STEPS):
         if settled or not signs.any():
-            used = signs != 0
-            outside = np.where(used | barred, -1.0, np.abs(g))
-            steepest = int(outside.argmax())
-            level = np.abs(g[used]).max(initial=0.0)
+            outside = np.where((signs != 0) | barred, -1.0, np.abs(g))
+            steepest, level = int(outside.argmax()), np.abs(g[signs != 0]).max(initial=0.0)
             if outside[steepest] <= level or mu * np.abs(g).max() + w @ g <= enough:
                 break
             signs[steepest] = -np.sign(g[steepest])
@@ -249,7 +234,7 @@ def _newton(gram: Array, gradient: Array, signs: Array, tight: bool) -> tuple[Ar
     """The step to the optimum, along the ball's surface if `tight` and if the ball holds it back."""
     n, scale = len(gram), float(np.trace(gram)) / len(gram)
     system = np.zeros((n + 1, n + 1))
-    system[:n, :n] = _ridged(gram, RIDGE)
+    system[:n, :n] = gram + np.eye(n) * (RIDGE * np.trace(gram))
     if tight:
         system[n, :n] = system[:n, n] = signs * scale
         step = np.linalg.solve(system, np.append(-gradient, 0.0)).astype(np.float64, copy=False)
@@ -265,7 +250,8 @@ def _idle(gram: Array, weights: Array, cross: Array, mu: float) -> Array | None:
     """
     if len(gram) > DIRECT or (np.abs(weights).sum(axis=1) > mu * (1 - 1e-9)).all():
         return None
-    inverse: Array = np.asarray(np.linalg.inv(_ridged(gram, RANK)), dtype=np.float64)
+    ridged = gram + np.eye(len(gram)) * (RANK * np.trace(gram))
+    inverse: Array = np.linalg.inv(ridged).astype(np.float64, copy=False)
     solutions = cross @ inverse
     for _ in range(10):  # undo the ridge
         solutions -= (solutions @ gram - cross) @ inverse
@@ -279,8 +265,8 @@ def _measure(
 ) -> tuple[Array, Array, Array]:
     """Objectives, what gaps are relative to, and the relative gaps.
 
-    The gap is the duality gap mu ||g||_inf + w'g. Where it is known, the Newton decrement g'G⁺g (twice
-    the excess over least squares) bounds as well, and a large mu does not magnify its rounding.
+    The gap is the duality gap mu ||g||_inf + w'g. With an inverse at hand the Newton decrement g'G⁺g,
+    twice the excess over least squares, bounds as well, and a large mu does not magnify its rounding.
     """
     inner = _dot(weights, gradient)
     objective = np.maximum((inner - _dot(weights, cross) + squares) / 2, 0)
@@ -291,25 +277,12 @@ def _measure(
     return objective, scale, np.divide(gap, scale, out=np.zeros_like(gap), where=scale > 0)
 
 
-def _ridged(gram: Array, ridge: float) -> Array:
-    ridged = gram.copy()
-    ridged.flat[:: len(gram) + 1] += ridge * np.trace(gram)
-    return ridged
-
-
 def _largest(rows: Array) -> Array:
     return np.asarray(np.maximum(rows.max(axis=1), -rows.min(axis=1)))
 
 
 def _dot(a: Array, b: Array) -> Array:
     return np.asarray(np.einsum("ij,ij->i", a, b))
-
-
-def _check(mu: float, tol: float) -> None:
-    if not 0 <= mu < np.inf:
-        raise ValueError(f"mu is {mu}; it must be a finite number, 0 or more")
-    if not tol > 0:
-        raise ValueError(f"tol is {tol}; it must be more than 0")
 
 
 def _matrix(values: Any, name: str) -> Array:

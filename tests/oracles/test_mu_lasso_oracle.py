@@ -88,7 +88,7 @@ def test_nothing_is_nearer_than_clarabel_by_more_than_rounding(kind, mu):
 
 
 @pytest.mark.parametrize("mu", [0.5, 4.0])
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind not in ("smooth", "correlated", "scales")])
+@pytest.mark.parametrize("kind", ["random", "rank-deficient", "m >> N", "N >> m", "duplicates", "network"])
 def test_spgl1_agrees(kind, mu):
     x, l = problem(kind)  # noqa: E741
     theirs = np.stack([by_spgl1(x, row, mu) for row in l], axis=1)
@@ -110,13 +110,12 @@ def test_the_projected_gradient_alone_gets_there_too(kind, monkeypatch):
     np.testing.assert_allclose(alone.objective, with_equations.objective, rtol=1e-7, atol=1e-9)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+# All but "smooth": its least squares need weights that no Gram matrix in double precision knows.
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "smooth"])
 def test_a_ball_wide_enough_gives_least_squares(kind):
     x, l = problem(kind)  # noqa: E741
     free = np.linalg.lstsq(x.T, l.T)[0]
     mu = 2 * np.abs(free).sum(axis=0).max()
-    if kind == "smooth":  # its least squares need weights that no Gram matrix in double precision knows
-        pytest.skip("numerical rank")
     ours = distance(x, l, mu_lasso(x, l, mu).weights)
     assert ours == pytest.approx(distance(x, l, free), rel=1e-6, abs=1e-6 * np.linalg.norm(l))
 
@@ -191,7 +190,7 @@ def test_tensors_and_single_precision_are_read_exactly():
 def test_it_says_so_if_it_stalls(monkeypatch):
     x, l = problem("random")  # noqa: E741
     with pytest.warns(
-        RuntimeWarning, match=r"stalled short of the relative gap 1e-30 in classes 0, 1, 2; the"
+        RuntimeWarning, match=r"stalled short of the relative gap 1e-30, at .* in classes 0, 1, 2;"
     ):
         assert mu_lasso(x, l, 0.5, tol=1e-30).gap.max() < 1e-12
     monkeypatch.setattr(lasso, "MAX_ITERATIONS", 1)
