@@ -4,7 +4,7 @@ BIN := .venv/bin
 GL_PACKAGES := libegl1 libgl1 libxrender1
 
 .DEFAULT_GOAL := help
-.PHONY: help leaderboard test check format bench bench-data clean gl
+.PHONY: help leaderboard test check format bench bench-data bench-lasso clean gl
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-12s %s\n", $$1, $$2}'
@@ -27,6 +27,10 @@ format: .venv/.dev ## put the code into its standard form
 
 bench: .venv/.dev gl ## measure the speed of each link beside an alternative
 	$(BIN)/python -m benchmark.experiments.speed
+
+bench-lasso: .venv/.dev ## measure the μ-lasso beside spgl1 and cvxpy, then at 12 416 features and 1 000 classes
+	$(BIN)/python -m benchmark.experiments.lasso
+	$(BIN)/python -m benchmark.experiments.lasso --large
 
 bench-data: .venv/.dev gl ## measure how fast all three variants are drawn, and where the time goes
 	$(BIN)/python -m benchmark.experiments.generation

@@ -20,7 +20,19 @@ def an8flower(*arguments: object, cwd: Path | None = None) -> subprocess.Complet
 
 @pytest.mark.parametrize(
     "command",
-    "generate verify export gallery train evaluate leaderboard run explain interpret list".split(),
+    [
+        "generate",
+        "verify",
+        "export",
+        "gallery",
+        "train",
+        "evaluate",
+        "leaderboard",
+        "run",
+        "explain",
+        "interpret",
+        "list",
+    ],
 )
 def test_every_command_has_help_with_an_example(command):
     done = an8flower(command, "--help")

@@ -8,7 +8,9 @@ import resource
 import sys
 import tempfile
 import time
+import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -23,9 +25,13 @@ from an8flower import An8Flower, files, generate, png
 from an8flower.augment import derivatives
 from an8flower.renderer import Frame, Renderer
 from an8flower.variants import variants
+from benchmark.loader import Images
 from benchmark.metrics import iou_auc
 from benchmark.models import models
 from benchmark.training import Recipe, initialise, train
+from explainers.backprop import backpropagate
+from explainers.stride_fix import Resample
+from explainers.vebi import Selected
 
 VARIANT = "single-6c"
 BATCH = 100
@@ -44,6 +50,7 @@ def main() -> None:
         data = _data(Path(folder))
         model = _training(table, Path(folder), data)
         _explaining(table, model, data)
+        _going_back(table, model, data)
         _scoring(table, model, data)
         _memory(table, Path(folder))
     Console(width=110).print(table)
@@ -138,6 +145,50 @@ def _explaining(table: Table, model: nn.Sequential, data: An8Flower) -> None:
 
     assert torch.allclose(an8flower(), captum()[:, 0], atol=1e-5)
     _row(table, "Grad-CAM, images", an8flower, "captum LayerGradCam + interpolate", captum, BATCH, repeats=40)
+
+
+def _going_back(table: Table, model: nn.Sequential, data: An8Flower) -> None:
+    """Guided backprop and the whole of VEBI, both beside captum's guided backprop of the class score."""
+    from captum.attr import GuidedBackprop
+
+    batch = next(data.batches(BATCH, rng=np.random.default_rng(0)))
+    theirs = GuidedBackprop(model)
+    pixels = batch.images.clone().requires_grad_()
+
+    def captum() -> torch.Tensor:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # it warns of the hooks it sets
+            attribution: torch.Tensor = theirs.attribute(pixels, target=batch.labels)
+        return attribution
+
+    def guided(resample: Resample) -> torch.Tensor:
+        return backpropagate(model, batch.images, layer="logits", channels=batch.labels, resample=resample)
+
+    assert torch.allclose(guided("none"), captum(), atol=1e-5)
+    name = "captum GuidedBackprop"
+    _row(table, "guided backprop, features", lambda: guided("none"), name, captum, BATCH, repeats=20)
+    _row(table, "  with the stride fix, features", lambda: guided("conv"), name, captum, BATCH, repeats=20)
+    vebi = explainers.get("vebi").fit(model, Images(data))
+    shown = [len(one) for one in vebi.method.explain(model, batch.images, batch.labels).evidence]  # type: ignore[attr-defined]
+    what = f"vebi, up to 3 features ({np.mean(shown):.1f} here), images"
+    _row(table, what, lambda: vebi(model, batch.images, batch.labels), name, captum, BATCH, repeats=20)
+    full = three_features(vebi)
+    what = "vebi, 3 features in every image, images"
+    _row(table, what, lambda: full(model, batch.images, batch.labels), name, captum, BATCH, repeats=20)
+
+
+def three_features(vebi: explainers.Explainer) -> explainers.Explainer:
+    """VEBI with a made-up selection of three features of three depths for every class, all positive."""
+    other = explainers.get("vebi")
+    selection = vebi.method.selection  # type: ignore[attr-defined]
+    named = {layer.name: layer.number for layer in selection.layers}
+    features = tuple(
+        Selected(target, named[name], target, weight=1.0, relevance=1.0)
+        for target in range(selection.classes)
+        for name in ("conv2", "conv3", "fc1")
+    )
+    other.method.selection = replace(selection, features=features)  # type: ignore[attr-defined]
+    return other
 
 
 def _scoring(table: Table, model: nn.Sequential, data: An8Flower) -> None:
