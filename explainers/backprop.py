@@ -200,15 +200,18 @@ def _own_way_back(source: torch.Tensor, operate: Operate) -> Any:
 
 
 def _relu(call: Call, rule: ReLU) -> Operate:
+    name, ceiling = call.name, call.ceiling
+
     def operate(source: torch.Tensor) -> tuple[torch.Tensor, Back]:
-        output = source.clamp(min=0, max=call.ceiling)
-        gate = output if call.ceiling is None else (output * (output < call.ceiling))
+        output = source.clamp(min=0, max=ceiling)
+        # What the way back holds must not lead to the output, or neither would ever be freed.
+        gate = output.detach() if ceiling is None else output * (output < ceiling)
         version = gate._version
 
         def back(signal: torch.Tensor) -> torch.Tensor:
             if gate._version != version:
                 raise RuntimeError(
-                    f"the output of {call.name!r} was overwritten in place after it was used; "
+                    f"the output of {name!r} was overwritten in place after it was used; "
                     "such a model cannot be gone back"
                 )
             return rule(signal, gate)

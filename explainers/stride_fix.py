@@ -31,8 +31,12 @@ RESAMPLES: dict[str, dict[str, str]] = {
 def _stride_1_size(call: Call) -> Pair:
     """The size that the layer's output would have at stride 1: A + 2O - M + 1 (eq. 3)."""
     kernel, _, padding = sliding(call.function, call.args, call.kwargs)
-    height, width = call.source.shape[-2:]
+    height, width = _size(call.source)
     return height + 2 * padding[0] - kernel[0] + 1, width + 2 * padding[1] - kernel[1] + 1
+
+
+def _size(maps: torch.Tensor) -> Pair:
+    return maps.shape[-2], maps.shape[-1]
 
 
 def _nearest(signal: torch.Tensor, size: Pair) -> torch.Tensor:
@@ -43,13 +47,12 @@ def _conv_at_stride_1(call: Call) -> Operate:
     given = arguments(call.function, call.args, call.kwargs)
     weight, dilation, groups = given["weight"], given.get("dilation", 1), given.get("groups", 1)
     _, _, padding = sliding(call.function, call.args, call.kwargs)
-    size: Pair = (call.source.shape[-2], call.source.shape[-1])
+    size, target = _size(call.source), _stride_1_size(call)
 
     def back(signal: torch.Tensor) -> torch.Tensor:
-        target = _stride_1_size(call)
-        factor = target[0] // signal.shape[-2]
-        whole = target == (factor * signal.shape[-2], factor * signal.shape[-1])
-        if whole and groups == 1 and pair(dilation) == (1, 1):
+        height, width = _size(signal)
+        factor = target[0] // height
+        if target == (factor * height, factor * width) and groups == 1 and pair(dilation) == (1, 1):
             return _sub_pixel(signal, weight, factor, padding, size)
         return functional.conv_transpose2d(
             _nearest(signal, target), weight, padding=padding, dilation=dilation, groups=groups
@@ -81,15 +84,17 @@ def _sub_pixel(
 
 def _max_pool_at_stride_1(call: Call) -> Operate:
     given = arguments(call.function, call.args, call.kwargs)
+    kernel, padding, dilation = given["kernel_size"], given.get("padding", 0), given.get("dilation", 1)
+    target = _stride_1_size(call)
 
     def operate(source: torch.Tensor) -> tuple[Any, Back]:
+        values = source.detach()
+
         def back(signal: torch.Tensor) -> torch.Tensor:
-            _, switches = functional.max_pool2d_with_indices(
-                source, given["kernel_size"], (1, 1), given.get("padding", 0), given.get("dilation", 1)
-            )
-            spread = torch.zeros_like(source).flatten(2)
-            fine = _nearest(signal, _stride_1_size(call))
-            return spread.scatter_add_(2, switches.flatten(2), fine.flatten(2)).view_as(source)
+            _, switches = functional.max_pool2d_with_indices(values, kernel, (1, 1), padding, dilation)
+            spread = torch.zeros_like(values).flatten(2)
+            fine = _nearest(signal, target).flatten(2)
+            return spread.scatter_add_(2, switches.flatten(2), fine).view_as(values)
 
         return call.on(source), back
 
@@ -97,22 +102,18 @@ def _max_pool_at_stride_1(call: Call) -> Operate:
 
 
 def _max_pool_up_sampled(call: Call) -> Operate:
-    def operate(source: torch.Tensor) -> tuple[Any, Back]:
-        size: Pair = (source.shape[-2], source.shape[-1])
-        return call.on(source), lambda signal: _nearest(signal, size)
-
-    return operate
+    size = _size(call.source)
+    return lambda source: (call.on(source), lambda signal: _nearest(signal, size))
 
 
 def _avg_pool_at_stride_1(call: Call) -> Operate:
     kernel, _, padding = sliding(call.function, call.args, call.kwargs)
-    each = torch.ones(1, 1, *kernel) / (kernel[0] * kernel[1])
+    each, target = torch.ones(1, 1, *kernel) / (kernel[0] * kernel[1]), _stride_1_size(call)
 
     def back(signal: torch.Tensor) -> torch.Tensor:
         channels = signal.shape[1]
         weight = each.to(signal).expand(channels, 1, *kernel)
-        fine = _nearest(signal, _stride_1_size(call))
-        return functional.conv_transpose2d(fine, weight, padding=padding, groups=channels)
+        return functional.conv_transpose2d(_nearest(signal, target), weight, padding=padding, groups=channels)
 
     return lambda source: (call.on(source), back)
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import warnings
+import weakref
 
 import pytest
 import torch
@@ -308,6 +310,18 @@ def test_a_relu_overwritten_after_use_is_an_error_not_a_wrong_map(images):
 
     with pytest.raises(RuntimeError, match="overwritten in place"):
         backpropagate(Overwritten().eval(), images, layer="logits", channels=0)
+
+
+@pytest.mark.parametrize("resample", ["none", "conv", "all", "nearest"])
+def test_nothing_outlives_a_backward_pass(written, images, resample):
+    """A way back that led to its own output would keep every pass in memory for good."""
+    with unchanged(written):
+        trace = forward(written, images, ["conv1", "logits"], resample=resample)
+        backward(trace, {"logits": torch.zeros(N, dtype=torch.long)})
+    alive = [weakref.ref(tensor) for tensor in (trace.leaf, *trace.outputs.values())]
+    del trace
+    gc.collect()
+    assert all(one() is None for one in alive)
 
 
 def test_leaves_the_model_as_it_was(modular, images):
