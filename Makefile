@@ -2,6 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 GL_PACKAGES := libegl1 libgl1 libxrender1
+VARIANT ?= single-6c
 
 .DEFAULT_GOAL := help
 .PHONY: help leaderboard test check format bench bench-data bench-lasso clean gl
@@ -9,8 +10,8 @@ GL_PACKAGES := libegl1 libgl1 libxrender1
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-12s %s\n", $$1, $$2}'
 
-leaderboard: .venv/.run gl ## draw single-6c, train an8net on 5 folds, explain, score, print the board
-	$(BIN)/an8flower run --variant single-6c --model an8net
+leaderboard: .venv/.run gl ## draw single-6c (or VARIANT=double-12c, ...), train an8net on 5 folds, explain, score, print the board
+	$(BIN)/an8flower run --variant $(VARIANT) --model an8net
 
 test: .venv/.dev gl ## run the test suite
 	$(BIN)/python -m pytest

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from rich.markup import escape
 from rich.table import Table
 
 from an8flower import files
@@ -71,7 +72,7 @@ class Leaderboard:
                 table.add_section()
             last = row["role"]
             cells = _cells(row)
-            table.add_row(*(cells[k] for k in shown), style="red" if row["failed"] else None)
+            table.add_row(*(escape(cells[k]) for k in shown), style="red" if row["failed"] else None)
         return table
 
 

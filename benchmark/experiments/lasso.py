@@ -96,9 +96,8 @@ def large(images: int = 20_000, classes: int = 1000, batch: int = 1000) -> None:
     solved = solve(gram, MU, TOL)
     solving = time.perf_counter() - begun
     kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    table = Table(title=f"μ-lasso, {sum(LARGE)} features, {images} images, {classes} classes, μ = {MU:g}")
-    table.add_column("what")
-    table.add_column("value")
+    table = Table("what", "value", title="μ-lasso of a large network")
+    table.add_row("problem", f"{sum(LARGE)} features, {images} images, {classes} classes, μ = {MU:g}")
     table.add_row("Gram matrix", f"{summing:.0f} s")
     table.add_row("solver", f"{solving:.0f} s, {solved.iterations} iterations")
     table.add_row("largest relative gap", f"{solved.gap.max():.1e}")

@@ -19,6 +19,7 @@ DIRECT = 2000  # features whose equations are solved directly
 RIDGE = 1e-15  # of the trace: makes singular equations solvable, and refinement undoes it
 RANK = 1e-13  # of the trace: what is smaller in the Gram matrix is taken for rounding
 FLOOR = 1e-6  # of ½ l'l: an objective lower than that drowns in the rounding of the Gram form
+FRESH = 300  # features let in by a step at most, if their equations are to be solved
 STEPS = 100  # of the active set at a time; it goes on at the next iteration
 BLOCK = 2048  # rows of the Gram matrix made at once
 
@@ -94,9 +95,6 @@ def mu_lasso(X: Any, L: Any, mu: float = 5.0, tol: float = 1e-8) -> MuLasso:  # 
     Raises:
         ValueError: for a bad mu or tol, no images, or data that `Gram.partial_fit` refuses.
     Source: Oramas, Wang, Tuytelaars, "Visual Explanation by Interpretation", ICLR 2019, eq. 1.
-
-    >>> mu_lasso([[1.0, 0.0], [0.0, 1.0]], [[1.0, 0.0]], mu=0.5).weights.ravel().tolist()
-    [0.5, 0.0]
     """
     return solve(Gram().partial_fit(X, L), mu, tol)
 
@@ -105,13 +103,11 @@ def solve(gram: Gram, mu: float = 5.0, tol: float = 1e-8) -> MuLasso:
     """Solve the μ-lasso from its Gram form, all classes at once.
 
     Each iteration is a step of the spectral projected gradient for all classes whose gap is not
-    small enough yet; then each class is solved exactly on the few features that it and the step use.
+    small enough yet; then each is solved exactly on its few features and the step's new ones.
 
     Args:
         gram: the sums over all images.
-        mu, tol: as for `mu_lasso`.
-    Returns:
-        The weights, with a warning if double precision did not allow the gap asked for.
+        mu, tol: as for `mu_lasso`, and so is what it returns.
     Raises:
         ValueError: for a bad mu or tol, or if there were no images.
     Source:
@@ -146,9 +142,9 @@ def solve(gram: Gram, mu: float = 5.0, tol: float = 1e-8) -> MuLasso:
         history[classes, iterations % MEMORY] = values
         iterations += 1
         slack = history[classes].max(axis=1) - values
-        stepped, rates[classes] = _step(gram.gram, weights, gradient, rates[classes], slack, mu)
-        for row, enough in enumerate(0.1 * tol * scale):
-            _refine(gram.gram, weights[row], stepped[row], gradient[row], mu, enough)
+        stepped, rates[classes], change = _step(gram.gram, weights, gradient, rates[classes], slack, mu)
+        for rows in zip(weights, stepped, gradient, change, 0.1 * tol * scale, strict=True):
+            _refine(gram.gram, mu, *rows)
         weights = stepped
         if inverse is None:
             inverse = _idle(gram.gram, weights, cross, mu)
@@ -161,8 +157,8 @@ def solve(gram: Gram, mu: float = 5.0, tol: float = 1e-8) -> MuLasso:
 
 def _step(
     gram: Array, weights: Array, gradient: Array, rates: Array, slack: Array, mu: float
-) -> tuple[Array, Array]:  # fmt: skip
-    """A step of the spectral projected gradient, and the Barzilai-Borwein rates for the next one."""
+) -> tuple[Array, Array, Array]:  # fmt: skip
+    """A step of the projected gradient, the Barzilai-Borwein rates for the next, and what it changed."""
     rates = np.where(rates > 0, rates, mu / _largest(gradient))
     move = project(weights - rates[:, None] * gradient, mu) - weights
     slope, curve, length = _dot(move, gradient), _dot(move, move @ gram), _dot(move, move)
@@ -170,20 +166,20 @@ def _step(
     share = np.where(slope + curve / 2 <= slack + 1e-4 * slope, 1.0, exact)
     move *= share[:, None]
     move += weights
-    return move, np.divide(length, curve, out=np.zeros_like(slope), where=curve > 0)
+    rates = np.divide(length, curve, out=np.zeros_like(slope), where=curve > 0)
+    return move, rates, share * slope + share**2 * curve / 2
 
 
 def project(points: Array, mu: float) -> Array:
     """The nearest points whose L1 norm is at most `mu`, row by row, exactly.
 
-    Source: Duchi et al., "Efficient projections onto the l1-ball for learning in high dimensions",
-        ICML 2008; the threshold is the largest of what all prefixes of the sorted sizes ask for.
+    Source: Duchi et al., "Efficient projections onto the l1-ball for learning in high dimensions", 2008.
     """
     sizes = np.abs(points)
     sizes.sort(axis=1)
     sums = np.cumsum(sizes[:, ::-1], axis=1)
     sums -= mu
-    sums /= np.arange(1, points.shape[1] + 1)
+    sums /= np.arange(1, points.shape[1] + 1)  # what each prefix asks for; the largest is the one
     threshold = np.maximum(sums.max(axis=1), 0)[:, None]
     inside = points - np.clip(points, -threshold, threshold)
     norms = np.maximum(np.abs(inside).sum(axis=1), mu)[:, None]  # above mu by the rounding of large points
@@ -191,16 +187,20 @@ def project(points: Array, mu: float) -> Array:
     return inside
 
 
-def _refine(gram: Array, old: Array, new: Array, gradient: Array, mu: float, enough: float) -> None:
-    """Replace `new`, in place, by the optimum on the features that it or `old` uses.
+def _refine(
+    gram: Array, mu: float, old: Array, new: Array, gradient: Array, change: float, enough: float
+) -> None:
+    """Replace `new`, in place, by the optimum on the features of `old` and its own largest new ones.
 
     An active set method: solve for the features in use with their signs held, stop where a weight
     reaches 0 (it leaves) or the ball's surface is met, let in the steepest feature if nothing stops.
     """
-    if len(chosen := np.flatnonzero((old != 0) | (new != 0))) > DIRECT:
+    fresh = np.flatnonzero((old == 0) & (new != 0))
+    fresh = fresh[np.argsort(-np.abs(new[fresh]), kind="stable")[:FRESH]]
+    if len(chosen := np.union1d(np.flatnonzero(old), fresh)) > DIRECT:
         return
     full = gram[np.ix_(chosen, chosen)]
-    w, g, v = old[chosen], gradient[chosen], new[chosen]
+    w, g = old[chosen], gradient[chosen]
     cross, signs, barred = full @ w - g, np.sign(w), np.zeros(len(w), dtype=bool)
     tight, settled = bool(np.abs(w).sum() >= mu * (1 - 1e-12)), False
     for _ in range(STEPS):
@@ -225,8 +225,9 @@ def _refine(gram: Array, old: Array, new: Array, gradient: Array, mu: float, eno
         barred[out] = share == 0  # what leaves at once must not come straight back
         g = full[:, on] @ w[on] - cross
         settled = not surfaced and not len(out)
-    move = w - v
-    if (full @ v - cross) @ move + move @ full @ move / 2 <= 0:  # not so if it was cut short
+    move = w - old[chosen]
+    if gradient[chosen] @ move + move @ full @ move / 2 <= change:  # not so if it was cut short
+        new[:] = 0
         new[chosen] = w
 
 
@@ -244,10 +245,7 @@ def _newton(gram: Array, gradient: Array, signs: Array, tight: bool) -> tuple[Ar
 
 
 def _idle(gram: Array, weights: Array, cross: Array, mu: float) -> Array | None:
-    """Put least-squares solutions, in place, where the ball holds them; give the inverse that they take.
-
-    It is worth its time only once a class has room left in the ball.
-    """
+    """Once a class has room left: put least-squares solutions, in place, where the ball holds them."""
     if len(gram) > DIRECT or (np.abs(weights).sum(axis=1) > mu * (1 - 1e-9)).all():
         return None
     ridged = gram + np.eye(len(gram)) * (RANK * np.trace(gram))
