@@ -24,7 +24,7 @@ def problems(draw):
 
 
 def solved(x, labels, mu):
-    """The solution; where the labels are all but met, rounding may end it short of the gap, and it says so."""
+    """The solution; where labels are all but met, rounding may end it short of the gap, and it says so."""
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
         result = mu_lasso(x, labels, mu)
