@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -198,8 +199,8 @@ def _identity(explainer: methods.Explainer, trained: Trained, batch: int) -> Rec
 def _code_digest(build: Callable[..., Any]) -> str:
     """SHA-256 over the sources of the package that a method is in, since it may call all of it."""
     file = Path(inspect.getfile(getattr(build, "func", build)))  # a partial is what it calls
-    in_package = (file.parent / "__init__.py").exists()
-    sources: Iterable[Path] = sorted(file.parent.rglob("*.py")) if in_package else [file]
+    package = list(takewhile(lambda folder: (folder / "__init__.py").exists(), file.parents))
+    sources: Iterable[Path] = sorted(package[-1].rglob("*.py")) if package else [file]
     return hashlib.sha256(b"\0".join(source.read_bytes() for source in sources)).hexdigest()
 
 
