@@ -111,6 +111,7 @@ def test_ctrl_c_finishes_the_frames_under_way_and_keeps_them(tmp_path):
     process = subprocess.Popen(
         [sys.executable, "-m", "benchmark", "generate", "--root", str(tmp_path)],
         stderr=subprocess.PIPE, text=True, start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's '&' has it ignored
     )  # fmt: skip
     journal = tmp_path / "single-6c" / ".journal"
     begun = time.monotonic()
