@@ -21,6 +21,10 @@ class Named(Protocol):
 T = TypeVar("T", bound=Named)
 
 
+class MissingExtraError(ImportError):
+    """Something whose library is not installed; the message names the extra that brings it."""
+
+
 class UnknownNameError(LookupError):
     """A name that nobody registered, with the names that come closest to it."""
 

@@ -5,6 +5,7 @@
 True
 """
 
-from explainers.base import Explainer, ExplainerSpec, explainer, get, names, registry
+from explainers.base import Explainer, ExplainerError, ExplainerSpec, explainer, registry
+from explainers.reference import get, names
 
-__all__ = ["Explainer", "ExplainerSpec", "explainer", "get", "names", "registry"]
+__all__ = ["Explainer", "ExplainerError", "ExplainerSpec", "explainer", "get", "names", "registry"]

@@ -2,20 +2,36 @@
 
 from __future__ import annotations
 
-import ast
 import inspect
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property, partial
 from typing import Any, Literal, Protocol, Self, TypeVar
 
 import torch
 from torch import nn
 
-from an8flower.registry import Registry, unknown
+from an8flower.registry import Registry
 from explainers.guard import unchanged
 
 Role = Literal["method", "floor", "ceiling"]
-Loader = Iterable[tuple[torch.Tensor, torch.Tensor]]  # images (n, 3, H, W), labels (n,)
+# Images (n, 3, H, W) and labels (n,), and masks (n, H, W) for a method that needs them.
+Loader = Iterable[tuple[torch.Tensor, ...]]
+TRUTHS = ("masks", "object_masks")
+
+
+class ExplainerError(ValueError):
+    """A method that does not do what every explainer must; the message names it and the check it fails.
+
+    Args:
+        explainer: its name.
+        check: what it fails, as `conformance` calls it.
+        detail: what was seen, and what would be right.
+    """
+
+    def __init__(self, explainer: str, check: str, detail: str) -> None:
+        super().__init__(f"explainer {explainer!r} fails {check!r}: {detail}")
+        self.explainer, self.check, self.detail = explainer, check, detail
 
 
 class Saliency(Protocol):
@@ -35,9 +51,14 @@ class ExplainerSpec:
         build: the function itself, or a class with `fit(model, loader)` and `__call__`.
         source: paper and arXiv number.
         needs_fit: it learns from training images first.
-        needs_masks: it is handed the ground truth, as `masks` (N, H, W) bool.
+        needs_masks: it is handed the ground truth: what it takes of `masks` (the part that decides) and
+            `object_masks` (the whole object), both (N, H, W) bool, by keyword; masks in `fit` too.
         class_agnostic: its maps do not depend on the target.
         role: a "method" competes; a "floor" or a "ceiling" is drawn apart.
+        costly: it takes hundreds of forward passes an image, so it is measured only when named.
+        reduction: how its result becomes one channel, in words.
+        resize: how its map gets the image's size, in words; empty if it has that by itself.
+        library: whose code it is, with version, if not this project's.
     """
 
     name: str
@@ -47,16 +68,29 @@ class ExplainerSpec:
     needs_masks: bool = False
     class_agnostic: bool = False
     role: Role = "method"
+    costly: bool = False
+    reduction: str = ""
+    resize: str = ""
+    library: str = ""
 
-    @property
+    @cached_property
     def parameters(self) -> Mapping[str, Any]:
         """The method's own keyword arguments with their defaults."""
         signature = inspect.signature(self.build)
         return {
             name: parameter.default
             for name, parameter in signature.parameters.items()
-            if parameter.kind is inspect.Parameter.KEYWORD_ONLY and name != "masks"
+            if parameter.kind is inspect.Parameter.KEYWORD_ONLY and name not in TRUTHS
         }
+
+    @cached_property
+    def truths(self) -> tuple[str, ...]:
+        """Which of `masks` and `object_masks` it is called with."""
+        if not self.needs_masks:
+            return ()
+        build = self.build.func if isinstance(self.build, partial) else self.build
+        called = build.__call__ if isinstance(build, type) else build
+        return tuple(name for name in TRUTHS if name in inspect.signature(called).parameters)
 
 
 registry: Registry[ExplainerSpec] = Registry("explainer", package="explainers", group="an8flower.explainers")
@@ -65,7 +99,14 @@ Build = TypeVar("Build", bound=Callable[..., Any])
 
 
 def explainer(
-    *, source: str, needs_masks: bool = False, class_agnostic: bool = False, role: Role = "method"
+    *,
+    source: str,
+    needs_masks: bool = False,
+    class_agnostic: bool = False,
+    role: Role = "method",
+    costly: bool = False,
+    reduction: str = "",
+    resize: str = "",
 ) -> Callable[[Build], Build]:
     """Register a function, or a class with `fit`, as an explainer under its own name.
 
@@ -83,6 +124,9 @@ def explainer(
                 needs_masks=needs_masks,
                 class_agnostic=class_agnostic,
                 role=role,
+                costly=costly,
+                reduction=reduction,
+                resize=resize,
             )
         )
         return build
@@ -104,23 +148,38 @@ class Explainer:
     parameters: Mapping[str, Any]
     method: Callable[..., torch.Tensor] = field(repr=False)
 
+    @classmethod
+    def of(cls, spec: ExplainerSpec, parameters: Mapping[str, Any]) -> Self:
+        """The method with `parameters`, and defaults for the others."""
+        every = {**spec.parameters, **parameters}
+        return cls(spec, every, spec.build(**every) if spec.needs_fit else spec.build)
+
     @property
     def key(self) -> str:
         """The name with the parameters that differ from the defaults, as `get` reads it.
 
-        >>> get("grad_cam", layer="conv1").key
-        'grad_cam@conv1'
+        >>> import explainers
+        >>> explainers.get("vebi", mu=10.0, reduce="abs").key
+        'vebi?mu=10.0&reduce=abs'
         """
         changed = {n: v for n, v in self.parameters.items() if v != self.spec.parameters[n]}
         layer = f"@{changed.pop('layer')}" if "layer" in changed else ""
-        rest = ",".join(f"{name}={value}" for name, value in sorted(changed.items()))
-        return self.spec.name + layer + (f"[{rest}]" if rest else "")
+        rest = "&".join(f"{name}={value}" for name, value in sorted(changed.items()))
+        return self.spec.name + layer + (f"?{rest}" if rest else "")
 
     def fit(self, model: nn.Module, loader: Loader) -> Self:
-        """Let a method that learns see training images; nothing to do for any other."""
+        """Let a method that learns see training images; nothing to do for any other.
+
+        Args:
+            model: the one to explain; left unchanged.
+            loader: batches of images and labels, and masks if the method needs them.
+        Raises:
+            ExplainerError: if the method changes the model.
+        """
         if self.spec.needs_fit:
-            with unchanged(model):
+            with unchanged(model) as changes:
                 self.method.fit(model, loader)  # type: ignore[attr-defined]
+            self._must_leave_alone(changes)
         return self
 
     def __call__(
@@ -130,6 +189,7 @@ class Explainer:
         targets: torch.Tensor,
         *,
         masks: torch.Tensor | None = None,
+        object_masks: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """Explain why `model` sees `targets` in `images`.
 
@@ -137,76 +197,54 @@ class Explainer:
             model: any classifier from images to logits (N, C); left unchanged.
             images: (N, 3, H, W) float32 in [0, 1].
             targets: (N,) int64, the classes to explain.
-            masks: (N, H, W) bool; given to methods that declare `needs_masks`, to no other.
+            masks, object_masks: (N, H, W) bool, the part that decides and the whole object; given to
+                methods that declare `needs_masks`, to no other.
         Returns:
             (N, H, W) float32, unnormalised, higher = more relevant, no graph attached.
         Raises:
-            ValueError: if the method needs masks and got none, or gives anything else.
+            ValueError: if the method needs masks and got none.
+            ExplainerError: if it gives anything else, or changes the model or the images.
         """
         parameters = {} if self.spec.needs_fit else dict(self.parameters)
-        if self.spec.needs_masks:
-            if masks is None:
-                raise ValueError(f"explainer {self.spec.name!r} needs the ground truth; pass masks=")
-            parameters["masks"] = masks
-        with unchanged(model):
-            heatmaps = self.method(model, _plain(images), _plain(targets), **parameters)
-        return _checked(heatmaps, images, self.spec.name)
+        given = {"masks": masks, "object_masks": object_masks}
+        for name in self.spec.truths:
+            if given[name] is None:
+                raise ValueError(f"explainer {self.spec.name!r} needs the ground truth; pass {name}=")
+            parameters[name] = given[name]
+        images = _plain(images)
+        version = images._version
+        with unchanged(model) as changes:
+            heatmaps = self.method(model, images, _plain(targets), **parameters)
+        self._must_leave_alone(changes)
+        if images._version != version:
+            raise ExplainerError(self.spec.name, "input", "it wrote into the images; work on a copy of them")
+        return self._checked(heatmaps, images)
 
+    def _must_leave_alone(self, changes: list[str]) -> None:
+        if changes:
+            some = ", ".join(changes[:3]) + (", ..." if len(changes) > 3 else "")
+            raise ExplainerError(self.spec.name, "model", f"it changed {some} (put back as it was)")
 
-def get(name: str, **parameters: Any) -> Explainer:
-    """An explainer by name, with its own keyword arguments.
-
-    Args:
-        name: a registered name; "name@layer" is short for `layer="layer"`, and parameters may follow in
-            brackets, as in a `key`.
-        parameters: the method's keyword arguments.
-    Raises:
-        UnknownNameError: for an unknown name or parameter, with the closest matches.
-
-    >>> get("grad_cam@conv1").parameters["layer"], get("vebi[mu=10.0,reduce=abs]").parameters["mu"]
-    ('conv1', 10.0)
-    """
-    name, _, written = name.removesuffix("]").partition("[")
-    name, _, layer = name.partition("@")
-    parameters = {**_written(written), **parameters}
-    spec = registry.get(name)
-    if layer:
-        parameters["layer"] = layer
-    for given in parameters:
-        if given not in spec.parameters:
-            raise unknown(f"parameter of explainer {name!r}:", given, spec.parameters)
-    every = {**spec.parameters, **parameters}
-    return Explainer(spec, every, spec.build(**every) if spec.needs_fit else spec.build)
-
-
-def _written(text: str) -> dict[str, Any]:
-    """Parameters as a key has them, "a=1,b=x": Python literals, or else text."""
-    found: dict[str, Any] = {}
-    for part in filter(None, text.split(",")):
-        name, _, value = part.partition("=")
-        try:
-            found[name.strip()] = ast.literal_eval(value)
-        except (ValueError, SyntaxError):
-            found[name.strip()] = value
-    return found
-
-
-def names() -> tuple[str, ...]:
-    """The names of all explainers, sorted."""
-    return registry.names()
+    def _checked(self, heatmaps: Any, images: torch.Tensor) -> torch.Tensor:
+        name, expected = self.spec.name, (images.shape[0], *images.shape[2:])
+        if not isinstance(heatmaps, torch.Tensor):
+            kind = type(heatmaps)
+            what = "a NumPy array" if kind.__module__ == "numpy" else f"a {kind.__name__}"
+            raise ExplainerError(name, "tensor", f"it gave {what}, not a torch.Tensor")
+        if tuple(heatmaps.shape) != expected:
+            raise ExplainerError(name, "shape", f"it gave {tuple(heatmaps.shape)}, not {expected}")
+        if heatmaps.dtype != torch.float32:
+            raise ExplainerError(name, "dtype", f"it gave {heatmaps.dtype}, not torch.float32")
+        if heatmaps.device != images.device:
+            raise ExplainerError(name, "device", f"it gave {heatmaps.device}, not {images.device}")
+        if heatmaps.requires_grad:
+            raise ExplainerError(name, "detached", "its maps hang on a gradient graph; return maps.detach()")
+        return heatmaps
 
 
 def _plain(tensor: torch.Tensor) -> torch.Tensor:
-    # A caller's inference mode would keep autograd away from its tensors; a copy has none of that.
-    return tensor.clone() if tensor.is_inference() else tensor.detach()
-
-
-def _checked(heatmaps: Any, images: torch.Tensor, name: str) -> torch.Tensor:
-    expected = (images.shape[0], *images.shape[2:])
-    if not isinstance(heatmaps, torch.Tensor):
-        raise ValueError(f"explainer {name!r} gave a {type(heatmaps).__name__}, not a torch.Tensor")
-    if tuple(heatmaps.shape) != expected:
-        raise ValueError(f"explainer {name!r} gave shape {tuple(heatmaps.shape)}, not {expected}")
-    if heatmaps.dtype != torch.float32:
-        raise ValueError(f"explainer {name!r} gave {heatmaps.dtype}, not torch.float32")
-    return heatmaps.detach()
+    # A caller's inference mode would keep autograd away from its tensors; a copy has none of that. One
+    # that is plain already stays itself, so that methods explained together know it again.
+    if tensor.is_inference():
+        return tensor.clone()
+    return tensor.detach() if tensor.requires_grad else tensor

@@ -8,51 +8,76 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
-# A module's own dictionaries: what it consists of and what is hooked to it.
-_DICTIONARIES = (
-    "_parameters",
-    "_buffers",
-    "_modules",
-    "_forward_hooks",
-    "_forward_hooks_with_kwargs",
-    "_forward_hooks_always_called",
-    "_forward_pre_hooks",
-    "_forward_pre_hooks_with_kwargs",
-    "_backward_hooks",
-    "_backward_pre_hooks",
-)
+# A module's own dictionaries, what it consists of and what is hooked to it, and how to call them.
+_DICTIONARIES = {
+    "_parameters": "parameters",
+    "_buffers": "buffers",
+    "_modules": "submodules",
+    "_forward_hooks": "forward hooks",
+    "_forward_hooks_with_kwargs": "forward hooks",
+    "_forward_hooks_always_called": "forward hooks",
+    "_forward_pre_hooks": "forward hooks",
+    "_forward_pre_hooks_with_kwargs": "forward hooks",
+    "_backward_hooks": "backward hooks",
+    "_backward_pre_hooks": "backward hooks",
+}
 
 
 @contextmanager
-def unchanged(model: nn.Module) -> Iterator[None]:
+def unchanged(model: nn.Module) -> Iterator[list[str]]:
     """Inside, `model` is in eval mode, asks for no parameter gradients, and autograd is on.
 
     Afterwards mode, hooks, submodules, parameters, buffers, gradients and requires_grad are what
     they were. Costs a copy of the weights.
+
+    Yields:
+        a list that is filled at the end with what had to be put right, e.g. "values of conv1.weight".
     """
-    modules = list(model.modules())
-    modes = [module.training for module in modules]
-    contents = [{name: dict(getattr(module, name)) for name in _DICTIONARIES} for module in modules]
-    parameters = [(p, p.requires_grad, p.grad) for p in model.parameters()]
-    tensors = [*model.parameters(), *model.buffers()]
-    values = [(tensor, tensor.detach().clone(), tensor._version, tensor.data_ptr()) for tensor in tensors]
+    modules = dict(model.named_modules())
+    modes = {name: module.training for name, module in modules.items()}
+    contents = {
+        name: {kind: dict(getattr(module, kind)) for kind in _DICTIONARIES}
+        for name, module in modules.items()
+    }
+    parameters = {name: (p, p.requires_grad, p.grad) for name, p in model.named_parameters()}
+    tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
+    values = {
+        name: (tensor, tensor.detach().clone(), tensor._version, tensor.data_ptr())
+        for name, tensor in tensors.items()
+    }
+    changes: list[str] = []
     try:
         model.eval()
-        for parameter, _, _ in parameters:
+        for parameter, _, _ in parameters.values():
             parameter.requires_grad_(False)
             parameter.grad = None
         with torch.inference_mode(False), torch.enable_grad():
-            yield
+            yield changes
     finally:
-        for module, mode, content in zip(modules, modes, contents, strict=True):
-            module.training = mode
-            for name, saved in content.items():
-                current = getattr(module, name)
-                current.clear()
-                current.update(saved)
-        for tensor, value, tensor_version, address in values:
+        for name, module in modules.items():
+            if module.training:
+                changes.append(f"the mode of {name or 'the model'}")
+            module.training = modes[name]
+            for kind, saved in contents[name].items():
+                current = getattr(module, kind)
+                if not _same(current, saved):
+                    changes.append(f"the {_DICTIONARIES[kind]} of {name or 'the model'}")
+                    current.clear()
+                    current.update(saved)
+        for name, (tensor, value, tensor_version, address) in values.items():
             if tensor._version != tensor_version or tensor.data_ptr() != address:
+                if not torch.equal(tensor, value):
+                    changes.append(f"the values of {name}")
                 tensor.data = value
-        for parameter, requires_grad, grad in parameters:
+        for name, (parameter, requires_grad, grad) in parameters.items():
+            if parameter.grad is not None:
+                changes.append(f"the gradient of {name}")
+            if parameter.requires_grad:
+                changes.append(f"requires_grad of {name}")
             parameter.requires_grad_(requires_grad)
             parameter.grad = grad
+        changes[:] = dict.fromkeys(changes)
+
+
+def _same(current: dict[object, object], saved: dict[object, object]) -> bool:
+    return current.keys() == saved.keys() and all(current[key] is value for key, value in saved.items())

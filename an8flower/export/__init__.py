@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from an8flower import files
-from an8flower.export.base import ExportSpec, MissingExtraError, Source, exports, splits_of
+from an8flower.export.base import ExportSpec, Source, exports, splits_of
 from an8flower.manifest import read_manifest, require_complete
 from an8flower.progress import progress
+from an8flower.registry import MissingExtraError
 
 __all__ = ["ExportSpec", "MissingExtraError", "export", "exports", "names"]
 

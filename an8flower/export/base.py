@@ -11,14 +11,10 @@ from typing import Any, Literal
 
 from an8flower.folds import Split, in_split
 from an8flower.manifest import Manifest, read_verified
-from an8flower.registry import Registry
+from an8flower.registry import MissingExtraError, Registry
 
 Kind = Literal["image", "mask", "parts"]
 KINDS: tuple[Kind, ...] = ("image", "mask", "parts")
-
-
-class MissingExtraError(ImportError):
-    """A format whose library is not installed; the message names the extra that brings it."""
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,54 @@
+"""Other libraries' methods, by name: `captum:Saliency`, `pytorch_grad_cam:ScoreCAM`, `zennit:EpsilonPlus`.
+
+A library is a file of this package, imported only when asked for, with two functions: `names()` lists the
+methods it offers, and `spec(name)` gives one of them as an explainer.
+"""
+
+from __future__ import annotations
+
+import importlib
+from types import ModuleType
+
+from an8flower.registry import MissingExtraError, unknown
+from explainers.base import ExplainerSpec
+
+# The libraries, and the extra that installs each; captum comes with the package.
+EXTRAS: dict[str, str] = {"captum": "", "pytorch_grad_cam": "pytorch-grad-cam", "zennit": "zennit"}
+
+
+def spec(library: str, name: str) -> ExplainerSpec:
+    """The method `name` of `library`.
+
+    Raises:
+        UnknownNameError: for an unknown library or method, with the closest matches.
+        MissingExtraError: if the library is not installed, with the command that installs it.
+    """
+    adapter = _adapter(library)
+    if name not in adapter.names():
+        raise unknown(f"{library} explainer", name, adapter.names())
+    found: ExplainerSpec = adapter.spec(name)
+    return found
+
+
+def names(library: str) -> tuple[str, ...]:
+    """All names of a library's methods, e.g. "captum:Saliency", sorted.
+
+    Raises:
+        UnknownNameError, MissingExtraError: as `spec`.
+    """
+    return tuple(f"{library}:{name}" for name in sorted(_adapter(library).names()))
+
+
+def _adapter(library: str) -> ModuleType:
+    if library not in EXTRAS:
+        raise unknown("library", library, EXTRAS)
+    try:
+        importlib.import_module(f"explainers.adapters.{library}")
+    except ImportError as error:
+        if (error.name or "").partition(".")[0] != library:
+            raise
+        extra = f"[{EXTRAS[library]}]" if EXTRAS[library] else ""
+        raise MissingExtraError(
+            f"the explainers {library}:... need {library}: pip install 'an8flower{extra}'"
+        ) from error
+    return importlib.import_module(f"explainers.adapters.{library}")
