@@ -7,5 +7,15 @@ True
 
 from explainers.base import Explainer, ExplainerError, ExplainerSpec, explainer, registry
 from explainers.reference import get, names
+from explainers.together import explain_many
 
-__all__ = ["Explainer", "ExplainerError", "ExplainerSpec", "explainer", "get", "names", "registry"]
+__all__ = [
+    "Explainer",
+    "ExplainerError",
+    "ExplainerSpec",
+    "explain_many",
+    "explainer",
+    "get",
+    "names",
+    "registry",
+]

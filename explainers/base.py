@@ -246,5 +246,6 @@ def _plain(tensor: torch.Tensor) -> torch.Tensor:
     # A caller's inference mode would keep autograd away from its tensors; a copy has none of that. One
     # that is plain already stays itself, so that methods explained together know it again.
     if tensor.is_inference():
-        return tensor.clone()
+        with torch.inference_mode(False):
+            return tensor.clone()
     return tensor.detach() if tensor.requires_grad else tensor

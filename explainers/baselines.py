@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import zlib
+from typing import Self
 
 import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
 
-from explainers.base import explainer
+from explainers.base import Loader, explainer
+from explainers.layers import find_layer
+from explainers.maps import upsampled
 
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
 
@@ -46,9 +49,77 @@ def sobel(model: nn.Module, images: torch.Tensor, targets: torch.Tensor) -> torc
     return edges.square().sum(dim=1).sqrt()
 
 
+@explainer(
+    source="floor that cheats: the training masks alone", role="floor", needs_masks=True, class_agnostic=True
+)
+class train_mean_mask:  # noqa: N801 (a registry key is the name of what it names)
+    """The mean mask of the training images: what a guess scores that knows where the part tends to be."""
+
+    def fit(self, model: nn.Module, loader: Loader) -> Self:
+        """Take the mean of the masks, the third of each batch.
+
+        Raises:
+            ValueError: if the loader gives no masks.
+        """
+        total, count = torch.zeros(()), 0
+        for batch in loader:
+            if len(batch) < 3:
+                raise ValueError(
+                    "train_mean_mask learns from masks: the loader must give images, labels, masks"
+                )
+            total = total + batch[2].sum(dim=0, dtype=torch.float64)
+            count += len(batch[2])
+        self._mean = total / count
+        return self
+
+    def __call__(self, model: nn.Module, images: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """The mean mask (N, H, W), the same for every image."""
+        return self._mean.to(images).expand(len(images), -1, -1).clone()
+
+
+@explainer(source="ceiling: the whole object", role="ceiling", needs_masks=True, class_agnostic=True)
+def plant_mask(
+    model: nn.Module, images: torch.Tensor, targets: torch.Tensor, *, object_masks: torch.Tensor
+) -> torch.Tensor:
+    """The mask of the whole plant: perfect segmentation, without a word on what decides."""
+    return object_masks.to(images)
+
+
 @explainer(source="ceiling: the ground truth", role="ceiling", needs_masks=True)
 def oracle(
     model: nn.Module, images: torch.Tensor, targets: torch.Tensor, *, masks: torch.Tensor
 ) -> torch.Tensor:
     """The ground-truth mask itself."""
     return masks.to(images)
+
+
+@explainer(
+    source="ceiling: the ground truth at a CAM's resolution",
+    role="ceiling",
+    needs_masks=True,
+    resize="bilinear, half-pixel centres",
+)
+def oracle_lowres(
+    model: nn.Module,
+    images: torch.Tensor,
+    targets: torch.Tensor,
+    *,
+    masks: torch.Tensor,
+    layer: str = "last_conv",
+) -> torch.Tensor:
+    """The ground-truth mask averaged over the cells of a layer's map and upsampled: the best of CAMs there.
+
+    Args:
+        model, images, targets, layer: as `cam.grad_cam`.
+        masks: (N, H, W) bool.
+    Returns:
+        (N, H, W) float32 in [0, 1].
+    Raises:
+        ValueError: if the layer has no map.
+    """
+    with torch.no_grad():
+        shape = find_layer(model, images, layer).shape
+    if len(shape) != 3:
+        raise ValueError(f"layer {layer!r} is fully connected and has no map; name a convolution")
+    cells = functional.adaptive_avg_pool2d(masks.to(images)[:, None], shape[1:])
+    return upsampled(cells[:, 0], images)

@@ -95,7 +95,7 @@ def spec_of(name: str) -> ExplainerSpec:
 
 
 def every(names: Sequence[str], model: nn.Module, images: torch.Tensor) -> list[Explainer]:
-    """The explainers of some names, in their order, "name@all" standing for all the model's layers with a map.
+    """The explainers of some names, in their order; "name@all" stands for all the layers with a map.
 
     Args:
         names: as `get` reads them.

@@ -150,7 +150,7 @@ class Vebi:
         keep = {layer.name for layer, _ in chosen.features}
         try:
             with torch.set_grad_enabled(self.resample is not None):
-                trace = forward(model, images, keep, resample=self.resample or "none")
+                trace = forward(model, images, keep)
         except UnknownNameError:
             selection.must_fit(layers(model, images))
             raise
@@ -175,10 +175,13 @@ class Vebi:
         order = depth[index].argsort(dim=1, descending=True, stable=True)
         by_depth = index.gather(1, order)
         maps = [
-            reduced(backward(trace, channels), self.reduce) if channels else torch.zeros_like(images[:, 0])
+            self._gone_back(trace, channels) if channels else torch.zeros_like(images[:, 0])
             for channels in map(chosen.channels, by_depth.T)
         ]
         return torch.stack(maps, dim=1).gather(1, _spread(order.argsort(dim=1), images))
+
+    def _gone_back(self, trace: Trace, channels: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        return reduced(backward(trace, channels, resample=self.resample or "none"), self.reduce)
 
     def _forward_maps(
         self, trace: Trace, chosen: _Chosen, index: torch.Tensor, images: torch.Tensor
@@ -187,7 +190,7 @@ class Vebi:
         for k, (layer, channel) in enumerate(chosen.features):
             rows, places = (index == k).nonzero(as_tuple=True)
             if len(rows) and layer.has_map:
-                maps[rows, places] = upsampled(trace.outputs[layer.name][rows, channel], images)
+                maps[rows, places] = upsampled(trace.outputs[layer.name].detach()[rows, channel], images)
         return maps
 
 

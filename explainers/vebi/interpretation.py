@@ -222,10 +222,10 @@ def _heatmaps(
         name = selection.layers[hit.wanted.layer - 1].name
         channels.setdefault(name, torch.full((len(hits),), -1, device=images.device))[k] = hit.wanted.channel
     with torch.set_grad_enabled(resample is not None):
-        trace = forward(model, images, channels, resample=resample or "none")
+        trace = forward(model, images, channels)
     _must_agree(trace.outputs, channels, hits, selection.norm)
     if resample is not None:
-        return scaled(reduced(backward(trace, channels)))
+        return scaled(reduced(backward(trace, channels, resample=resample)))
     maps = torch.zeros_like(images[:, 0])
     for name, chosen in channels.items():
         if trace.outputs[name].dim() == 4:

@@ -29,44 +29,50 @@ def targets() -> torch.Tensor:
 
 
 @pytest.fixture
-def masks(generator: torch.Generator) -> torch.Tensor:
-    return torch.rand(N, 28, 28, generator=generator) < 0.2
+def truth(generator: torch.Generator) -> dict[str, torch.Tensor]:
+    noise = torch.rand(N, 28, 28, generator=generator)
+    return {"masks": noise < 0.2, "object_masks": noise < 0.5}
 
 
 def fitted(explainer: Explainer, model: nn.Module, images: torch.Tensor, targets: torch.Tensor) -> Explainer:
-    return explainer.fit(model, [(images, targets)])
+    batch = (images, targets, images.mean(1) < 0.4)
+    return explainer.fit(model, [batch if explainer.spec.needs_masks else batch[:2]])
 
 
-def test_gives_a_finite_float32_map_an_image(explainer, written, images, targets, masks):
-    heatmaps = fitted(explainer, written, images, targets)(written, images, targets, masks=masks)
+def test_gives_a_finite_float32_map_an_image(explainer, written, images, targets, truth):
+    heatmaps = fitted(explainer, written, images, targets)(written, images, targets, **truth)
     assert heatmaps.shape == (N, 28, 28)
     assert heatmaps.dtype == torch.float32
     assert not heatmaps.requires_grad
     assert heatmaps.isfinite().all()
 
 
-def test_same_maps_again_alone_and_in_another_order(explainer, modular, images, targets, masks):
+def test_same_maps_again_alone_and_in_another_order(explainer, modular, images, targets, truth):
     explain = fitted(explainer, modular, images, targets)
-    heatmaps = explain(modular, images, targets, masks=masks)
-    torch.testing.assert_close(explain(modular, images, targets, masks=masks), heatmaps, rtol=0, atol=0)
+    heatmaps = explain(modular, images, targets, **truth)
+    torch.testing.assert_close(explain(modular, images, targets, **truth), heatmaps, rtol=0, atol=0)
     order = torch.tensor([3, 0, 4, 1, 2])
-    turned = explain(modular, images[order], targets[order], masks=masks[order])
+    turned = explain(
+        modular, images[order], targets[order], **{name: one[order] for name, one in truth.items()}
+    )
     torch.testing.assert_close(turned, heatmaps[order], rtol=1e-5, atol=1e-6)
     for k in range(N):
         one = slice(k, k + 1)
-        alone = explain(modular, images[one], targets[one], masks=masks[one])
+        alone = explain(
+            modular, images[one], targets[one], **{name: mask[one] for name, mask in truth.items()}
+        )
         torch.testing.assert_close(alone, heatmaps[one], rtol=1e-5, atol=1e-6)
 
 
-def test_target_matters_unless_declared_otherwise(explainer, modular, images, targets, masks):
+def test_target_matters_unless_declared_otherwise(explainer, modular, images, targets, truth):
     explain = fitted(explainer, modular, images, targets)
-    first = explain(modular, images, torch.zeros(N, dtype=torch.int64), masks=masks)
-    second = explain(modular, images, torch.ones(N, dtype=torch.int64), masks=masks)
+    first = explain(modular, images, torch.zeros(N, dtype=torch.int64), **truth)
+    second = explain(modular, images, torch.ones(N, dtype=torch.int64), **truth)
     indifferent = explainer.spec.class_agnostic or explainer.spec.needs_masks
     assert torch.equal(first, second) == indifferent
 
 
-def test_leaves_model_and_images_as_they_were(explainer, modular, images, targets, masks):
+def test_leaves_model_and_images_as_they_were(explainer, modular, images, targets, truth):
     explain = fitted(explainer, modular, images, targets)
     modular.train()
     modular.pool.eval()
@@ -76,7 +82,7 @@ def test_leaves_model_and_images_as_they_were(explainer, modular, images, target
     pixels = images.clone()
     random_state = torch.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002
 
-    explain(modular, images, targets, masks=masks)
+    explain(modular, images, targets, **truth)
 
     assert modular.training and modular.relu1.training and not modular.pool.training
     assert not modular.conv1.weight.requires_grad and modular.conv2.weight.requires_grad
@@ -88,11 +94,11 @@ def test_leaves_model_and_images_as_they_were(explainer, modular, images, target
     assert (np.random.get_state()[1] == random_state[1]).all()  # noqa: NPY002
 
 
-def test_works_for_callers_in_inference_mode(explainer, modular, images, targets, masks):
+def test_works_for_callers_in_inference_mode(explainer, modular, images, targets, truth):
     explain = fitted(explainer, modular, images, targets)
-    expected = explain(modular, images, targets, masks=masks)
+    expected = explain(modular, images, targets, **truth)
     with torch.inference_mode():
-        heatmaps = explain(modular, images * 1, targets * 1, masks=masks)
+        heatmaps = explain(modular, images * 1, targets * 1, **truth)
     torch.testing.assert_close(heatmaps.clone(), expected)
 
 

@@ -270,7 +270,7 @@ def test_images_that_start_at_different_layers_go_back_together(written, images,
         "pool1": torch.tensor([-1, -1, 2, -1]),
     }
     with unchanged(written):
-        together = backward(forward(written, images, channels, resample=resample), channels)
+        together = backward(forward(written, images, channels), channels, resample=resample)
     for layer, chosen in channels.items():
         for k in (chosen >= 0).nonzero()[:, 0].tolist():
             alone = backpropagate(
@@ -316,8 +316,8 @@ def test_a_relu_overwritten_after_use_is_an_error_not_a_wrong_map(images):
 def test_nothing_outlives_a_backward_pass(written, images, resample):
     """A way back that led to its own output would keep every pass in memory for good."""
     with unchanged(written):
-        trace = forward(written, images, ["conv1", "logits"], resample=resample)
-        backward(trace, {"logits": torch.zeros(N, dtype=torch.long)})
+        trace = forward(written, images, ["conv1", "logits"])
+        backward(trace, {"logits": torch.zeros(N, dtype=torch.long)}, resample=resample)
     alive = [weakref.ref(tensor) for tensor in (trace.leaf, *trace.outputs.values())]
     del trace
     gc.collect()

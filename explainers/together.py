@@ -1,0 +1,63 @@
+"""Several methods on the same images, sharing what they have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import nn
+
+from explainers.base import Explainer
+from explainers.reference import get
+from explainers.sharing import Memory, sharing
+
+
+def explain_many(
+    explainers: Iterable[Explainer | str],
+    model: nn.Module,
+    images: torch.Tensor,
+    targets: torch.Tensor,
+    *,
+    masks: torch.Tensor | None = None,
+    object_masks: torch.Tensor | None = None,
+    failed: dict[str, Exception] | None = None,
+) -> dict[str, torch.Tensor]:
+    """The heatmaps of several methods: equal to theirs alone, with forward and backward passes shared.
+
+    Args:
+        explainers: methods or their names; those that learn must have been fitted.
+        model, images, targets, masks, object_masks: as `Explainer.__call__` takes them.
+        failed: takes the errors of methods that raise, by key, so that the others go on; without it the
+            first one is raised.
+    Returns:
+        heatmaps (N, H, W) float32 by key, in the order given.
+    Raises:
+        ExplainerError, ValueError: as `Explainer.__call__`.
+
+    >>> import explainers
+    >>> model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 36, 2))
+    >>> images, targets = torch.rand(2, 3, 8, 8), torch.tensor([0, 1])
+    >>> list(explainers.explain_many(["grad_cam", "guided_grad_cam"], model, images, targets))
+    ['grad_cam', 'guided_grad_cam']
+    """
+    heatmaps: dict[str, torch.Tensor] = {}
+    memory = _fresh(model, images, targets)
+    for explainer in explainers:
+        one = get(explainer) if isinstance(explainer, str) else explainer
+        _, pixels, classes = memory.objects
+        try:
+            with sharing(memory=memory):
+                heatmaps[one.key] = one(model, pixels, classes, masks=masks, object_masks=object_masks)
+        except Exception as error:
+            if failed is None:
+                raise
+            failed[one.key] = error
+            # It may have written into what is shared.
+            memory = _fresh(model, images, targets)
+    return heatmaps
+
+
+def _fresh(model: nn.Module, images: torch.Tensor, targets: torch.Tensor) -> Memory:
+    # Copies, one object each, by which the methods know that they are given the same.
+    with torch.inference_mode(False):
+        return Memory((model, images.detach().clone(), targets.detach().clone()))
