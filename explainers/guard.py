@@ -41,10 +41,7 @@ def unchanged(model: nn.Module) -> Iterator[list[str]]:
     }
     parameters = {name: (p, p.requires_grad, p.grad) for name, p in model.named_parameters()}
     tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
-    values = {
-        name: (tensor, tensor.detach().clone(), tensor._version, tensor.data_ptr())
-        for name, tensor in tensors.items()
-    }
+    values = {name: (tensor, tensor.detach().clone()) for name, tensor in tensors.items()}
     changes: list[str] = []
     try:
         model.eval()
@@ -64,10 +61,10 @@ def unchanged(model: nn.Module) -> Iterator[list[str]]:
                     changes.append(f"the {_DICTIONARIES[kind]} of {name or 'the model'}")
                     current.clear()
                     current.update(saved)
-        for name, (tensor, value, tensor_version, address) in values.items():
-            if tensor._version != tensor_version or tensor.data_ptr() != address:
-                if not torch.equal(tensor, value):
-                    changes.append(f"the values of {name}")
+        for name, (tensor, value) in values.items():
+            # Compared, as writing to .data leaves no trace in a tensor's version.
+            if not _equal(tensor, value):
+                changes.append(f"the values of {name}")
                 tensor.data = value
         for name, (parameter, requires_grad, grad) in parameters.items():
             if parameter.grad is not None:
@@ -77,6 +74,13 @@ def unchanged(model: nn.Module) -> Iterator[list[str]]:
             parameter.requires_grad_(requires_grad)
             parameter.grad = grad
         changes[:] = dict.fromkeys(changes)
+
+
+def _equal(tensor: torch.Tensor, value: torch.Tensor) -> bool:
+    if tensor.shape != value.shape or tensor.dtype != value.dtype or tensor.device != value.device:
+        return False
+    with torch.no_grad():
+        return torch.equal(tensor, value) or torch.allclose(tensor, value, rtol=0, atol=0, equal_nan=True)
 
 
 def _same(current: dict[object, object], saved: dict[object, object]) -> bool:

@@ -117,13 +117,15 @@ def _sub_pixel(
     taps = [-(-length // factor) for length in weight.shape[-2:]]
     short = [n * factor - length for n, length in zip(taps, weight.shape[-2:], strict=True)]
     whole = functional.pad(weight, (0, short[1], 0, short[0]))
-    phases = whole.view(outputs, inputs, taps[0], factor, taps[1], factor).permute(1, 3, 5, 0, 2, 4)
-    kernels = phases.reshape(inputs * factor * factor, outputs, *taps).flip(2, 3)
-    small = functional.conv2d(signal, kernels, padding=(taps[0] - 1, taps[1] - 1))
-    full = functional.pixel_shuffle(small, factor)
+    phases = whole.view(outputs, inputs, taps[0], factor, taps[1], factor).permute(3, 5, 1, 0, 2, 4)
+    kernels = phases.reshape(factor * factor * inputs, outputs, *taps).flip(2, 3)
+    small = functional.conv2d(signal, kernels, padding=(taps[0] - 1, taps[1] - 1)).permute(0, 2, 3, 1)
+    n, height, width, _ = small.shape
+    woven = small.reshape(n, height, width, factor, factor, inputs).transpose(2, 3)
+    full = woven.reshape(n, factor * height, factor * width, inputs).permute(0, 3, 1, 2)
     full = full[:, :, padding[0] : padding[0] + size[0], padding[1] : padding[1] + size[1]]
-    # Pixels at the far edge that no window of the convolution reaches.
-    return functional.pad(full, (0, size[1] - full.shape[3], 0, size[0] - full.shape[2]))
+    missed = (size[0] - full.shape[2], size[1] - full.shape[3])  # pixels that no window reaches
+    return functional.pad(full, (0, missed[1], 0, missed[0])) if any(missed) else full
 
 
 def _max_pool_at_stride_1(call: Call, values: torch.Tensor, signal: torch.Tensor) -> torch.Tensor:

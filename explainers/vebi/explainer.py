@@ -178,7 +178,8 @@ class Vebi:
             self._gone_back(trace, channels) if channels else torch.zeros_like(images[:, 0])
             for channels in map(chosen.channels, by_depth.T)
         ]
-        return torch.stack(maps, dim=1).gather(1, _spread(order.argsort(dim=1), images))
+        rows = torch.arange(len(images), device=images.device)[:, None]
+        return torch.stack(maps, dim=1)[rows, order.argsort(dim=1)]
 
     def _gone_back(self, trace: Trace, channels: Mapping[str, torch.Tensor]) -> torch.Tensor:
         return reduced(backward(trace, channels, resample=self.resample or "none"), self.reduce)
@@ -216,7 +217,8 @@ class _Chosen:
         """Weight times response (N, D) of every feature for each image's target."""
         parts: list[torch.Tensor] = []
         for layer, channels in self._by_layer().items():
-            parts.append(shares(trace.outputs[layer].detach(), norm)[:, channels])
+            output = trace.outputs[layer].detach()
+            parts.append(trace.once(("shares", layer, norm), partial(shares, output, norm))[:, channels])
         return torch.cat(parts, dim=1) * self.weights.to(parts[0])[:, targets].T
 
     def evidence(self, index: list[int], relevance: list[float]) -> tuple[Evidence, ...]:
@@ -238,10 +240,6 @@ class _Chosen:
         for layer, channel in self.features:
             grouped.setdefault(layer.name, []).append(channel)
         return grouped
-
-
-def _spread(order: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
-    return order[:, :, None, None].expand(-1, -1, *images.shape[2:])
 
 
 def _nothing(images: torch.Tensor, targets: torch.Tensor, top: int) -> Explanation:

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from explainers.guard import unchanged
-from explainers.layers import Call, Layer, Watch, before_scores, layers, value
+from explainers.layers import Call, Layer, Watch, before_scores, laid_out, layers, value
 
 Norm = Literal["squared_l2", "l2"]
 
@@ -85,7 +85,7 @@ def respond(
         return output
 
     with Watch(note) as watch:
-        logits = model(images)
+        logits = model(laid_out(images))
     of = before_scores(watch.seen, logits.shape[-1], scores)
     return torch.cat(parts[: len(of)], dim=1), of, logits
 
