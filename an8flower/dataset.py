@@ -45,12 +45,14 @@ class Batch:
         labels: (n,) int64, from 0.
         masks: (n, H, W) bool.
         rows: (n,) int64, their positions in `An8Flower.table`.
+        plants: (n, H, W) bool, the whole plant, if the dataset's targets include "plant".
     """
 
     images: torch.Tensor
     labels: torch.Tensor
     masks: torch.Tensor
     rows: NDArray[np.int64]
+    plants: torch.Tensor | None = None
 
 
 class An8Flower(Dataset[Any]):
@@ -175,11 +177,13 @@ class An8Flower(Dataset[Any]):
             rows = order[start : start + size]
             images = np.stack([self._image(i) for i in rows]).transpose(0, 3, 1, 2)
             masks = np.stack([self._mask(i) for i in rows])
+            plants = np.stack([self._plant(i) for i in rows]) if "plant" in self._targets else None
             yield Batch(
                 torch.from_numpy(images).to(torch.float32) / 255,
                 torch.from_numpy(labels[rows].astype(np.int64)),
                 torch.from_numpy(masks),
                 rows,
+                None if plants is None else torch.from_numpy(plants),
             )
 
     def where(self, chosen: ArrayLike) -> An8Flower:

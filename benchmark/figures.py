@@ -4,20 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
 
 import explainers as methods
 from an8flower import An8Flower
-from an8flower.dataset import Batch
 from an8flower.folds import Scheme
 from an8flower.gallery import save_figure
 from benchmark.board import ROLES, leaderboard
+from benchmark.harness import default_explainers, explained
 from benchmark.loader import Images
 from benchmark.metrics import iou_auc
 from benchmark.metrics.iou import CURVE_THRESHOLDS
@@ -27,6 +28,8 @@ from benchmark.training import load_model, weights_path
 
 _DASHES = {"method": "-", "floor": ":", "ceiling": "--"}
 HEATMAP_COLOURS = "magma"  # perceptually uniform
+BAND = 12  # heatmaps beside each other
+NAMED = 10  # methods with a colour of their own
 
 
 def curves(results: str | Path, variant: str, model: str, path: str | Path) -> Path:
@@ -44,21 +47,23 @@ def curves(results: str | Path, variant: str, model: str, path: str | Path) -> P
             by_explainer.setdefault(record["explainer"], []).append(record["curve"])
     board = leaderboard(results, variant, model).rows
     board = board[board["explainer"].isin(by_explainer)]
-    figure = Figure(figsize=(9.4, 4.2), dpi=120, layout="constrained")
+    figure = Figure(figsize=(10.4, 4.8), dpi=120, layout="constrained")
     close, whole = figure.subplots(1, 2, width_ratios=[2.4, 1])
-    colours = colormaps["tab10" if len(board) <= 10 else "tab20"]
+    styles = _styles(board)
     top = 0.0
-    for k, row in enumerate(board.itertuples()):
+    for row in reversed(list(board.itertuples())):  # the best ones on top
         lines = 100 * np.array(by_explainer[row.explainer])
         mean, spread = lines.mean(axis=0), lines.std(axis=0)
         if row.role != "ceiling":
             top = max(top, (mean + spread).max())
+        colour, width = styles[row.explainer]
         for axes in (close, whole):
-            label = f"{row.explainer} ({row.iou_auc:.1f})" if axes is close else None
-            axes.plot(CURVE_THRESHOLDS, mean, _DASHES[row.role], color=colours(k), label=label, linewidth=1.8)
-            axes.fill_between(
-                CURVE_THRESHOLDS, mean - spread, mean + spread, color=colours(k), alpha=0.2, linewidth=0
-            )
+            label = f"{row.explainer} ({row.iou_auc:.1f})" if axes is close and width > 1 else None
+            axes.plot(CURVE_THRESHOLDS, mean, _DASHES[row.role], color=colour, label=label, linewidth=width)
+            if width > 1:
+                axes.fill_between(
+                    CURVE_THRESHOLDS, mean - spread, mean + spread, color=colour, alpha=0.2, linewidth=0
+                )
     close.set(ylim=(0, 1.08 * top or 1), ylabel="IoU with the mask, %", title="without the ceilings")
     whole.set(ylim=(0, 102), title="all")
     for axes in (close, whole):
@@ -66,9 +71,27 @@ def curves(results: str | Path, variant: str, model: str, path: str | Path) -> P
         axes.title.set_fontsize(9)
         axes.grid(alpha=0.25)
     figure.suptitle(f"{variant}, {model}: mean over test images, band = spread over folds", fontsize=10)
-    figure.legend(title="IoU-AUC, %", loc="outside right upper", fontsize=8, title_fontsize=8, frameon=False)
+    handles, labels = close.get_legend_handles_labels()
+    others = sum(width <= 1 for _, width in styles.values())
+    figure.legend(
+        handles[::-1], labels[::-1], loc="outside right upper",
+        frameon=False, fontsize=7.5, title_fontsize=7.5,
+        title="IoU-AUC, %" + (f"\n({others} more methods in grey)" if others else ""),
+    )  # fmt: skip
     save_figure(figure, path)
     return Path(path)
+
+
+def _styles(board: pd.DataFrame) -> dict[str, tuple[Any, float]]:
+    """Colour and width of each line: the best methods coloured, floors and ceilings grey, the rest faint."""
+    found: dict[str, tuple[Any, float]] = {}
+    for role, rows in board.groupby("role", sort=False):
+        for k, name in enumerate(rows["explainer"]):
+            if role != "method":
+                found[name] = (str(0.25 + 0.5 * k / len(rows)), 1.4)
+            else:
+                found[name] = (colormaps["tab10"](k), 1.8) if k < NAMED else ("0.82", 0.8)
+    return found
 
 
 def heatmap_grid(
@@ -81,14 +104,14 @@ def heatmap_grid(
     fold: int = 0,
     scheme: Scheme = "interleaved",
     checkpoints: str | Path = "checkpoints",
-    rows: int = 6,
+    rows: int = 4,
 ) -> Path:
     """Draw test images with their mask and every explainer's heatmap and score.
 
     Args:
         root: folder that holds the dataset.
         path: the PNG to write.
-        explainers: names; all registered ones by default.
+        explainers: names; by default all registered ones that are not costly.
         fold: whose test images and model are shown.
         scheme: how views are grouped into folds.
         checkpoints: folder with the trained weights.
@@ -98,7 +121,9 @@ def heatmap_grid(
     """
     trained = load_model(weights_path(checkpoints, variant, model, fold))
     size_px = models.get(model).size_px
-    test = An8Flower(root, variant, fold=fold, split="test", size_px=size_px, folds=scheme)
+    test = An8Flower(
+        root, variant, fold=fold, split="test", target=("label", "plant"), size_px=size_px, folds=scheme
+    )
     # Prime stride within each class's share: another view, crop and rotation in every row.
     share = len(test) / rows
     wanted = np.array([int(k * share) + (k * 37) % max(1, int(share)) for k in range(rows)])
@@ -107,29 +132,36 @@ def heatmap_grid(
     with torch.no_grad():
         targets = trained.model(batch.images).argmax(1)
 
-    every = [methods.get(name) for name in explainers or methods.names()]
+    every = [methods.get(name) for name in explainers or default_explainers()]
     every.sort(key=lambda one: (list(ROLES).index(one.spec.role), one.key))
     train = An8Flower(root, variant, fold=fold, split="train", size_px=size_px, folds=scheme)
     for one in every:
-        one.fit(trained.model, Images(train))
-    count = len(batch.labels)
-    figure = Figure(figsize=(1.25 * (len(every) + 2), 1.25 * count + 0.5), dpi=110, layout="constrained")
-    grid = figure.subplots(count, len(every) + 2, squeeze=False, gridspec_kw={"wspace": 0.02, "hspace": 0.02})
-    for k, (left, second) in enumerate(grid[:, :2]):
-        left.imshow(batch.images[k].permute(1, 2, 0).numpy())
-        left.set_ylabel(test.classes[int(targets[k])], fontsize=7)
-        second.imshow(batch.masks[k].numpy(), cmap="gray", interpolation="nearest")
-    grid[0][0].set_title("image", fontsize=8)
-    grid[0][1].set_title("mask", fontsize=8)
-    for one, column in zip(every, grid.T[2:], strict=True):
-        title, heatmaps, scores = _column(one, trained.model, batch, targets)
-        column[0].set_title(title, fontsize=8)
-        for k, axes in enumerate(column):
-            axes.imshow(heatmaps[k], cmap=HEATMAP_COLOURS)
+        one.fit(trained.model, Images(train, masks=one.spec.needs_masks))
+    bands = [every[start : start + BAND] for start in range(0, len(every), BAND)]
+    wide = min(BAND, len(every)) + 1
+    figure = Figure(
+        figsize=(1.25 * wide, (1.25 * rows + 0.2) * len(bands) + 0.4), dpi=110, layout="constrained"
+    )
+    parts = figure.subfigures(len(bands), 1, squeeze=False)[:, 0]
+    for part, band in zip(parts, bands, strict=True):
+        grid = part.subplots(rows, wide, squeeze=False, gridspec_kw={"wspace": 0.02, "hspace": 0.02})
+        for k, axes in enumerate(grid[:, 0]):
+            axes.imshow(batch.images[k].permute(1, 2, 0).numpy())
             axes.contour(batch.masks[k].numpy(), levels=[0.5], colors="white", linewidths=0.5)
-            axes.set_xlabel(f"{100 * scores[k]:.1f}", fontsize=7, labelpad=1)
-    for axes in grid.flat:
-        _bare(axes)
+            axes.set_ylabel(test.classes[int(targets[k])], fontsize=7)
+        grid[0][0].set_title("image", fontsize=8)
+        for one, column in zip(band, grid.T[1:], strict=False):
+            heatmaps = explained(one, trained.model, batch, targets).cpu().numpy()
+            scores = iou_auc(heatmaps, batch.masks.numpy())
+            column[0].set_title(_wrapped(one.key), fontsize=7)
+            for k, axes in enumerate(column):
+                axes.imshow(heatmaps[k], cmap=HEATMAP_COLOURS)
+                axes.contour(batch.masks[k].numpy(), levels=[0.5], colors="white", linewidths=0.5)
+                axes.set_xlabel(f"{100 * scores[k]:.1f}", fontsize=7, labelpad=1)
+        for axes in grid.flat:
+            _bare(axes)
+        for axes in grid[:, len(band) + 1 :].flat:
+            axes.set_visible(False)
     figure.suptitle(
         f"{variant}, {model}, fold {fold}: heatmaps, masks outlined, IoU-AUC in % below", fontsize=9
     )
@@ -137,12 +169,11 @@ def heatmap_grid(
     return Path(path)
 
 
-def _column(
-    explainer: methods.Explainer, model: torch.nn.Module, batch: Batch, targets: torch.Tensor
-) -> tuple[str, NDArray[np.float32], NDArray[np.float64]]:
-    masks = batch.masks if explainer.spec.needs_masks else None
-    heatmaps = explainer(model, batch.images, targets, masks=masks).cpu().numpy()
-    return explainer.key, heatmaps, iou_auc(heatmaps, batch.masks.numpy())
+def _wrapped(key: str) -> str:
+    """A method's name on lines short enough for a title."""
+    for sign in (":", "@", "?", "&"):
+        key = key.replace(sign, f"{sign}\n" if sign == ":" else f"\n{sign}")
+    return key
 
 
 def _bare(axes: Axes) -> None:

@@ -8,6 +8,8 @@ import platform
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from itertools import takewhile
@@ -20,6 +22,7 @@ import torch
 
 import explainers as methods
 from an8flower import An8Flower
+from an8flower.dataset import Batch, Target
 from an8flower.folds import FOLDS, Scheme
 from an8flower.progress import progress
 from benchmark import store
@@ -30,6 +33,8 @@ from benchmark.models import models
 from benchmark.store import Cell, Record
 from benchmark.training import Trained, load_model, weights_path
 from explainers.layers import find_layer
+from explainers.limits import limited, quiet
+from explainers.reference import every
 
 # To be raised whenever equal heatmaps no longer give equal scores.
 PROTOCOL_VERSION = 1
@@ -47,22 +52,26 @@ def evaluate(
     checkpoints: str | Path = "checkpoints",
     results: str | Path = "results",
     batch: int = 100,
+    limit_s: float | None = 600,
+    limit_gib: float | None = 8,
 ) -> list[Record]:
     """Explain and score the test images of each fold; keep what was done before on equal terms.
 
     Every explainer gets the same model, images and class: the one the model predicts. One that
-    raises is recorded as failed, with its reason, and the others go on.
+    raises, hangs or breaks the rules is recorded as failed, with its reason, and the others go on.
 
     Args:
         root: folder that holds the dataset.
         variant: e.g. "single-6c".
         model: architecture whose trained folds are in `checkpoints`.
-        explainers: names, "name@layer" included; all registered ones by default.
+        explainers: names as `explainers.get` reads them, "name@all" for every layer with a map; by default
+            all registered ones that are not costly.
         folds: which of the 5; all by default.
         scheme: how views are grouped into folds, as in training.
         checkpoints: folder with the trained weights.
         results: folder for records and per-image scores.
         batch: images explained together.
+        limit_s, limit_gib: seconds and memory that a method may take for a batch; None for no limit.
     Returns:
         a record for each explainer and fold, in that order.
     Raises:
@@ -71,16 +80,20 @@ def evaluate(
         ValueError: for a fold that does not exist.
     """
     spec = models.get(model)
-    chosen = [methods.get(name) for name in explainers or methods.names()]
+    names = explainers or default_explainers()
+    specs = [methods.get(name).spec for name in names]
+    targets: tuple[Target, ...] = ("label", "plant") if _need_plants(specs) else ("label",)
     wanted = list(range(FOLDS)) if folds is None else list(folds)
     tests = [
-        An8Flower(root, variant, fold=fold, split="test", size_px=spec.size_px, folds=scheme)
+        An8Flower(root, variant, fold=fold, split="test", target=targets, size_px=spec.size_px, folds=scheme)
         for fold in wanted
     ]
     trained = [load_model(weights_path(checkpoints, variant, model, fold)) for fold in wanted]
     for fold, one in zip(wanted, trained, strict=True):
         _must_fit(one, tests[0], fold, scheme, checkpoints)
 
+    chosen = every(names, trained[0].model, next(tests[0].batches(1)).images)
+    limits = _Limits(limit_s, limit_gib)
     records: list[Record] = []
     total = len(chosen) * sum(len(test) for test in tests)
     with progress(f"evaluate {variant} {model}", total, "maps") as advance:
@@ -99,7 +112,7 @@ def evaluate(
                     train = An8Flower(
                         root, variant, fold=fold, split="train", size_px=spec.size_px, folds=scheme
                     )
-                    _measure(cell, about, explainer, one, train, test, batch, advance)
+                    _measure(cell, about, explainer, one, train, test, batch, limits, advance)
                 else:
                     advance(len(test))
                 records.append(store.read_record(cell.record_path))
@@ -114,6 +127,7 @@ def _measure(
     train: An8Flower,
     test: An8Flower,
     batch: int,
+    limits: _Limits,
     advance: Callable[[int], None],
 ) -> None:
     done = 0
@@ -121,17 +135,22 @@ def _measure(
         **about,
         "role": explainer.spec.role,
         "source": explainer.spec.source,
+        "library": explainer.spec.library,
+        "reduction": explainer.spec.reduction,
+        "resize": explainer.spec.resize,
         "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "versions": {"python": platform.python_version()} | {name: version(name) for name in PACKAGES},
     }
     try:
         begun = time.perf_counter()
-        explainer.fit(trained.model, Images(train, batch))
+        loader = Images(train, batch, masks=explainer.spec.needs_masks)
+        with limits.around(explainer, batches=len(loader)):
+            explainer.fit(trained.model, loader)
         fit_s = time.perf_counter() - begun
         parts: list[pd.DataFrame] = []
         curve_sum, explain_s = np.zeros(100), 0.0
-        for scores, curves, seconds in scored(explainer, trained.model, test, batch):
+        for scores, curves, seconds in scored(explainer, trained.model, test, batch, limits):
             parts.append(scores)
             curve_sum += np.nansum(curves, axis=0)
             explain_s += seconds
@@ -154,22 +173,46 @@ def _measure(
         store.write(cell, {**facts, **summary}, table)
     except OSError:
         raise  # a full or vanished disk is not the explainer's failure
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         # Whatever a method does, the others' rows must not be lost with it.
         advance(len(test) - done)
-        store.write(cell, {**facts, "status": "failed", "reason": f"{type(error).__name__}: {error}"}, None)
+        kind = "" if isinstance(error, methods.ExplainerError) else f"{type(error).__name__}: "
+        store.write(cell, {**facts, "status": "failed", "reason": f"{kind}{error}"}, None)
+
+
+@dataclass(frozen=True)
+class _Limits:
+    """What a method may take for a batch."""
+
+    seconds: float | None = None
+    gib: float | None = None
+
+    @contextmanager
+    def around(self, explainer: methods.Explainer, batches: int = 1) -> Iterator[None]:
+        seconds = None if self.seconds is None else self.seconds * batches
+        with quiet(explainer.key), limited(explainer.key, seconds=seconds, gib=self.gib):
+            yield
+
+
+def default_explainers() -> list[str]:
+    """All registered methods but those that are costly."""
+    return [name for name in methods.names() if not methods.registry.get(name).costly]
 
 
 def scored(
-    explainer: methods.Explainer, model: torch.nn.Module, test: An8Flower, batch: int
+    explainer: methods.Explainer,
+    model: torch.nn.Module,
+    test: An8Flower,
+    batch: int,
+    limits: _Limits = _Limits(),
 ) -> Iterator[tuple[pd.DataFrame, np.ndarray[Any, np.dtype[np.float64]], float]]:
     """Per-image scores, IoU curves and the seconds spent explaining, batch by batch."""
     for part in test.batches(batch):
         with torch.no_grad():
             predicted = model(part.images).argmax(1)
         begun = time.perf_counter()
-        masks = part.masks if explainer.spec.needs_masks else None
-        heatmaps = explainer(model, part.images, predicted, masks=masks)
+        with limits.around(explainer):
+            heatmaps = explained(explainer, model, part, predicted)
         seconds = time.perf_counter() - begun
         truth = part.masks.numpy()
         maps = heatmaps.cpu().numpy()
@@ -181,6 +224,19 @@ def scored(
         yield scores, iou_curve(maps, truth), seconds
 
 
+def explained(
+    explainer: methods.Explainer, model: torch.nn.Module, part: Batch, targets: torch.Tensor
+) -> torch.Tensor:
+    """Heatmaps (n, H, W) of a batch, with the ground truth for methods that are handed it."""
+    truths = explainer.spec.truths
+    masks = part.masks if "masks" in truths else None
+    return explainer(model, part.images, targets, masks=masks, object_masks=part.plants)
+
+
+def _need_plants(specs: Iterable[methods.ExplainerSpec]) -> bool:
+    return any("object_masks" in spec.truths for spec in specs)
+
+
 def _identity(explainer: methods.Explainer, trained: Trained, batch: int) -> Record:
     return {
         **{
@@ -189,6 +245,7 @@ def _identity(explainer: methods.Explainer, trained: Trained, batch: int) -> Rec
         },
         "weights_sha256": trained.record["weights_sha256"],
         "explainer": explainer.spec.name,
+        "library": explainer.spec.library,
         "parameters": dict(explainer.parameters),
         "code_sha256": _code_digest(explainer.spec.build),
         "metrics": list(metrics.names()),
@@ -206,7 +263,8 @@ def _code_digest(build: Callable[..., Any]) -> str:
 
 def _layer(explainer: methods.Explainer, model: torch.nn.Module, images: torch.Tensor) -> str | None:
     asked = explainer.parameters.get("layer")
-    return find_layer(model, images, asked).name if isinstance(asked, str) else None
+    with torch.no_grad():
+        return find_layer(model, images, asked).name if isinstance(asked, str) else None
 
 
 def _must_fit(trained: Trained, test: An8Flower, fold: int, scheme: Scheme, checkpoints: str | Path) -> None:

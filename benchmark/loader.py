@@ -11,18 +11,23 @@ from an8flower import An8Flower
 
 
 class Images:
-    """Batches of (images, labels), the same ones in the same order each time it is gone through.
+    """Batches of images and labels, the same ones in the same order each time it is gone through.
 
     Args:
         data: a split of a dataset.
         batch: images at once.
+        masks: give the masks as a third, to methods that need them.
     """
 
-    def __init__(self, data: An8Flower, batch: int = 100) -> None:
-        self._data, self._batch = data, batch
+    def __init__(self, data: An8Flower, batch: int = 100, *, masks: bool = False) -> None:
+        self._data, self._batch, self._masks = data, batch, masks
 
-    def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        return ((part.images, part.labels) for part in self._data.batches(self._batch))
+    def __iter__(self) -> Iterator[tuple[torch.Tensor, ...]]:
+        for part in self._data.batches(self._batch):
+            yield (part.images, part.labels, part.masks) if self._masks else (part.images, part.labels)
+
+    def __len__(self) -> int:
+        return -(-len(self._data) // self._batch)
 
     @property
     def digest(self) -> str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
+import time
 
 import numpy as np
 import pandas as pd
@@ -11,6 +13,7 @@ import pytest
 import torch
 
 import explainers
+from an8flower import An8Flower
 from an8flower.registry import UnknownNameError
 from benchmark import evaluate, leaderboard
 from benchmark.board import write_board
@@ -120,7 +123,8 @@ def test_one_failing_explainer_does_not_lose_the_others(go, plugged, tmp_path, t
     }
     assert records["raises", 0]["status"] == records["wrong_shape", 1]["status"] == "failed"
     assert records["raises", 1]["reason"] == "RuntimeError: out of\nideas"
-    assert "gave shape (50, 3, 3), not (50, 112, 112)" in records["wrong_shape", 0]["reason"]
+    reason = "explainer 'wrong_shape' fails 'shape': it gave (50, 3, 3), not (50, 112, 112)"
+    assert records["wrong_shape", 0]["reason"] == reason
     assert records["not_a_number", 0]["invalid"] == 25
     assert records["random", 1]["status"] == "ok"
 
@@ -132,6 +136,65 @@ def test_one_failing_explainer_does_not_lose_the_others(go, plugged, tmp_path, t
     # A failed cell is tried again, and a mended method gets its row.
     plugged("raises", lambda model, images, targets: images.mean(1))
     assert go(["raises"])[0]["status"] == "ok"
+
+
+def test_methods_that_hang_print_exit_or_take_all_memory_are_named_and_the_others_go_on(go, plugged):
+    def hangs(model, images, targets):
+        while True:
+            time.sleep(0.01)
+
+    def prints(model, images, targets):
+        print("hello")  # noqa: T201
+        return images.mean(1)
+
+    def leaves(model, images, targets):
+        sys.exit(3)
+
+    def prunes(model, images, targets):
+        model.conv1.weight.data.mul_(0.5)
+        return images.mean(1)
+
+    def swells(model, images, targets):
+        return torch.zeros(len(images), 4 * 2**30)
+
+    bad = {
+        "hangs": "time",
+        "prints": "stdout",
+        "prunes": "model",
+        "swells": "memory",
+        "leaves": "SystemExit: 3",
+    }
+    for build in (hangs, prints, leaves, prunes, swells):
+        plugged(build.__name__, build)
+    records = {r["explainer"]: r for r in go([*bad, "grad_cam"], folds=[0], limit_s=0.5, limit_gib=2)}
+    assert records.pop("grad_cam")["status"] == "ok"
+    for name, record in records.items():
+        assert record["status"] == "failed" and bad[name] in record["reason"], record["reason"]
+
+
+def test_one_name_stands_for_all_layers_with_a_map(go):
+    records = go(["grad_cam@all", "random"], folds=[0])
+    spatial = ["conv1", "relu1", "pool1", "conv2", "relu2", "pool2", "conv3", "relu3", "pool3"]
+    assert [r["explainer"] for r in records] == [*(f"grad_cam@{layer}" for layer in spatial), "random"]
+    assert [r["layer"] for r in records[:-1]] == spatial
+    named = go(["grad_cam@relu3", "grad_cam"], folds=[0])
+    assert named[0]["scores"] == named[1]["scores"] and named[0]["key"] == records[7]["key"]
+
+
+def test_floors_and_ceilings_are_handed_the_truth(go, data, tiny):
+    names = ["train_mean_mask", "plant_mask", "oracle_lowres", "oracle", "random"]
+    records = {r["explainer"]: r for r in go(names, folds=[0])}
+    scores = {name: record["scores"]["iou_auc"] for name, record in records.items()}
+    train = An8Flower(data, tiny.name, fold=0, split="train", size_px=112)
+    test = An8Flower(data, tiny.name, fold=0, split="test", target="plant", size_px=112)
+    masks = next(test.batches(50)).masks
+    mean = next(train.batches(200)).masks.float().mean(0).expand(50, -1, -1).numpy()
+    assert scores["train_mean_mask"] == pytest.approx(iou_auc(mean, masks.numpy()).mean(), abs=1e-6)
+    plants = torch.stack([test[k][1] for k in range(50)])
+    shared = (plants & masks).sum((1, 2)) / (plants | masks).sum((1, 2))
+    assert scores["plant_mask"] == pytest.approx(float(shared.mean()), abs=1e-6)
+    assert scores["random"] < scores["train_mean_mask"] < scores["oracle_lowres"] < scores["oracle"] == 1
+    assert records["oracle_lowres"]["layer"] == "relu3" and records["oracle_lowres"]["resize"]
 
 
 def test_a_method_that_learns_sees_the_training_fold_alone(go, plugged, data, tiny):

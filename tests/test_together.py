@@ -87,7 +87,9 @@ def test_a_method_that_fails_spoils_no_other(modular, images):
     for name, heatmaps in found.items():
         torch.testing.assert_close(heatmaps, explainers.get(name)(modular, images, TARGETS))
     assert failed["writes"].check == "input" and failed["prunes"].check == "model"
-    with pytest.raises(ExplainerError, match=r"'prunes' fails 'model': it changed the values of conv1.weight"):
+    with pytest.raises(
+        ExplainerError, match=r"'prunes' fails 'model': it changed the values of conv1.weight"
+    ):
         explainers.explain_many([plug(prunes)], modular, images, TARGETS)
 
 

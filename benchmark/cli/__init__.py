@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 # Each adds its commands, in the order of the help.
-from benchmark.cli import data, listing, measuring, showing  # noqa: F401
+from benchmark.cli import checking, data, listing, measuring, showing  # noqa: F401
 from benchmark.cli.console import app, notes
 
 INTERRUPTED = 130  # the exit status that shells expect after Ctrl-C

@@ -188,5 +188,7 @@ def _board(variant: str, model: str, results: Path, as_json: bool, pictures: lis
 def _line(record: dict[str, Any]) -> str:
     about = f"{record['explainer']} fold {record['fold']}"
     if record["status"] != "ok":
-        return f"{about}: failed: {record['reason']}"
-    return f"{about}: IoU-AUC {100 * record['scores']['iou_auc']:.2f} % on {record['images']} images"
+        return f"{about}: failed: {' '.join(record['reason'].split())}"
+    invalid = record["invalid"]
+    note = f"; {invalid} maps fail 'finite': they have NaN or inf and score 0" if invalid else ""
+    return f"{about}: IoU-AUC {100 * record['scores']['iou_auc']:.2f} % on {record['images']} images{note}"

@@ -22,6 +22,9 @@ from explainers.vebi.selection import Selection, SelectionError
 from explainers.vebi.selector import select, weights_sha256
 
 _PAPER = "Oramas et al. 2019, arXiv 1712.06302"
+_GUIDED = (
+    f"Springenberg et al. 2015, arXiv 1412.6806; Grün et al. 2016, arXiv 1606.07757; features of {_PAPER}"
+)
 _CACHED = 64
 
 
@@ -248,14 +251,34 @@ def _nothing(images: torch.Tensor, targets: torch.Tensor, top: int) -> Explanati
 
 
 # The rows of the board that share one selection and differ in how they draw its features.
-_ROWS: dict[str, tuple[Resample | None, str]] = {
-    "vebi": ("conv", "Ours: selected features, guided backprop, strided convolutions gone back at stride 1."),
-    "vebi_all": ("all", "Ours with the stride fix at poolings too, the paper's text taken literally."),
-    "vebi_nearest": ("nearest", "Ours with max-pooling undone by nearest up-sampling alone."),
-    "deconv_gb": ("none", "The same features gone back by guided backprop without the stride fix."),
-    "upsampled_activations": (None, "The same features' forward maps, upsampled; those without one skipped."),
+_ROWS: dict[str, tuple[Resample | None, str, str]] = {
+    "vebi": (
+        "conv",
+        _PAPER,
+        "Ours: selected features, guided backprop, strided convolutions gone back at 1.",
+    ),
+    "vebi_all": (
+        "all",
+        _PAPER,
+        "Ours with the stride fix at poolings too, the paper's text taken literally.",
+    ),
+    "vebi_nearest": ("nearest", _PAPER, "Ours with max-pooling undone by nearest up-sampling alone."),
+    "deconv_gb": ("none", _GUIDED, "The same features gone back by guided backprop without the stride fix."),
+    "upsampled_activations": (None, _PAPER, "The same features' forward maps, upsampled; FC ones skipped."),
 }
-for _name, (_resample, _about) in _ROWS.items():
+_COMBINED = "each of the top features' maps scaled to [0, 1], then their pixelwise maximum"
+for _name, (_resample, _source, _about) in _ROWS.items():
     _build = partial(Vebi, resample=_resample)
     _build.__doc__ = _about
-    registry.add(ExplainerSpec(_name, _build, source=_PAPER, needs_fit=True))
+    registry.add(
+        ExplainerSpec(
+            _name,
+            _build,
+            source=_source,
+            needs_fit=True,
+            reduction=_COMBINED
+            if _resample is None
+            else f"l2 norm over the 3 channels (reduce=), {_COMBINED}",
+            resize="bilinear, half-pixel centres" if _resample is None else "",
+        )
+    )
