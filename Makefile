@@ -5,7 +5,7 @@ GL_PACKAGES := libegl1 libgl1 libxrender1
 VARIANT ?= single-6c
 
 .DEFAULT_GOAL := help
-.PHONY: help leaderboard test check format bench bench-data bench-lasso clean gl
+.PHONY: help leaderboard test check format bench bench-data bench-lasso bench-methods parity clean gl
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-12s %s\n", $$1, $$2}'
@@ -32,6 +32,12 @@ bench: .venv/.dev gl ## measure the speed of each link beside an alternative
 bench-lasso: .venv/.dev ## measure the μ-lasso beside spgl1 and cvxpy, then at 12 416 features and 1 000 classes
 	$(BIN)/python -m benchmark.experiments.lasso
 	$(BIN)/python -m benchmark.experiments.lasso --large
+
+bench-methods: .venv/.dev gl ## measure the methods beside captum's, pytorch-grad-cam's and zennit's
+	$(BIN)/python -m benchmark.experiments.methods --checkpoint checkpoints/single-6c/an8net/fold0.safetensors
+
+parity: .venv/.dev gl ## compare the same methods of four libraries and write docs/parity.md
+	$(BIN)/python -m benchmark.experiments.parity --checkpoint checkpoints/single-6c/an8net/fold0.safetensors
 
 bench-data: .venv/.dev gl ## measure how fast all three variants are drawn, and where the time goes
 	$(BIN)/python -m benchmark.experiments.generation

@@ -6,6 +6,7 @@ import difflib
 import importlib
 import importlib.metadata
 import pkgutil
+import sys
 import warnings
 from collections.abc import Iterable
 from typing import Generic, Protocol, TypeVar
@@ -27,6 +28,14 @@ class MissingExtraError(ImportError):
 
 class UnknownNameError(LookupError):
     """A name that nobody registered, with the names that come closest to it."""
+
+
+class DuplicateNameError(ValueError):
+    """A name that another entry has already."""
+
+
+class PlugInWarning(UserWarning):
+    """Somebody else's package that cannot be used; one line that says which and why."""
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> UnknownNameError:
@@ -63,10 +72,12 @@ class Registry(Generic[T]):
         """Register `entry` under its name.
 
         Raises:
-            ValueError: if the name is taken by another entry.
+            DuplicateNameError: if the name is taken by another entry.
         """
         if self._entries.setdefault(entry.name, entry) is not entry:
-            raise ValueError(f"{self.kind} {entry.name!r} is registered twice")
+            raise DuplicateNameError(
+                f"{self.kind} {entry.name!r} is registered twice; give one of them another name"
+            )
         return entry
 
     def get(self, name: str) -> T:
@@ -92,12 +103,44 @@ class Registry(Generic[T]):
         package = importlib.import_module(self._package)
         for module in pkgutil.iter_modules(package.__path__, f"{self._package}."):
             importlib.import_module(module.name)
-        for point in importlib.metadata.entry_points(group=self._group):
-            # Somebody else's package: one that fails to load must not take the others with it.
+        # Somebody else's packages: one that fails to load must not take the others with it, also where
+        # warnings are errors.
+        for left_out in self._load_plug_ins():
+            warnings.warn(left_out, PlugInWarning, stacklevel=3)
+
+    def _load_plug_ins(self) -> list[str]:
+        """Load all entry points, in an order that does not hang on the folders they lie in.
+
+        Returns:
+            a line for each one that fails.
+        """
+        failed: dict[str, str] = {}
+        kinds = tuple({type(entry) for entry in self._entries.values()})
+        for point in sorted(importlib.metadata.entry_points(group=self._group), key=lambda one: one.value):
             try:
                 loaded = point.load()
-                if hasattr(loaded, "name") and loaded.name not in self._entries:
+                if isinstance(loaded, kinds):
                     self.add(loaded)
-            except Exception as error:
-                reason = f"{type(error).__name__}: {error}"
-                warnings.warn(f"{self.kind} plug-in {point.value!r} is left out: {reason}", stacklevel=3)
+                elif callable(loaded) and not self._holds(loaded):
+                    raise TypeError(f"it is there, but not registered as {_a(self.kind)}")
+            except (Exception, SystemExit) as error:
+                # A module that does not run is tried once for each entry point into it, and told of once:
+                # later it trips over what it registered the first time.
+                module = point.value.partition(":")[0]
+                what = point.value if module in sys.modules else module
+                failed.setdefault(what, f"{self.kind} plug-in {point.value!r} is left out: {_reason(error)}")
+        return list(failed.values())
+
+    def _holds(self, part: object) -> bool:
+        """Whether `part` is the function or class of an entry."""
+        return any(part is value for entry in self._entries.values() for value in vars(entry).values())
+
+
+def _reason(error: BaseException) -> str:
+    text = " ".join(str(error).split())
+    known = isinstance(error, DuplicateNameError | MissingExtraError)
+    return text if known else f"{type(error).__name__}: {text}".removesuffix(": ")
+
+
+def _a(kind: str) -> str:
+    return f"{'an' if kind[0] in 'aeiou' else 'a'} {kind}"

@@ -16,6 +16,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 import explainers as methods
 from an8flower import An8Flower, png
 from an8flower.augment import resize_image, resize_mask
+from an8flower.folds import Split
 from an8flower.manifest import DataFolderError
 from an8flower.progress import progress
 from benchmark.loader import Images
@@ -184,7 +185,7 @@ def interpretation_of(
     """
     trained = load_model(checkpoint)
     selection = selection_of(trained, checkpoint, root)
-    loader = Images(_training_fold(trained, root))
+    loader = Images(fold_of(trained, root, "train"))
     return interpret(trained.model, loader, selection, top=top, of_class=of_class), selection, tuple(
         trained.record["classes"]
     )  # fmt: skip
@@ -201,7 +202,7 @@ def selection_of(trained: Trained, checkpoint: str | Path, root: str | Path) -> 
         except SelectionError:
             pass  # made again, as one for other weights is
     method = cast(Vebi, methods.get("vebi").method)
-    selection = method.fit(trained.model, Images(_training_fold(trained, root))).selection
+    selection = method.fit(trained.model, Images(fold_of(trained, root, "train"))).selection
     selection.save(path)
     return selection
 
@@ -221,20 +222,25 @@ def class_number(target: str | int, classes: Sequence[str]) -> int:
     )
 
 
-def _training_fold(trained: Trained, root: str | Path) -> An8Flower:
+def fold_of(trained: Trained, root: str | Path, split: Split) -> An8Flower:
+    """The images that a model was trained on ("train"), or never saw ("test"), at its size.
+
+    Raises:
+        DataFolderError: if the data is missing, or not what the model was trained on.
+    """
     identity = trained.record["identity"]
     data = An8Flower(
         root,
         identity["variant"],
         fold=identity["fold"],
-        split="train",
+        split=split,
         size_px=models.get(identity["model"]).size_px,
         folds=identity["folds"],
     )
     if data.manifest.digest != identity["dataset_digest"]:
         raise DataFolderError(
             f"{data.manifest.folder} is not the dataset that the model was trained on; "
-            "features must be selected on its own training images"
+            "features are selected, and methods compared, on its own images"
         )
     return data
 

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from an8flower.registry import unknown
+from an8flower.registry import MissingExtraError, unknown
 from explainers import adapters, scripts
 from explainers.base import Explainer, ExplainerSpec, registry
 from explainers.guard import unchanged
@@ -115,6 +115,34 @@ def every(names: Sequence[str], model: nn.Module, images: torch.Tensor) -> list[
             shown = [layer for layer in before_scores(layers(model, images), classes) if layer.has_map]
         found += [Explainer.of(one.spec, {**one.parameters, "layer": layer.name}) for layer in shown]
     return found
+
+
+@dataclass(frozen=True)
+class Available:
+    """All methods there are on this machine.
+
+    Args:
+        specs: the registered ones, then those of adapted libraries, each sorted by name.
+        missing: a line for each library that is not installed, with the command that installs it.
+        broken: a line for each library that is installed and cannot be used, with the reason.
+    """
+
+    specs: tuple[ExplainerSpec, ...]
+    missing: tuple[str, ...]
+    broken: tuple[str, ...]
+
+
+def available() -> Available:
+    """Look for all methods, imported libraries' too, which takes a few seconds."""
+    specs, missing, broken = [registry.get(name) for name in names()], [], []
+    for library in adapters.EXTRAS:
+        try:
+            specs += [spec_of(name) for name in adapters.names(library)]
+        except MissingExtraError as error:
+            missing.append(f"{library}: not installed, {error}")
+        except Exception as error:  # somebody else's package
+            broken.append(f"{library}: cannot be used, {type(error).__name__}: {error}")
+    return Available(tuple(specs), tuple(missing), tuple(broken))
 
 
 def names() -> tuple[str, ...]:

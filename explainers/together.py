@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import torch
 from torch import nn
 
-from explainers.base import Explainer
+from explainers.base import Explainer, pieces, plain
 from explainers.reference import get
 from explainers.sharing import Memory, sharing
 
@@ -40,24 +40,27 @@ def explain_many(
     >>> list(explainers.explain_many(["grad_cam", "guided_grad_cam"], model, images, targets))
     ['grad_cam', 'guided_grad_cam']
     """
-    heatmaps: dict[str, torch.Tensor] = {}
-    memory = _fresh(model, images, targets)
-    for explainer in explainers:
-        one = get(explainer) if isinstance(explainer, str) else explainer
-        _, pixels, classes = memory.objects
-        try:
-            with sharing(memory=memory):
-                heatmaps[one.key] = one(model, pixels, classes, masks=masks, object_masks=object_masks)
-        except Exception as error:
-            if failed is None:
-                raise
-            failed[one.key] = error
-            # It may have written into what is shared.
-            memory = _fresh(model, images, targets)
-    return heatmaps
+    every = [get(one) if isinstance(one, str) else one for one in explainers]
+    maps: dict[str, list[torch.Tensor]] = {one.key: [] for one in every}
+    truths = {"masks": masks, "object_masks": object_masks}
+    for piece, labels, more in pieces(plain(images), plain(targets), truths):
+        memory = _fresh(model, piece, labels)
+        for one in every:
+            if failed and one.key in failed:
+                continue
+            _, pixels, classes = memory.objects
+            try:
+                with sharing(memory=memory):
+                    maps[one.key].append(one(model, pixels, classes, **more))
+            except Exception as error:
+                if failed is None:
+                    raise
+                failed[one.key] = error
+                # It may have written into what is shared.
+                memory = _fresh(model, piece, labels)
+    return {key: torch.cat(parts) for key, parts in maps.items() if not failed or key not in failed}
 
 
 def _fresh(model: nn.Module, images: torch.Tensor, targets: torch.Tensor) -> Memory:
     # Copies, one object each, by which the methods know that they are given the same.
-    with torch.inference_mode(False):
-        return Memory((model, images.detach().clone(), targets.detach().clone()))
+    return Memory((model, images.clone(), targets.clone()))

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import errno
 import sys
-from typing import Annotated
+import warnings
+from typing import Annotated, TextIO
 
 import typer
 
+from an8flower.registry import PlugInWarning
+
 # Each adds its commands, in the order of the help.
-from benchmark.cli import checking, data, listing, measuring, showing  # noqa: F401
+from benchmark.cli import checking, data, listing, measuring, showing, starting  # noqa: F401
 from benchmark.cli.console import app, notes
 
 INTERRUPTED = 130  # the exit status that shells expect after Ctrl-C
@@ -27,6 +30,7 @@ def main() -> None:
     debug = "--debug" in sys.argv[1:]
     # Wherever it stands, so that a failed command can be repeated with it at the end.
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
+    warnings.showwarning = _show_warning
     try:
         code = app(arguments, standalone_mode=False)
     except (KeyboardInterrupt, typer.Abort):
@@ -42,6 +46,24 @@ def main() -> None:
     if code == INTERRUPTED:  # some releases of Typer return it
         notes.print("interrupted: what is done is kept, the same command goes on from there", soft_wrap=True)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+_usual = warnings.showwarning
+
+
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """What is said of a plug-in is one line for the user; other warnings are for programmers."""
+    if issubclass(category, PlugInWarning):
+        notes.print(f"an8flower: {message}", markup=False, soft_wrap=True)
+    else:
+        _usual(message, category, filename, lineno, file, line)
 
 
 def _one_line(error: Exception) -> str:

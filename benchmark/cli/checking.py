@@ -61,18 +61,11 @@ def check(
 
 def _all() -> tuple[list[Explainer], list[str], list[str]]:
     """Every explainer there is; a line for each library that is not installed, or that cannot be used."""
-    from an8flower.registry import MissingExtraError
-    from explainers import adapters, get, names
+    from explainers.base import Explainer
+    from explainers.reference import available
 
-    found, missing, broken = [get(name) for name in names()], [], []
-    for library in adapters.EXTRAS:
-        try:
-            found += [get(name) for name in adapters.names(library)]
-        except MissingExtraError as error:
-            missing.append(f"{library}: not installed, {error}")
-        except Exception as error:  # somebody else's package
-            broken.append(f"{library}: cannot be used, {type(error).__name__}: {error}")
-    return found, missing, broken
+    there = available()
+    return [Explainer.of(spec, {}) for spec in there.specs], list(there.missing), list(there.broken)
 
 
 def _too_slow(explainer: Explainer, report: Report) -> bool:

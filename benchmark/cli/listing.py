@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from enum import StrEnum
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
 
-from benchmark.cli.console import JSON, app, out, say
+from benchmark.cli.console import JSON, app, notes, out, say
+
+if TYPE_CHECKING:
+    from explainers import ExplainerSpec
 
 
 class What(StrEnum):
@@ -40,19 +43,26 @@ def list_names(what: Annotated[What, typer.Argument(help="What to list.")], as_j
 
 
 def _explainers() -> list[dict[str, str]]:
-    from explainers import names, registry
+    from explainers.reference import available
 
-    specs = [registry.get(name) for name in names()]
+    there = available()
+    for line in (*there.missing, *there.broken):
+        notes.print(line, markup=False, soft_wrap=True)
     return [
         {
             "name": spec.name,
             "role": spec.role,
-            "needs": ", ".join(n for n, yes in (("fit", spec.needs_fit), ("masks", spec.needs_masks)) if yes),
+            "needs": _needs(spec),
             "parameters": ", ".join(f"{name}={value}" for name, value in spec.parameters.items()),
-            "source": spec.source,
+            "source": spec.source + (f" (by {spec.library})" if spec.library else ""),
         }
-        for spec in specs
+        for spec in there.specs
     ]
+
+
+def _needs(spec: ExplainerSpec) -> str:
+    needs = {"fit": spec.needs_fit, "masks": spec.needs_masks, "patience": spec.costly}
+    return ", ".join(need for need, yes in needs.items() if yes)
 
 
 def _variants() -> list[dict[str, str]]:

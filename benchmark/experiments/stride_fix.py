@@ -16,9 +16,8 @@ from matplotlib.figure import Figure
 from rich.console import Console
 from torch import nn
 
-from an8flower import An8Flower
 from an8flower.gallery import save_figure
-from benchmark.models import models
+from benchmark.explaining import fold_of
 from benchmark.training import load_model
 from explainers.backprop import backpropagate
 from explainers.layers import find_layer
@@ -132,16 +131,7 @@ def main(
 ) -> None:
     """Measure and draw the grid that strided convolutions leave, without and with the stride fix."""
     trained = load_model(checkpoint)
-    identity = trained.record["identity"]
-    test = An8Flower(
-        root,
-        identity["variant"],
-        fold=identity["fold"],
-        split="test",
-        size_px=models.get(identity["model"]).size_px,
-        folds=identity["folds"],
-    )
-    batch = next(test.batches(48, rng=np.random.default_rng(0)))
+    batch = next(fold_of(trained, root, "test").batches(48, rng=np.random.default_rng(0)))
     drop = measure(trained.model, batch.images, layer, stride)
     ratios = drop.by_channel.values()
     text = (

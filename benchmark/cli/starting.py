@@ -1,0 +1,82 @@
+"""The command that writes the files an explainer of one's own starts from."""
+
+from __future__ import annotations
+
+import importlib.util
+import keyword
+import shlex
+from pathlib import Path
+from string import Template
+from typing import Annotated
+
+import typer
+
+from benchmark.cli.console import JSON, app, say
+
+METHOD = Template('''\
+import torch
+from explainers import explainer
+from explainers.maps import reduced
+
+
+@explainer(source="Simonyan et al. 2014, arXiv 1312.6034", reduction="l2 norm over the 3 channels")
+def $name(model, images, targets):
+    """Gradient of the class score by the pixels."""
+    pixels = images.clone().requires_grad_()
+    score = model(pixels).gather(1, targets[:, None]).sum()
+    (gradient,) = torch.autograd.grad(score, pixels)
+    return reduced(gradient)
+''')
+
+TEST = Template('''\
+from explainers.conformance import assert_conforms
+
+from $name import $name
+
+
+def test_${name}_conforms():
+    """It does what every explainer must; 'an8flower check' shows each check."""
+    assert_conforms($name)
+''')
+
+
+@app.command("new-explainer")
+def new_explainer(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Of the method: a Python name, e.g. 'my_cam'.")],
+    folder: Annotated[Path, typer.Option("--folder", help="Where to write the two files.")] = Path(),
+    as_json: JSON = False,
+) -> None:
+    """Write a method of ten lines that works, and its test, to start your own from.
+
+    Example: an8flower new-explainer my_method
+    """
+    from an8flower import files
+
+    written = {folder / f"{name}.py": METHOD, folder / f"test_{name}.py": TEST}
+    _must_be_free(name, list(written))
+    for path, template in written.items():
+        files.write(path, template.substitute(name=name).encode())
+    method, test = (shlex.quote(str(path)) for path in written)
+    following = [
+        f"an8flower check {method}:{name}",
+        f"an8flower evaluate --explainer {method}:{name} --folds 0",
+        "an8flower leaderboard",
+    ]
+    lines = [f"wrote {method}, and its test {test}", "Next:", *(f"  {command}" for command in following)]
+    say({"files": [str(path) for path in written], "next": following}, as_json, "\n".join(lines))
+
+
+def _must_be_free(name: str, paths: list[Path]) -> None:
+    import explainers
+
+    if not name.isidentifier() or keyword.iskeyword(name):
+        raise ValueError(f"{name!r} is no name for a Python function; use letters, digits and _")
+    for path in paths:
+        if path.exists():
+            raise ValueError(f"{path} is there already; choose another name, or another --folder")
+    if name in explainers.names():
+        raise ValueError(f"there is an explainer {name!r} already; choose another name")
+    if importlib.util.find_spec(name):
+        raise ValueError(
+            f"there is a Python module {name!r} that {paths[0].name} would hide; choose another name"
+        )
