@@ -168,9 +168,10 @@ def value(output: Any) -> torch.Tensor:
 
 
 def laid_out(images: torch.Tensor) -> torch.Tensor:
-    """A copy of the images (N, 3, H, W), channels innermost: a CPU convolves up to 1.7 times as fast then."""
-    layout = torch.channels_last if images.device.type == "cpu" else torch.preserve_format
-    return images.detach().clone(memory_format=layout)
+    """The images (N, 3, H, W), channels innermost: a CPU convolves up to 1.7 times as fast then."""
+    if images.device.type != "cpu":
+        return images.detach()
+    return images.detach().contiguous(memory_format=torch.channels_last)
 
 
 def layers(model: nn.Module, images: torch.Tensor) -> tuple[Layer, ...]:

@@ -37,8 +37,9 @@ def spec(path: Path, name: str) -> ExplainerSpec:
     build: Callable[..., Any] = getattr(module, name)
     if not callable(build):
         raise ScriptError(f"{path}:{name} is a {type(build).__name__}; name a function or a class")
-    if build.__name__ in registry.names() and registry.get(build.__name__).build is build:
-        return registry.get(build.__name__)
+    known = [one for one in map(registry.get, registry.names()) if one.build is build]
+    if known:
+        return known[0]
     about = (build.__doc__ or "").strip().partition("\n")[0]
     return registry.add(
         ExplainerSpec(name, build, source=about or f"{path.name}", needs_fit=hasattr(build, "fit"))
@@ -62,7 +63,7 @@ def _run(path: Path) -> ModuleType:
         sys.path.insert(0, str(file.parent))  # as Python does for a script
         try:
             found.loader.exec_module(module)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             del sys.modules[name]
             raise ScriptError(f"{path} does not run: {type(error).__name__}: {error}") from error
         finally:
