@@ -52,7 +52,7 @@ class Cell:
         return self._path("scores", "parquet")
 
     def _path(self, kind: str, suffix: str) -> Path:
-        folder = self.results / self.variant / self.model / kind / quote(self.explainer, safe="@=,()&:")
+        folder = self.results / self.variant / self.model / kind / quote(self.explainer, safe="@=,()&")
         return folder / f"fold{self.fold}.{suffix}"
 
 

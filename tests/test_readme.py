@@ -24,23 +24,45 @@ def test_the_explainer_in_ten_lines_is_one(monkeypatch, modular):
     assert len([line for line in block.splitlines() if line]) <= 12
     exec(compile(block, "README.md", "exec"), {})
     images = torch.rand(2, 3, 28, 28, generator=torch.Generator().manual_seed(0))
-    heatmaps = explainers.get("input_x_gradient")(modular, images, torch.tensor([0, 1]))
+    heatmaps = explainers.get("my_method")(modular, images, torch.tensor([0, 1]))
     pixels = images.clone().requires_grad_()
     logits = modular(pixels)
     (gradient,) = torch.autograd.grad(logits[0, 0] + logits[1, 1], pixels)
     torch.testing.assert_close(heatmaps, (gradient * images).norm(dim=1))
 
 
-@pytest.mark.parametrize("path", re.findall(r"\]\(([^)#:]+)\)", README.read_text()))
-def test_links_and_pictures_lead_somewhere(path):
-    assert (README.parent / path).exists()
+PAGES = [README, *sorted((README.parent / "docs").glob("*.md"))]
+
+
+@pytest.mark.parametrize(
+    ("page", "path"),
+    [(page, path) for page in PAGES for path in re.findall(r"\]\(([^)#:]+)\)", page.read_text())],
+    ids=lambda value: value.name if isinstance(value, Path) else value,
+)
+def test_links_and_pictures_lead_somewhere(page, path):
+    assert (page.parent / path).exists()
+
+
+def test_every_method_is_in_the_docs():
+    page = (README.parent / "docs/explainers.md").read_text()
+    assert [name for name in explainers.names() if f"`{name}`" not in page] == []
 
 
 def test_the_board_is_the_measured_one():
-    measured = (README.parent / "results/single-6c/an8net/leaderboard.md").read_text()
-    rows = [line for line in measured.splitlines() if line.startswith("| ") and "±" in line]
-    assert rows
-    shown = README.read_text()
-    for row in rows:
-        name, role, layer, score, best = [cell.strip() for cell in row.split("|")[1:6]]
-        assert f"| {name} | {role} | {layer} | {score} | {best} |".replace("|  |", "| |") in shown
+    measured = (README.parent / "results/single-6c/an8net/leaderboard.md").read_text().splitlines()
+    rows = {
+        line.split("|")[1].strip(): _cells(line) for line in measured if line.startswith("| ") and "±" in line
+    }
+    shown = {
+        line.split("|")[1].strip(): _cells(line)
+        for line in README.read_text().splitlines()
+        if line.startswith("| ") and "±" in line
+    }
+    assert shown and all(rows[name] == cells for name, cells in shown.items())
+    own = [name for name in explainers.names() if not explainers.registry.get(name).costly]
+    assert set(own) <= set(shown)
+
+
+def _cells(line: str) -> list[str]:
+    """Name, role, layer, IoU-AUC and max-IoU."""
+    return [cell.strip() for cell in line.split("|")[1:6]]

@@ -45,8 +45,14 @@ RESULTS = Annotated[Path, typer.Option("--results", help="Folder for records, bo
 FOLDS = Annotated[str, typer.Option("--folds", help="Folds from 0 to 4, e.g. '0' or '0,2'; all by default.")]
 EXPLAINERS = Annotated[
     list[str] | None,
-    typer.Option("--explainer", help="May be repeated; 'grad_cam@conv1' names a layer. All by default."),
+    typer.Option(
+        "--explainer",
+        help="May be repeated: a name, 'grad_cam@conv1', 'grad_cam@all', 'captum:Saliency', 'my.py:method'; "
+        "by default all that are registered and not costly.",
+    ),
 ]
+SECONDS = Annotated[float, typer.Option("--seconds", min=0.1, help="What a method may take for a batch.")]
+GIB = Annotated[float, typer.Option("--gib", min=0.1, help="What a method may allocate for a batch.")]
 WORKERS = Annotated[int, typer.Option("--workers", min=1, help="Rendering processes.")]
 SEED = Annotated[int, typer.Option("--seed", min=0, help="Of the plant's shape, or of the training.")]
 PLATFORM = Annotated[GLPlatform, typer.Option("--platform", help="Off-screen OpenGL.")]

@@ -12,11 +12,13 @@ from benchmark.cli.console import (
     CHECKPOINTS,
     EXPLAINERS,
     FOLDS,
+    GIB,
     JSON,
     MODEL,
     PLATFORM,
     RESULTS,
     ROOT,
+    SECONDS,
     SEED,
     VARIANT,
     VIEWS,
@@ -63,6 +65,8 @@ def evaluate(
     checkpoints: CHECKPOINTS = Path("checkpoints"),
     results: RESULTS = Path("results"),
     folds: FOLDS = "",
+    seconds: SECONDS = 600.0,
+    gib: GIB = 8.0,
     as_json: JSON = False,
 ) -> None:
     """Explain and score every test image; what was measured before on equal terms is kept.
@@ -79,6 +83,8 @@ def evaluate(
         folds=folds_of(folds),
         checkpoints=checkpoints,
         results=results,
+        limit_s=seconds,
+        limit_gib=gib,
     )
     lines = [_line(record) for record in records]
     say({"records": records}, as_json, "\n".join(lines))
