@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from explainers import ExplainerSpec
 
 
+# 80 columns have to do for the rest; --json has all.
+_NOT_ON_TERMINAL = ("parameters",)
+
+
 class What(StrEnum):
     explainers = "explainers"
     variants = "variants"
@@ -34,11 +38,12 @@ def list_names(what: Annotated[What, typer.Argument(help="What to list.")], as_j
     if as_json:
         say({what.value: rows}, True, "")
         return
+    shown = [heading for heading in rows[0] if heading not in _NOT_ON_TERMINAL]
     table = Table(title=what.value, title_justify="left")
-    for heading in rows[0]:
+    for heading in shown:
         table.add_column(heading)
     for row in rows:
-        table.add_row(*(str(value) for value in row.values()))
+        table.add_row(*(str(row[heading]) for heading in shown))
     out.print(table)
 
 
