@@ -5,21 +5,12 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import json
-import multiprocessing
-import os
 import platform as host
 import shutil
-import signal
-import sys
-import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
-from multiprocessing.connection import wait
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -28,6 +19,7 @@ from numpy.typing import NDArray
 from an8flower import files, png
 from an8flower.augment import CROP_SIZE_PX, derivatives
 from an8flower.camera import VIEWPOINTS
+from an8flower.engine import Event, Job, Tell, run
 from an8flower.factors import FACTORS, Settings, checked, values_of
 from an8flower.gl import NoGraphicsError, Platform, choose_platform
 from an8flower.manifest import (
@@ -68,6 +60,7 @@ def generate(
     platform: Platform = "auto",
     twins: bool = False,
     factors: Settings | None = None,
+    scheduler: str | None = None,
 ) -> Manifest:
     """Draw a dataset under `<root>/<variant>`, or complete or mend the one that is there.
 
@@ -84,6 +77,8 @@ def generate(
         twins: draw for every image the same with its part alone, and without it.
         factors: what varies beside the class, e.g. {"size": 0.6, "elevation": (10, 40)}; see
             `factors.FACTORS`. None of them by default: the paper's dataset.
+        scheduler: address of a Dask scheduler whose workers, which must see the folder under the same
+            path, draw instead.
     Returns:
         the manifest of the complete folder.
     Raises:
@@ -112,10 +107,20 @@ def generate(
             return read_manifest(root, spec.name)
         files.write_json(folder / JOURNAL / PLAN, plan)
         if to_draw:
-            job = Job(folder, spec, seed, choose_platform(platform), settings, twins)
-            for frame, drawn in draw(job, to_draw, _write_frame, workers=workers, title="generate"):
+
+            def keep(frame: Place, drawn: DrawnFrame) -> None:
                 done[frame] = [row for row, _ in drawn.files]
                 renderers.append(drawn.gl)
+
+            # A cluster's machines each choose their own.
+            here = choose_platform(platform) if scheduler is None else platform
+            drawing = Drawing(folder.absolute(), spec, seed, here, settings, twins)
+            try:
+                draw(
+                    drawing, to_draw, _write_frame, keep, workers=workers, scheduler=scheduler, title="generate"
+                )
+            finally:
+                files.remove_temporaries(folder)  # of frames that were interrupted
         columns = [*COLUMNS, *settings]
         table = pd.DataFrame([row for rows in done.values() for row in rows], columns=columns)
         write_manifest(Manifest(folder, _header(spec, plan, renderers, done), table))
@@ -206,8 +211,8 @@ def _intact(folder: Path, rows: list[Row], twins: bool) -> bool:
 
 
 @dataclass(frozen=True)
-class Job:
-    """What a rendering process has to know to draw any frame.
+class Drawing:
+    """What has to be known to draw any frame.
 
     Args:
         folder: of the variant's files.
@@ -226,83 +231,56 @@ class Job:
     twins: bool
 
 
-Drawn = TypeVar("Drawn")
 Place = tuple[int, int]  # class and view, both from 1
 
 
 def draw(
-    job: Job, frames: Sequence[Place], task: Callable[[int, int], Drawn], *, workers: int, title: str
-) -> Iterator[tuple[Place, Drawn]]:
-    """Run `task` for each frame in rendering processes; yields results as they are ready.
+    drawing: Drawing,
+    frames: Sequence[Place],
+    task: Callable[[Tell, Drawing, int, int], DrawnFrame],
+    drawn: Callable[[Place, DrawnFrame], None],
+    *,
+    workers: int,
+    scheduler: str | None = None,
+    title: str,
+) -> None:
+    """Run `task` for each frame on the engine, and hand its result to `drawn` as it is ready.
 
-    Processes rather than threads also for one worker: a process can have one GL context only.
+    Worker processes also for one worker: a process can have one GL context only.
 
     Raises:
         NoGraphicsError: if a process ends unexpectedly.
     """
-    pool = ProcessPoolExecutor(
-        min(workers, len(frames)),
-        mp_context=multiprocessing.get_context("spawn"),
-        initializer=_start_worker,
-        initargs=(job,),
-    )
-    try:
-        with progress(f"{title} {job.variant.name}", len(frames), "frames") as advance:
-            with _script_left_alone():
-                futures = {pool.submit(task, *frame): frame for frame in frames}
-            for future in as_completed(futures):
-                done = future.result()
+    with progress(f"{title} {drawing.variant.name}", len(frames), "frames") as advance:
+
+        def heard(job: Job, event: Event) -> tuple[Job, ...]:
+            if event.kind == "raised":
+                raise event.value
+            if event.kind in ("died", "overdue"):
+                raise NoGraphicsError(
+                    f"a rendering process ended unexpectedly: {event.value} (platform {drawing.platform}); "
+                    "what is drawn is kept, run it again, or try another --platform"
+                )
+            if event.kind == "done":
                 advance(1)
-                yield futures[future], done
-    except BrokenProcessPool as error:
-        raise NoGraphicsError(
-            f"a rendering process ended unexpectedly (platform {job.platform}); what is drawn is kept, "
-            "run it again, or try another --platform"
-        ) from error
-    finally:
-        # Frames under way are finished, so that an interrupted run loses nothing.
-        pool.shutdown(cancel_futures=True)
+                drawn((job.arguments["class_id"], job.arguments["view"]), event.value)
+            return ()
+
+        jobs = [Job(task, {"drawing": drawing, "class_id": c, "view": view}) for c, view in frames]
+        run(jobs, heard, workers=workers, scheduler=scheduler)
 
 
-@contextmanager
-def _script_left_alone() -> Iterator[None]:
-    """Keep new workers from running the caller's script again, which they need not know.
-
-    They would otherwise import it, and one without a main guard would generate within them.
-    """
-    main = sys.modules["__main__"]
-    known = {name: getattr(main, name) for name in ("__file__", "__spec__") if hasattr(main, name)}
-    try:
-        main.__spec__ = None
-        if "__file__" in known:
-            del main.__file__
-        yield
-    finally:
-        for name, value in known.items():
-            setattr(main, name, value)
+# A process draws one dataset at a time, with one renderer.
+_renderer: tuple[Drawing, Renderer] | None = None
 
 
-_job: Job
-_renderer: Renderer
-
-
-def _start_worker(job: Job) -> None:
-    import cv2
-
-    global _job, _renderer
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides when to stop
-    threading.Thread(target=_exit_with_parent, daemon=True).start()
-    # One core a worker: llvmpipe and OpenCV would otherwise each start a thread a core.
-    os.environ["LP_NUM_THREADS"] = "1"
-    cv2.setNumThreads(1)
-    _job, _renderer = job, Renderer(job.variant, seed=job.seed, platform=job.platform)
-
-
-def _exit_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        wait([parent.sentinel])
-        os._exit(1)
+def _renderer_of(drawing: Drawing) -> Renderer:
+    global _renderer
+    if _renderer is None or _renderer[0] != drawing:
+        if _renderer is not None:
+            _renderer[1].close()
+        _renderer = drawing, Renderer(drawing.variant, seed=drawing.seed, platform=drawing.platform)
+    return _renderer[1]
 
 
 @dataclass(frozen=True)
@@ -318,19 +296,20 @@ class DrawnFrame:
     gl: GL
 
 
-def draw_frame(class_id: int, view: int) -> DrawnFrame:
+def draw_frame(tell: Tell, drawing: Drawing, class_id: int, view: int) -> DrawnFrame:
     """A task for `draw`: every file of a frame as bytes, written nowhere."""
-    made = _files_of(_renderer, _job.settings, class_id, view, seed=_job.seed, twins=_job.twins)
-    return DrawnFrame(made, _renderer.gl)
+    renderer = _renderer_of(drawing)
+    made = _files_of(renderer, drawing.settings, class_id, view, seed=drawing.seed, twins=drawing.twins)
+    return DrawnFrame(made, renderer.gl)
 
 
-def _write_frame(class_id: int, view: int) -> DrawnFrame:
-    drawn = draw_frame(class_id, view)
+def _write_frame(tell: Tell, drawing: Drawing, class_id: int, view: int) -> DrawnFrame:
+    drawn = draw_frame(tell, drawing, class_id, view)
     for row, data in drawn.files:
-        files.write(_job.folder / str(row["path"]), data)
+        files.write(drawing.folder / str(row["path"]), data)
     rows = [row for row, _ in drawn.files]
     record = {"class": class_id, "view": view, "rows": rows, "renderer": drawn.gl}
-    files.write_json(_job.folder / JOURNAL / f"class{class_id}_img{view}.json", record)
+    files.write_json(drawing.folder / JOURNAL / f"class{class_id}_img{view}.json", record)
     return DrawnFrame([(row, b"") for row in rows], drawn.gl)  # the bytes are on disk
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from an8flower import png
 from an8flower.factors import Settings
-from an8flower.generation import Job, draw, draw_frame, fingerprint
+from an8flower.generation import Drawing, DrawnFrame, Place, draw, draw_frame, fingerprint
 from an8flower.gl import Platform, choose_platform
 from an8flower.manifest import KINDS, Manifest, read_manifest
 from an8flower.variants import ClassSpec, Variant
@@ -90,16 +90,19 @@ def _drawn_again(manifest: Manifest, which: str, platform: Platform) -> list[Pro
     }
     variant = Variant(header["variant"], classes, "")
     twins = bool((manifest.table["kind"] == "part_only").any())
-    job = Job(manifest.folder, variant, header["seed"], choose_platform(platform), settings, twins)
+    drawing = Drawing(manifest.folder, variant, header["seed"], choose_platform(platform), settings, twins)
     recorded = manifest.table.set_index("path")["sha256"].to_dict()
     problems: list[Problem] = []
-    for _, drawn in draw(job, frames, draw_frame, workers=1, title="draw again"):
+
+    def compare(frame: Place, drawn: DrawnFrame) -> None:
         same = header["fingerprints"] == [fingerprint(drawn.gl)]
         for row, data in drawn.files:
             path = manifest.folder / str(row["path"])
             # What is altered or missing on disk has been told already.
             if row["sha256"] != recorded[row["path"]] and not _difference(path, recorded[row["path"]]):
-                problems += _compared(path, str(row["kind"]), data, same)
+                problems.extend(_compared(path, str(row["kind"]), data, same))
+
+    draw(drawing, frames, draw_frame, compare, workers=1, title="draw again")
     return problems
 
 

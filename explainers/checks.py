@@ -15,7 +15,7 @@ import torch
 
 from explainers import probes
 from explainers.base import Explainer, ExplainerError
-from explainers.limits import limited, quiet
+from explainers.limits import limited, quiet, unforked
 from explainers.probes import Batch, Modular, Watched
 
 # How far two maps may be apart that should be the same, as a fraction of the map's greatest value.
@@ -93,7 +93,7 @@ class Subject:
     @contextmanager
     def _limited(self) -> Iterator[None]:
         name = self.explainer.spec.name
-        with limited(name, seconds=self.limit_s, gib=self.limit_gib), quiet(name):
+        with limited(name, seconds=self.limit_s, gib=self.limit_gib), quiet(name), unforked(name):
             yield
 
 
@@ -291,6 +291,7 @@ TABLE: dict[str, Callable[[Subject], str]] = {
     "seed": _seed,
     "inference mode": _inference_mode,
     "stdout": lambda subject: "nothing printed",
+    "fork": lambda subject: "one process",
     "time": lambda subject: f"{subject.took_s:.2g} s a batch, of {subject.limit_s:g} s allowed",
     "memory": lambda subject: f"within the {subject.limit_gib:g} GiB allowed",
     "cost": _cost,

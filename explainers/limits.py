@@ -1,13 +1,17 @@
-"""What a method may take, in seconds and GiB, and the standard output it must leave alone."""
+"""What a method may take, in seconds and GiB, and what it must leave alone: standard output, its process."""
 
 from __future__ import annotations
 
+import ctypes
 import io
+import os
 import signal
+import sys
 import threading
 import traceback
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, redirect_stdout
+from functools import cache
 from pathlib import Path
 from types import FrameType
 
@@ -48,21 +52,101 @@ def limited(name: str, *, seconds: float | None, gib: float | None) -> Iterator[
 
 @contextmanager
 def quiet(name: str) -> Iterator[None]:
-    """Inside, nothing that Python code prints reaches standard output.
+    """Inside, nothing that is printed reaches standard output, by Python code or compiled code.
 
     Args:
         name: the method's, for the message.
     Raises:
         ExplainerError: for "stdout", at the end, if something was printed.
     """
-    with redirect_stdout(io.StringIO()) as printed:
+    with _descriptor() as below, redirect_stdout(io.StringIO()) as printed:
         yield
-    if printed.tell():
-        first = printed.getvalue().strip().partition("\n")[0]
+    said = printed.getvalue() + below.getvalue().decode(errors="replace")
+    if said:
+        first = said.strip().partition("\n")[0]
         shown = first if len(first) <= 60 else f"{first[:57]}..."
         raise ExplainerError(
             name, "stdout", f"it printed {shown!r}; a method must leave standard output to the command"
         )
+
+
+@contextmanager
+def _descriptor() -> Iterator[io.BytesIO]:
+    """What is written to the descriptor of standard output inside, known at the end."""
+    written = io.BytesIO()
+    if not hasattr(os, "memfd_create"):  # macOS, Windows
+        yield written
+        return
+    sys.stdout.flush()
+    kept = os.dup(STDOUT)
+    with open(os.memfd_create("stdout"), "w+b", buffering=0) as taken:
+        os.dup2(taken.fileno(), STDOUT)
+        try:
+            yield written
+        finally:
+            _libc().fflush(None)  # what compiled code has printed so far
+            os.dup2(kept, STDOUT)
+            os.close(kept)
+        if taken.tell():
+            taken.seek(0)
+            written.write(taken.read(SHOWN))
+
+
+STDOUT = 1
+SHOWN = 1000  # bytes of what was printed that are kept
+
+
+@cache
+def _libc() -> ctypes.CDLL:
+    return ctypes.CDLL(None)
+
+
+@contextmanager
+def unforked(name: str) -> Iterator[None]:
+    """Inside, a method must not copy the process it runs in; a copy ends at once.
+
+    A copy would go on with the caller's own work beside it, and threads of compiled libraries do not
+    survive in one. Starting another program, as `subprocess` does, is no copy.
+
+    Raises:
+        ExplainerError: for "fork", at the end.
+    """
+    global _forks
+    before, _forks = _forks, 0
+    try:
+        yield
+    finally:
+        forks, _forks = _forks, before
+    if forks:
+        raise ExplainerError(
+            name, "fork", "it copied its process; use subprocess, or threads, for what must run beside it"
+        )
+
+
+# How often the method that runs now has forked; None while none runs.
+_forks: int | None = None
+
+
+def _count() -> None:
+    global _forks
+    if _forks is not None:
+        _forks += 1
+
+
+def _leave() -> None:
+    if _forks is not None:
+        os._exit(1)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_count, after_in_child=_leave)
+
+
+def kept_gib() -> float:
+    """How much memory the data of this process takes, in GiB; 0 where Linux' /proc does not tell."""
+    if resource is None or not _STATM.exists():
+        return 0.0
+    return int(_STATM.read_text().split()[5]) * resource.getpagesize() / GIB
 
 
 class _Overdue(BaseException):

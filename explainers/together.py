@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import nn
@@ -21,6 +22,7 @@ def explain_many(
     masks: torch.Tensor | None = None,
     object_masks: torch.Tensor | None = None,
     failed: dict[str, Exception] | None = None,
+    around: Callable[[Explainer], AbstractContextManager[object]] = nullcontext,
 ) -> dict[str, torch.Tensor]:
     """The heatmaps of several methods: equal to theirs alone, with forward and backward passes shared.
 
@@ -29,6 +31,7 @@ def explain_many(
         model, images, targets, masks, object_masks: as `Explainer.__call__` takes them.
         failed: takes the errors of methods that raise, by key, so that the others go on; without it the
             first one is raised.
+        around: what each call of a method happens in, e.g. its limits.
     Returns:
         heatmaps (N, H, W) float32 by key, in the order given.
     Raises:
@@ -50,7 +53,7 @@ def explain_many(
                 continue
             _, pixels, classes = memory.objects
             try:
-                with sharing(memory=memory):
+                with around(one), sharing(memory=memory):
                     maps[one.key].append(one(model, pixels, classes, **more))
             except Exception as error:
                 if failed is None:

@@ -106,7 +106,7 @@ def test_runs_killed_at_random_moments_go_on_without_loss_or_duplicates(tmp_path
     assert not list(root.rglob("*.tmp")) and not (root / "part-2c/.journal").exists()
 
 
-def test_ctrl_c_finishes_the_frames_under_way_and_keeps_them(tmp_path):
+def test_ctrl_c_keeps_the_finished_frames_and_leaves_nothing_half_written(tmp_path):
     # All 240 frames, so that a busy machine cannot be done before it is interrupted.
     process = subprocess.Popen(
         [sys.executable, "-m", "benchmark", "generate", "--root", str(tmp_path)],
