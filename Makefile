@@ -57,6 +57,8 @@ clean: ## remove the environment, data, weights and caches; results stay
 
 .venv/.dev: .venv/bin/python pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
+	@# An oracle of the tests; by its own account it needs a second OpenCV beside the headless one.
+	$(BIN)/python -m pip install --quiet -c constraints.txt --no-deps quantus cachetools
 	@touch $@ .venv/.run
 
 # Off-screen OpenGL is the one thing pip cannot bring.

@@ -6,13 +6,10 @@ import queue
 import threading
 import uuid
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from an8flower.engine import FINAL, Event, Job, Listener, Worker
 from an8flower.registry import MissingExtraError
-
-if TYPE_CHECKING:
-    from distributed import Future
 
 ANSWER_S = 20
 
@@ -35,7 +32,7 @@ def run_on_cluster(jobs: Iterable[Job], heard: Listener, scheduler: str) -> None
     events: queue.SimpleQueue[tuple[str, Event]] = queue.SimpleQueue()
     topic = f"an8flower-{uuid.uuid4().hex}"
     known: dict[str, Job] = {}
-    futures: dict[str, Future] = {}
+    futures: dict[str, Any] = {}
 
     def submit(job: Job) -> None:
         name = f"{topic}-{len(known)}"
@@ -43,7 +40,7 @@ def run_on_cluster(jobs: Iterable[Job], heard: Listener, scheduler: str) -> None
         futures[name] = client.submit(_host, job, name, topic, key=name, pure=False)
         futures[name].add_done_callback(lambda future: events.put((name, _last(future))))
 
-    def _last(future: Future) -> Event:
+    def _last(future: Any) -> Event:
         error = future.exception()
         if error is None:
             event: Event = future.result()
@@ -82,4 +79,3 @@ def _host(job: Job, name: str, topic: str) -> Event:
         if last.kind not in FINAL:
             dask.log_event(topic, (name, last.value))
     return last
-

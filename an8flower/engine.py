@@ -16,6 +16,7 @@ import subprocess
 import sys
 import threading
 import traceback
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, Pipe
@@ -24,16 +25,16 @@ from typing import Any, Literal
 Kind = Literal["told", "done", "raised", "died", "overdue"]
 FINAL: tuple[Kind, ...] = ("done", "raised", "died", "overdue")
 # One thread a worker in each library that would start its own.
-ONE_THREAD = {
-    name: "1"
-    for name in (
+ONE_THREAD = dict.fromkeys(
+    (
         "OMP_NUM_THREADS",
         "MKL_NUM_THREADS",
         "OPENBLAS_NUM_THREADS",
         "OPENCV_FOR_THREADS_NUM",
         "LP_NUM_THREADS",
-    )
-}
+    ),
+    "1",
+)
 
 
 @dataclass(frozen=True)
@@ -91,9 +92,7 @@ class Tell:
 Listener = Callable[[Job, Event], Iterable[Job]]
 
 
-def run(
-    jobs: Iterable[Job], heard: Listener, *, workers: int = 0, scheduler: str | None = None
-) -> None:
+def run(jobs: Iterable[Job], heard: Listener, *, workers: int = 0, scheduler: str | None = None) -> None:
     """Run jobs, and those that `heard` asks for as it hears what becomes of them, until all have ended.
 
     Args:
@@ -118,27 +117,30 @@ def run(
 
 
 def _run_here(jobs: Iterable[Job], heard: Listener) -> None:
-    waiting = list(jobs)
-    while waiting:
-        job = waiting.pop(0)
+    waiting = deque(jobs)
 
-        def send(message: tuple[str, Any], job: Job = job) -> None:
+    def one(job: Job) -> Event:
+        def send(message: tuple[str, Any]) -> None:
             if message[0] == "told":
                 waiting.extend(heard(job, Event("told", message[1])))
 
         try:
-            last = Event("done", job.call(Tell(send), **job.arguments))
+            return Event("done", job.call(Tell(send), **job.arguments))
         except Exception as error:
-            last = Event("raised", error)
-        waiting += heard(job, last)
+            return Event("raised", error)
+
+    while waiting:
+        job = waiting.popleft()
+        waiting.extend(heard(job, one(job)))
 
 
 def _run_beside(jobs: Iterable[Job], heard: Listener, workers: int) -> None:
     waiting: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
     events: queue.SimpleQueue[tuple[Job, Event]] = queue.SimpleQueue()
-    left = 0
-    for left, job in enumerate(jobs, start=1):
+    first = list(jobs)
+    for job in first:
         waiting.put(job)
+    left = len(first)
     crew = [Worker() for _ in range(min(workers, left))]
 
     def attend(worker: Worker) -> None:
@@ -248,7 +250,9 @@ class Worker:
         self._process.kill()
         code = self._process.wait()
         self._process = self._line = None
-        return f"its process ended by {_signal(-code)}" if code < 0 else f"its process left with status {code}"
+        return (
+            f"its process ended by {_signal(-code)}" if code < 0 else f"its process left with status {code}"
+        )
 
 
 def _signal(number: int) -> str:

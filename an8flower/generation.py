@@ -117,7 +117,13 @@ def generate(
             drawing = Drawing(folder.absolute(), spec, seed, here, settings, twins)
             try:
                 draw(
-                    drawing, to_draw, _write_frame, keep, workers=workers, scheduler=scheduler, title="generate"
+                    drawing,
+                    to_draw,
+                    _write_frame,
+                    keep,
+                    workers=workers,
+                    scheduler=scheduler,
+                    title="generate",
                 )
             finally:
                 files.remove_temporaries(folder)  # of frames that were interrupted

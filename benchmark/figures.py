@@ -18,7 +18,7 @@ from an8flower import An8Flower
 from an8flower.folds import Scheme
 from an8flower.gallery import save_figure
 from benchmark.board import ROLES, leaderboard
-from benchmark.harness import default_explainers, explained
+from benchmark.harness import default_explainers
 from benchmark.loader import Images
 from benchmark.metrics import iou_auc
 from benchmark.metrics.iou import CURVE_THRESHOLDS
@@ -43,7 +43,7 @@ def curves(results: str | Path, variant: str, model: str, path: str | Path) -> P
     """
     by_explainer: dict[str, list[list[float]]] = {}
     for record in read_records(results, variant, model):
-        if record["status"] == "ok":
+        if record["status"] != "failed":
             by_explainer.setdefault(record["explainer"], []).append(record["curve"])
     board = leaderboard(results, variant, model).rows
     board = board[board["explainer"].isin(by_explainer)]
@@ -102,6 +102,7 @@ def heatmap_grid(
     *,
     explainers: Sequence[str] | None = None,
     fold: int = 0,
+    seed: int = 0,
     scheme: Scheme = "interleaved",
     checkpoints: str | Path = "checkpoints",
     rows: int = 4,
@@ -112,14 +113,14 @@ def heatmap_grid(
         root: folder that holds the dataset.
         path: the PNG to write.
         explainers: names; by default all registered ones that are not costly.
-        fold: whose test images and model are shown.
+        fold, seed: whose test images and model are shown.
         scheme: how views are grouped into folds.
         checkpoints: folder with the trained weights.
         rows: number of images, spread over the classes and views.
     Raises:
         DataFolderError: if data or weights are missing.
     """
-    trained = load_model(weights_path(checkpoints, variant, model, fold))
+    trained = load_model(weights_path(checkpoints, variant, model, fold, seed))
     size_px = models.get(model).size_px
     test = An8Flower(
         root, variant, fold=fold, split="test", target=("label", "plant"), size_px=size_px, folds=scheme
@@ -151,7 +152,9 @@ def heatmap_grid(
             axes.set_ylabel(test.classes[int(targets[k])], fontsize=7)
         grid[0][0].set_title("image", fontsize=8)
         for one, column in zip(band, grid.T[1:], strict=False):
-            heatmaps = explained(one, trained.model, batch, targets).cpu().numpy()
+            heatmaps = one(
+                trained.model, batch.images, targets, masks=batch.masks, object_masks=batch.plants
+            ).numpy()
             scores = iou_auc(heatmaps, batch.masks.numpy())
             column[0].set_title(_wrapped(one.key), fontsize=7)
             for k, axes in enumerate(column):

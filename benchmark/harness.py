@@ -1,45 +1,55 @@
-"""The one loop: every explainer on every test image of every fold, scored against the masks."""
+"""The one loop: every cell of a plan that is not measured yet, handed out, watched, and kept."""
 
 from __future__ import annotations
 
-import hashlib
-import inspect
-import platform
 import shlex
 import sys
-import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from importlib.metadata import version
-from itertools import takewhile
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-import pandas as pd
-import torch
+from typing import Literal
 
 import explainers as methods
 from an8flower import An8Flower
-from an8flower.dataset import Batch, Target
-from an8flower.folds import FOLDS, Scheme
+from an8flower.engine import Event, Job, run
+from an8flower.folds import FOLDS, Scheme, in_split
 from an8flower.progress import progress
 from benchmark import store
-from benchmark.loader import Images
-from benchmark.metrics import iou_curve, metrics
-from benchmark.metrics.iou import invalid
+from benchmark.device import device_of
+from benchmark.identity import identity_of, metric_digests, must_fit
+from benchmark.measuring import CrowdedError, Unit, cell_of, failure, measure
 from benchmark.models import models
+from benchmark.plan import Plan, Setup
 from benchmark.store import Cell, Record
-from benchmark.training import Trained, load_model, weights_path
-from explainers.layers import find_layer
-from explainers.limits import limited, quiet
-from explainers.reference import every
+from benchmark.weights import load_model, weights_path
+from explainers import Explainer, ExplainerError
+from explainers.reference import every, reference_of
 
-# To be raised whenever equal heatmaps no longer give equal scores.
-PROTOCOL_VERSION = 1
-PACKAGES = ("an8flower", "numpy", "torch")
+State = Literal["done", "failed", "changed", "new"]
+TOGETHER = 6  # methods of a unit: enough to share their passes, few enough to spread over workers
+DEATHS = 2  # of a process that measures one method alone, before the method is held to be the reason
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A cell of a plan.
+
+    Args:
+        setup: the trained model.
+        cell: where its measurement lies.
+        explainer: the method with its parameters.
+        facts: what its record says, however it goes.
+        images: how many it explains.
+        state: it is "done", or "failed", under just this key; a record of another key makes it "changed".
+    """
+
+    setup: Setup
+    cell: Cell
+    explainer: Explainer
+    facts: Record
+    images: int
+    state: State
 
 
 def evaluate(
@@ -49,12 +59,17 @@ def evaluate(
     *,
     explainers: Sequence[str] | None = None,
     folds: Sequence[int] | None = None,
+    metrics: Sequence[str] | None = None,
+    seed: int = 0,
     scheme: Scheme = "interleaved",
     checkpoints: str | Path = "checkpoints",
     results: str | Path = "results",
-    batch: int = 100,
     limit_s: float | None = 600,
     limit_gib: float | None = 8,
+    device: str = "cpu",
+    workers: int = 0,
+    scheduler: str | None = None,
+    retry_failed: bool = False,
 ) -> list[Record]:
     """Explain and score the test images of each fold; keep what was done before on equal terms.
 
@@ -68,131 +83,144 @@ def evaluate(
         explainers: names as `explainers.get` reads them, "name@all" for every layer with a map; by default
             all registered ones that are not costly.
         folds: which of the 5; all by default.
+        metrics: names, or kinds for all of a kind; by default all that compare with the mask.
+        seed: of the training.
         scheme: how views are grouped into folds, as in training.
         checkpoints: folder with the trained weights.
         results: folder for records and per-image scores.
-        batch: images explained together.
-        limit_s, limit_gib: seconds and memory that a method may take for a batch; None for no limit.
+        limit_s, limit_gib: seconds and memory that a method may take for a call; None for no limit.
+        device: "cpu", "cuda", "mps", or "auto".
+        workers: processes on this machine; 0 for this process, which a method that dies takes with it.
+        scheduler: address of a Dask scheduler, whose workers measure instead.
+        retry_failed: measure again what failed before on equal terms.
     Returns:
         a record for each explainer and fold, in that order.
     Raises:
-        UnknownNameError: for an unknown explainer, model or variant.
+        UnknownNameError: for an unknown explainer, model, metric or variant.
         DataFolderError: if data or weights are missing or damaged.
-        ValueError: for a fold that does not exist.
+        ValueError: for a fold or device that does not exist.
+        OSError: if the results cannot be written; what is done is kept.
     """
-    spec = models.get(model)
-    names = explainers or default_explainers()
-    specs = [methods.get(name).spec for name in names]
-    targets: tuple[Target, ...] = ("label", "plant") if _need_plants(specs) else ("label",)
-    wanted = list(range(FOLDS)) if folds is None else list(folds)
-    tests = [
-        An8Flower(root, variant, fold=fold, split="test", target=targets, size_px=spec.size_px, folds=scheme)
-        for fold in wanted
-    ]
-    trained = [load_model(weights_path(checkpoints, variant, model, fold)) for fold in wanted]
-    for fold, one in zip(wanted, trained, strict=True):
-        _must_fit(one, tests[0], fold, scheme, checkpoints)
-
-    chosen = every(names, trained[0].model, next(tests[0].batches(1)).images)
-    limits = _Limits(limit_s, limit_gib)
-    records: list[Record] = []
-    total = len(chosen) * sum(len(test) for test in tests)
-    with progress(f"evaluate {variant} {model}", total, "maps") as advance:
-        for explainer in chosen:
-            for fold, test, one in zip(wanted, tests, trained, strict=True):
-                cell = Cell(Path(results), variant, model, explainer.key, fold)
-                identity = _identity(explainer, one, batch)
-                wanted_key = store.key(identity)
-                if not store.is_done(cell, wanted_key):
-                    about = {
-                        "explainer": explainer.key,
-                        "fold": fold,
-                        "key": wanted_key,
-                        "identity": identity,
-                    }
-                    train = An8Flower(
-                        root, variant, fold=fold, split="train", size_px=spec.size_px, folds=scheme
-                    )
-                    _measure(cell, about, explainer, one, train, test, batch, limits, advance)
-                else:
-                    advance(len(test))
-                records.append(store.read_record(cell.record_path))
-    return records
+    plan = Plan().with_(
+        variants=(variant,), models=(model,), folds=tuple(range(FOLDS) if folds is None else folds),
+        seeds=(seed,), explainers=explainers, metrics=metrics, scheme=scheme, root=root,
+        checkpoints=checkpoints, results=results, device=device,
+    )  # fmt: skip
+    plan = replace(plan, limit_s=limit_s, limit_gib=limit_gib)
+    return measure_all(plan, workers=workers, scheduler=scheduler, retry_failed=retry_failed)
 
 
-def _measure(
-    cell: Cell,
-    about: Record,
-    explainer: methods.Explainer,
-    trained: Trained,
-    train: An8Flower,
-    test: An8Flower,
-    batch: int,
-    limits: _Limits,
-    advance: Callable[[int], None],
-) -> None:
-    done = 0
-    facts = {
-        **about,
-        "role": explainer.spec.role,
-        "source": explainer.spec.source,
-        "library": explainer.spec.library,
-        "reduction": explainer.spec.reduction,
-        "resize": explainer.spec.resize,
-        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
-        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
-        "versions": {"python": platform.python_version()} | {name: version(name) for name in PACKAGES},
+def measure_all(
+    plan: Plan, *, workers: int = 0, scheduler: str | None = None, retry_failed: bool = False
+) -> list[Record]:
+    """Measure every cell of a plan that is not measured yet; all its models must have been trained.
+
+    Args:
+        plan: what to measure.
+        workers, scheduler, retry_failed: as in `evaluate`.
+    Returns:
+        a record for each variant, model, seed, explainer and fold, in that order.
+    Raises:
+        as `evaluate`.
+    """
+    plan = plan.absolute()
+    wanted = survey_all(plan)
+    digests = metric_digests(plan.metric_names())
+    repeat = ("done",) if retry_failed else ("done", "failed")
+    to_do = [one for one in wanted if one.state not in repeat]
+    for one in to_do:
+        if one.state == "failed":  # else what failed before would be taken for what this run has seen
+            one.cell.record_path.unlink(missing_ok=True)
+    _prepare(plan, to_do)
+    with progress(_title(plan), sum(one.images for one in wanted), "maps") as advance:
+        if kept := sum(one.images for one in wanted if one.state in repeat):
+            advance(kept)
+        jobs = [Job(measure, {"unit": unit}) for unit in _units(plan, to_do, digests)]
+        watcher = _Watcher(advance, {(one.setup, one.explainer.key): one.images for one in wanted})
+        run(jobs, watcher.heard, workers=workers, scheduler=scheduler)
+    return [_read(one.cell) for one in wanted]
+
+
+def _prepare(plan: Plan, to_do: Sequence[Wanted]) -> None:
+    """Make the arrays that several workers are about to read, once."""
+    places = {
+        (one.setup.variant, models.get(one.setup.model).size_px)
+        for one in to_do
+        if "object_masks" in one.explainer.spec.truths
     }
-    try:
-        begun = time.perf_counter()
-        loader = Images(train, batch, masks=explainer.spec.needs_masks)
-        with limits.around(explainer, batches=len(loader)):
-            explainer.fit(trained.model, loader)
-        fit_s = time.perf_counter() - begun
-        parts: list[pd.DataFrame] = []
-        curve_sum, explain_s = np.zeros(100), 0.0
-        for scores, curves, seconds in scored(explainer, trained.model, test, batch, limits):
-            parts.append(scores)
-            curve_sum += np.nansum(curves, axis=0)
-            explain_s += seconds
-            done += len(scores)
-            advance(len(scores))
-        table = pd.concat(parts, ignore_index=True)
-        first = next(test.batches(1)).images
-        summary = {
-            "status": "ok",
-            "layer": _layer(explainer, trained.model, first),
-            "images": len(table),
-            "invalid": int(table["invalid"].sum()),
-            "undefined": int(table["iou_auc"].isna().sum()),
-            "accuracy": float((table["label"] == table["predicted"]).mean()),
-            "scores": {name: float(table[name].mean()) for name in metrics.names()},
-            "curve": (curve_sum / max(1, table["iou_auc"].notna().sum())).tolist(),
-            "fit_s": fit_s,
-            "explain_ms_per_image": 1000 * explain_s / len(table),
+    for variant, size_px in sorted(places):
+        An8Flower(plan.root, variant, size_px=size_px, target=("label", "plant"))
+
+
+def survey_all(plan: Plan) -> list[Wanted]:
+    """Every cell of a plan: a row of the board after the other, as `measure_all` returns them.
+
+    Raises:
+        as `survey`.
+    """
+    found = {setup: survey(plan, setup, whole) for setup, whole in with_data(plan, plan.setups())}
+    ordered: list[Wanted] = []
+    for place in dict.fromkeys((setup.variant, setup.model, setup.seed) for setup in found):
+        mine = [cells for setup, cells in found.items() if (setup.variant, setup.model, setup.seed) == place]
+        keys = dict.fromkeys(one.explainer.key for cells in mine for one in cells)
+        by_key = [{one.explainer.key: one for one in cells} for cells in mine]
+        ordered += [cells[key] for key in keys for cells in by_key if key in cells]
+    return ordered
+
+
+def with_data(plan: Plan, setups: Iterable[Setup]) -> Iterator[tuple[Setup, An8Flower]]:
+    """Each setup with its whole dataset, which those of a variant and model share."""
+    read: dict[tuple[str, str], An8Flower] = {}
+    for setup in setups:
+        place = setup.variant, setup.model
+        if place not in read:
+            read[place] = An8Flower(plan.root, setup.variant, size_px=models.get(setup.model).size_px)
+        yield setup, read[place]
+
+
+def survey(plan: Plan, setup: Setup, whole: An8Flower) -> list[Wanted]:
+    """The cells of one trained model, and what is known of each.
+
+    Args:
+        plan: what is wanted.
+        setup: which model.
+        whole: the variant's images at the model's size.
+    Raises:
+        DataFolderError: if the model was not trained yet, or its data is missing.
+        ResultsError: if the weights were trained on other data or folds.
+    """
+    path = weights_path(plan.checkpoints, setup.variant, setup.model, setup.fold, setup.seed)
+    trained = load_model(path)
+    must_fit(trained.record, whole.manifest, plan, setup.fold)
+    images = int(in_split(whole.table["view"], setup.fold, "test", plan.scheme).sum())
+    names = plan.explainers or default_explainers()
+    digests = metric_digests(plan.metric_names())
+    command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+    device = device_of(plan.device).type
+    found: dict[str, Wanted] = {}
+    for explainer in every(names, trained.model, next(whole.batches(1)).images):
+        identity = identity_of(explainer, trained.record, device)
+        cell = cell_of(plan, setup, explainer.key)
+        spec = explainer.spec
+        facts: Record = {
+            "variant": setup.variant,
+            "model": setup.model,
+            "seed": setup.seed,
+            "fold": setup.fold,
+            "explainer": explainer.key,
+            "key": store.key(identity),
+            "identity": identity,
+            "metrics": digests,
+            "role": spec.role,
+            "source": spec.source,
+            "library": spec.library,
+            "reduction": spec.reduction,
+            "resize": spec.resize,
+            "command": command,
         }
-        store.write(cell, {**facts, **summary}, table)
-    except OSError:
-        raise  # a full or vanished disk is not the explainer's failure
-    except (Exception, SystemExit) as error:
-        # Whatever a method does, the others' rows must not be lost with it.
-        advance(len(test) - done)
-        kind = "" if isinstance(error, methods.ExplainerError) else f"{type(error).__name__}: "
-        store.write(cell, {**facts, "status": "failed", "reason": f"{kind}{error}"}, None)
-
-
-@dataclass(frozen=True)
-class _Limits:
-    """What a method may take for a batch."""
-
-    seconds: float | None = None
-    gib: float | None = None
-
-    @contextmanager
-    def around(self, explainer: methods.Explainer, batches: int = 1) -> Iterator[None]:
-        seconds = None if self.seconds is None else self.seconds * batches
-        with quiet(explainer.key), limited(explainer.key, seconds=seconds, gib=self.gib):
-            yield
+        state = _state(cell, facts["key"], digests)
+        found[explainer.key] = Wanted(setup, cell, explainer, facts, images, state)
+    return list(found.values())
 
 
 def default_explainers() -> list[str]:
@@ -200,80 +228,113 @@ def default_explainers() -> list[str]:
     return [name for name in methods.names() if not methods.registry.get(name).costly]
 
 
-def scored(
-    explainer: methods.Explainer,
-    model: torch.nn.Module,
-    test: An8Flower,
-    batch: int,
-    limits: _Limits = _Limits(),
-) -> Iterator[tuple[pd.DataFrame, np.ndarray[Any, np.dtype[np.float64]], float]]:
-    """Per-image scores, IoU curves and the seconds spent explaining, batch by batch."""
-    for part in test.batches(batch):
-        with torch.no_grad():
-            predicted = model(part.images).argmax(1)
-        begun = time.perf_counter()
-        with limits.around(explainer):
-            heatmaps = explained(explainer, model, part, predicted)
-        seconds = time.perf_counter() - begun
-        truth = part.masks.numpy()
-        maps = heatmaps.cpu().numpy()
-        scores = test.table.iloc[part.rows][["class", "view", "crop", "rotation"]].reset_index(drop=True)
-        scores["label"], scores["predicted"] = part.labels.numpy(), predicted.numpy()
-        scores["invalid"] = invalid(maps)
-        for name in metrics.names():
-            scores[name] = metrics.get(name).compute(maps, truth)
-        yield scores, iou_curve(maps, truth), seconds
+def _state(cell: Cell, key: str, digests: dict[str, str]) -> State:
+    record = store.found(cell, key, digests)
+    if record is not None:
+        return "failed" if record["status"] == "failed" else "done"
+    return "changed" if cell.record_path.exists() else "new"
 
 
-def explained(
-    explainer: methods.Explainer, model: torch.nn.Module, part: Batch, targets: torch.Tensor
-) -> torch.Tensor:
-    """Heatmaps (n, H, W) of a batch, with the ground truth for methods that are handed it."""
-    truths = explainer.spec.truths
-    masks = part.masks if "masks" in truths else None
-    return explainer(model, part.images, targets, masks=masks, object_masks=part.plants)
+def _units(plan: Plan, to_do: Sequence[Wanted], digests: dict[str, str]) -> Iterator[Unit]:
+    """Cells of one trained model by the few, methods of one family beside each other."""
+    by_setup: dict[Setup, list[Wanted]] = {}
+    for one in to_do:
+        by_setup.setdefault(one.setup, []).append(one)
+    for setup, cells in by_setup.items():
+        cells.sort(key=lambda one: _family(one.explainer))
+        parts = -(-len(cells) // TOGETHER)
+        for k in range(parts):
+            chosen = cells[len(cells) * k // parts : len(cells) * (k + 1) // parts]
+            plants = any("object_masks" in one.explainer.spec.truths for one in chosen)
+            references = {one.explainer.key: reference_of(one.explainer) for one in chosen}
+            facts = {one.explainer.key: one.facts for one in chosen}
+            yield Unit(plan, setup, references, facts, digests, plants)
 
 
-def _need_plants(specs: Iterable[methods.ExplainerSpec]) -> bool:
-    return any("object_masks" in spec.truths for spec in specs)
+def _family(explainer: Explainer) -> tuple[str, str]:
+    build = explainer.spec.build
+    return getattr(build, "func", build).__module__, explainer.spec.name
 
 
-def _identity(explainer: methods.Explainer, trained: Trained, batch: int) -> Record:
-    return {
-        **{
-            name: trained.record["identity"][name]
-            for name in ("variant", "dataset_digest", "model", "fold", "folds")
-        },
-        "weights_sha256": trained.record["weights_sha256"],
-        "explainer": explainer.spec.name,
-        "library": explainer.spec.library,
-        "parameters": dict(explainer.parameters),
-        "code_sha256": _code_digest(explainer.spec.build),
-        "metrics": list(metrics.names()),
-        "protocol_version": PROTOCOL_VERSION,
-    }
+class _Watcher:
+    """What is done about each event of a unit."""
+
+    def __init__(self, advance: Callable[[int], None], images: dict[tuple[Setup, str], int]) -> None:
+        self._advance, self._images = advance, images
+        self._seen: Counter[int] = Counter()  # maps told of, by job
+
+    def heard(self, job: Job, event: Event) -> list[Job]:
+        unit: Unit = job.arguments["unit"]
+        if event.kind == "told":
+            what, value = event.value
+            if what == "maps":
+                self._advance(value)
+                self._seen[id(job)] += value
+            return []
+        if event.kind == "done":
+            self._settle(job, unit, list(unit.facts))
+            return []
+        if event.kind == "raised":
+            if isinstance(event.value, CrowdedError):
+                return self._apart(job, unit, list(unit.facts))
+            raise event.value
+        culprit = _culprit(event)
+        if event.kind == "overdue" and culprit:
+            error = ExplainerError(
+                culprit, "time", f"it took longer than {unit.plan.limit_s:g} s and did not heed its alarm"
+            )
+            self._fail(job, unit, culprit, error)
+            return self._without(unit, culprit)
+        if len(unit.facts) > 1:
+            again = [culprit] if culprit else list(unit.facts)
+            return [*self._apart(job, unit, again), *(self._without(unit, culprit) if culprit else [])]
+        if unit.deaths < DEATHS:
+            self._settle(job, unit, [])
+            return [_job(replace(unit, deaths=unit.deaths + 1))]
+        (name,) = unit.facts
+        self._fail(job, unit, name, ExplainerError(name, "killed", f"{event.value}, {DEATHS + 1} times"))
+        return []
+
+    def _fail(self, job: Job, unit: Unit, name: str, error: Exception) -> None:
+        empty = {"layer": None, "finished": None, "host": None, "versions": None}
+        store.write(unit.cell(name), {**unit.facts[name], **empty, **failure(error)}, None)
+        self._settle(job, unit, [name])
+
+    def _apart(self, job: Job, unit: Unit, names: Sequence[str]) -> list[Job]:
+        """Each of some methods by itself, to know which it was."""
+        self._settle(job, unit, [])
+        return [_job(replace(unit, facts={name: unit.facts[name]})) for name in names]
+
+    def _without(self, unit: Unit, name: str) -> list[Job]:
+        rest = {one: facts for one, facts in unit.facts.items() if one != name}
+        return [Job(measure, {"unit": replace(unit, facts=rest)})] if rest else []
+
+    def _settle(self, job: Job, unit: Unit, ended: Sequence[str]) -> None:
+        """Count the maps of the cells that have ended, whatever was told of on the way."""
+        total = sum(self._images[unit.setup, name] for name in ended)
+        if more := total - self._seen.pop(id(job), 0):
+            self._advance(more)
 
 
-def _code_digest(build: Callable[..., Any]) -> str:
-    """SHA-256 over the sources of the package that a method is in, since it may call all of it."""
-    file = Path(inspect.getfile(getattr(build, "func", build)))  # a partial is what it calls
-    package = list(takewhile(lambda folder: (folder / "__init__.py").exists(), file.parents))
-    sources: Iterable[Path] = sorted(package[-1].rglob("*.py")) if package else [file]
-    return hashlib.sha256(b"\0".join(source.read_bytes() for source in sources)).hexdigest()
+def _job(unit: Unit) -> Job:
+    return Job(measure, {"unit": unit}, fresh=True)
 
 
-def _layer(explainer: methods.Explainer, model: torch.nn.Module, images: torch.Tensor) -> str | None:
-    asked = explainer.parameters.get("layer")
-    with torch.no_grad():
-        return find_layer(model, images, asked).name if isinstance(asked, str) else None
+def _culprit(event: Event) -> str | None:
+    """The method that ran when a worker died."""
+    what, value = event.after or ("", None)
+    return value if what == "at" else None
 
 
-def _must_fit(trained: Trained, test: An8Flower, fold: int, scheme: Scheme, checkpoints: str | Path) -> None:
-    identity = trained.record["identity"]
-    variant, model = identity["variant"], identity["model"]
-    if (identity["dataset_digest"], identity["folds"]) != (test.manifest.digest, scheme):
+def _read(cell: Cell) -> Record:
+    try:
+        return store.read_record(cell.record_path)
+    except FileNotFoundError as error:
         raise store.ResultsError(
-            f"the weights of fold {fold} in {checkpoints} were trained on other data or folds; "
-            f"run 'an8flower train --variant {variant} --model {model} "
-            f"--root {test.manifest.folder.parent}' first"
-        )
+            f"{cell.record_path} was measured and is gone: was {cell.results} removed meanwhile? "
+            "Run the same command again"
+        ) from error
+
+
+def _title(plan: Plan) -> str:
+    return f"evaluate {', '.join(plan.variants)} {', '.join(plan.models)}"

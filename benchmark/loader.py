@@ -17,14 +17,18 @@ class Images:
         data: a split of a dataset.
         batch: images at once.
         masks: give the masks as a third, to methods that need them.
+        device: where the batches go.
     """
 
-    def __init__(self, data: An8Flower, batch: int = 100, *, masks: bool = False) -> None:
-        self._data, self._batch, self._masks = data, batch, masks
+    def __init__(
+        self, data: An8Flower, batch: int = 100, *, masks: bool = False, device: torch.device | str = "cpu"
+    ) -> None:
+        self._data, self._batch, self._masks, self._device = data, batch, masks, device
 
     def __iter__(self) -> Iterator[tuple[torch.Tensor, ...]]:
         for part in self._data.batches(self._batch):
-            yield (part.images, part.labels, part.masks) if self._masks else (part.images, part.labels)
+            given = (part.images, part.labels, part.masks) if self._masks else (part.images, part.labels)
+            yield tuple(one.to(self._device) for one in given)
 
     def __len__(self) -> int:
         return -(-len(self._data) // self._batch)

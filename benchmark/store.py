@@ -1,13 +1,18 @@
-"""What has been measured: one JSON record and one table of per-image scores a cell.
+"""What has been measured: one JSON record and one Parquet table of per-image scores a cell.
 
-A cell is one explainer on one fold of one model and variant. Under the results folder:
-`<variant>/<model>/records/<explainer>/fold<k>.json` and `.../scores/<explainer>/fold<k>.parquet`.
+A cell is one explainer on one fold of one model and variant, for one seed of the training. Under the
+results folder: `<variant>/<model>/records/<explainer>/fold<k>.json`, `.../scores/<explainer>/fold<k>.parquet`,
+with a folder `seed<s>` before the file for seeds but 0. docs/results.md describes every field.
+
+Files appear whole or not at all, the record last, so several may write here at once: equal keys have equal
+scores, and whoever is last wins.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +22,7 @@ import pandas as pd
 
 from an8flower import files
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 Record = dict[str, Any]
 
@@ -35,6 +40,7 @@ class Cell:
         variant, model: registry names.
         explainer: key of the explainer with its parameters, e.g. "grad_cam@conv1".
         fold: from 0 to 4.
+        seed: of the training.
     """
 
     results: Path
@@ -42,6 +48,7 @@ class Cell:
     model: str
     explainer: str
     fold: int
+    seed: int = 0
 
     @property
     def record_path(self) -> Path:
@@ -53,7 +60,11 @@ class Cell:
 
     def _path(self, kind: str, suffix: str) -> Path:
         folder = self.results / self.variant / self.model / kind / quote(self.explainer, safe="@=,()&")
-        return folder / f"fold{self.fold}.{suffix}"
+        return (folder / f"seed{self.seed}" if self.seed else folder) / f"fold{self.fold}.{suffix}"
+
+    def __str__(self) -> str:
+        seed = f" seed {self.seed}" if self.seed else ""
+        return f"{self.variant} {self.model}{seed} fold {self.fold}: {self.explainer}"
 
 
 def key(identity: Record) -> str:
@@ -61,26 +72,44 @@ def key(identity: Record) -> str:
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
 
 
-def is_done(cell: Cell, wanted: str) -> bool:
-    """Whether the cell was measured under just this key, with its per-image scores still there."""
-    if not cell.record_path.is_file() or not cell.scores_path.is_file():
-        return False
-    record = read_record(cell.record_path)
-    return bool(record["status"] == "ok" and record["key"] == wanted)
+def found(cell: Cell, wanted: str, metrics: dict[str, str]) -> Record | None:
+    """The cell's record, if it was measured, or failed, under just this key; else None.
+
+    Args:
+        cell: which one.
+        wanted: its key now.
+        metrics: for each metric that is wanted the digest of its code; the record may have more.
+    """
+    try:
+        record = read_record(cell.record_path)
+    except (FileNotFoundError, ResultsError):
+        return None
+    if record["key"] != wanted:
+        return None
+    if record["status"] == "failed":
+        return record
+    described = (record["scores_file"] or {}).get("bytes")
+    whole = cell.scores_path.is_file() and cell.scores_path.stat().st_size == described
+    return record if whole and metrics.items() <= record["metrics"].items() else None
 
 
-def write(cell: Cell, record: Record, scores: pd.DataFrame | None) -> None:
-    """Write per-image scores, then the record, each whole or not at all."""
+def write(cell: Cell, record: Record, scores: pd.DataFrame | None) -> Record:
+    """Write per-image scores, then the record, each whole or not at all; the record as it was written."""
+    record = {"schema_version": SCHEMA_VERSION, **record, "scores_file": None}
     if scores is not None:
         files.write_with(cell.scores_path, lambda path: scores.to_parquet(path, index=False))
-    files.write_json(cell.record_path, {"schema_version": SCHEMA_VERSION, **record})
+        data = cell.scores_path.read_bytes()
+        record["scores_file"] = {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+    files.write_json(cell.record_path, record)
+    return record
 
 
 def read_record(path: Path) -> Record:
-    """One record.
+    """One record, of an older release too.
 
     Raises:
-        ResultsError: if it is not readable or of another schema.
+        ResultsError: if it is not readable or of a schema that is not known.
+        FileNotFoundError: if there is none.
     """
     try:
         record: Record = json.loads(path.read_text())
@@ -89,22 +118,42 @@ def read_record(path: Path) -> Record:
         raise ResultsError(
             f"{path} is no readable record ({error!r}); delete it and evaluate again"
         ) from error
+    while version in _MIGRATIONS:
+        record = _MIGRATIONS[version](record)
+        version = record["schema_version"]
     if version != SCHEMA_VERSION:
         raise ResultsError(
-            f"{path} has schema version {version!r}, this release reads {SCHEMA_VERSION}; "
-            "delete it and evaluate again"
+            f"{path} has schema version {version!r}, this release reads 1 to {SCHEMA_VERSION}; "
+            "install a newer release, or delete it and evaluate again"
         )
     return record
 
 
+def read_scores(cell: Cell) -> pd.DataFrame:
+    """Per-image scores of a measured cell, checked against its record.
+
+    Raises:
+        ResultsError: if they are missing or not what the record describes.
+    """
+    record = read_record(cell.record_path)
+    described = record["scores_file"] or {}
+    data = cell.scores_path.read_bytes() if cell.scores_path.is_file() else b""
+    if hashlib.sha256(data).hexdigest() != described.get("sha256"):
+        raise ResultsError(
+            f"{cell.scores_path} is not the file that its record describes; "
+            f"run 'an8flower evaluate --variant {cell.variant} --model {cell.model}' to measure it again"
+        )
+    return pd.read_parquet(cell.scores_path)
+
+
 def read_records(results: str | Path, variant: str, model: str) -> list[Record]:
-    """All records of one variant and model, sorted by explainer and fold.
+    """All records of one variant and model, sorted by explainer, seed and fold.
 
     Raises:
         ResultsError: if there are none, or they were measured on different data.
     """
     folder = Path(results) / variant / model / "records"
-    records = [read_record(path) for path in sorted(folder.glob("*/fold*.json"))]
+    records = [read_record(path) for path in sorted(folder.rglob("fold*.json"))]
     again = f"an8flower evaluate --variant {variant} --model {model} --results {results}"
     if not records:
         raise ResultsError(f"no records in {folder}; run '{again}' first")
@@ -119,4 +168,27 @@ def read_records(results: str | Path, variant: str, model: str) -> list[Record]:
             f"records in {folder} were measured on different data ({groups}); run '{again}' for all of them, "
             "or delete the old ones"
         )
-    return records
+    return sorted(records, key=lambda record: (record["explainer"], record["seed"], record["fold"]))
+
+
+def _from_1(record: Record) -> Record:
+    """Version 1 knew no seeds, causes and costs; its scores file was not described."""
+    failed = record["status"] == "failed"
+    identity = record["identity"]
+    moved = {name: value for name, value in record.items() if name not in ("explain_ms_per_image", "fit_s")}
+    return moved | {
+        "schema_version": 2,
+        "variant": identity["variant"],
+        "model": identity["model"],
+        "seed": 0,
+        "status": "failed" if failed else "invalid" if record["invalid"] else "ok",
+        "cause": "raised" if failed else None,
+        "reason": record.get("reason"),
+        "metrics": {},
+        "cost": None if failed else {"ms_per_image": record["explain_ms_per_image"]},
+        "timing": None if failed else {"fit_s": record["fit_s"]},
+        "scores_file": None,
+    }
+
+
+_MIGRATIONS: dict[int, Callable[[Record], Record]] = {1: _from_1}

@@ -79,7 +79,7 @@ def _descriptor() -> Iterator[io.BytesIO]:
         return
     sys.stdout.flush()
     kept = os.dup(STDOUT)
-    with open(os.memfd_create("stdout"), "w+b", buffering=0) as taken:
+    with os.fdopen(os.memfd_create("stdout"), "w+b", buffering=0) as taken:
         os.dup2(taken.fileno(), STDOUT)
         try:
             yield written

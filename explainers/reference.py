@@ -78,6 +78,12 @@ def get(name: str, **parameters: Any) -> Explainer:
     return Explainer.of(spec, parameters)
 
 
+def reference_of(explainer: Explainer) -> str:
+    """How `get` reads the explainer in another process; like its key, with the path of a script before it."""
+    file = scripts.file_of(explainer.spec)
+    return explainer.key if file is None else f"{file}:{explainer.key}"
+
+
 def spec_of(name: str) -> ExplainerSpec:
     """The method called `name`, without layer and parameters.
 

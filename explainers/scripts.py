@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import inspect
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -44,6 +45,12 @@ def spec(path: Path, name: str) -> ExplainerSpec:
     return registry.add(
         ExplainerSpec(name, build, source=about or f"{path.name}", needs_fit=hasattr(build, "fit"))
     )
+
+
+def file_of(spec: ExplainerSpec) -> Path | None:
+    """The file that gave the method, if it is one that `spec` has read."""
+    given = inspect.getmodule(spec.build)
+    return next((file for file, module in _run_before.items() if module is given), None)
 
 
 _run_before: dict[Path, ModuleType] = {}

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -51,6 +58,40 @@ def checkpoints(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def trained(data: Path, checkpoints: Path) -> Trained:
     """an8net trained on fold 0 of tiny-2c."""
     return train(data, TINY.name, fold=0, checkpoints=checkpoints, recipe=RECIPE)
+
+
+@dataclass(frozen=True)
+class DaskCluster:
+    """A scheduler and two workers on loopback, each in a process of its own."""
+
+    address: str
+
+
+@pytest.fixture(scope="session")
+def dask_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DaskCluster]:
+    """Dask as its own commands start it; not to be stopped."""
+    folder = tmp_path_factory.mktemp("dask")
+    file = folder / "scheduler.json"
+    # As an installed package would be, whichever folder the tests run from; and the tests' own jobs.
+    here = os.pathsep.join(filter(None, [str(Path(__file__).parent), os.environ.get("PYTHONPATH")]))
+    environment = {**os.environ, "PYTHONPATH": here, "DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES": "3"}
+
+    def start(stack: ExitStack, what: str, *options: str) -> None:
+        log = stack.enter_context((folder / f"{what}{len(list(folder.iterdir()))}.log").open("w"))
+        command = [sys.executable, "-m", "dask", what, "--scheduler-file", str(file), *options]
+        process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, cwd=folder)
+        stack.callback(lambda: (process.terminate(), process.wait()))
+
+    with ExitStack() as stack:
+        start(stack, "scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard")
+        begun = time.monotonic()
+        while not file.exists() or not file.read_text():
+            assert time.monotonic() - begun < 60, "no scheduler after a minute"
+            time.sleep(0.05)
+        for _ in range(2):
+            options = ("--nthreads", "1", "--no-dashboard", "--memory-limit", "0", "--host", "127.0.0.1")
+            start(stack, "worker", *options)
+        yield DaskCluster(json.loads(file.read_text())["address"])
 
 
 @pytest.fixture(scope="session")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from enum import StrEnum
 from pathlib import Path
@@ -31,6 +32,13 @@ class GLPlatform(StrEnum):
     osmesa = "osmesa"
 
 
+class Device(StrEnum):
+    auto = "auto"
+    cpu = "cpu"
+    cuda = "cuda"
+    mps = "mps"
+
+
 class Regenerate(StrEnum):
     no = "no"
     sample = "sample"
@@ -51,13 +59,35 @@ EXPLAINERS = Annotated[
         "by default all that are registered and not costly.",
     ),
 ]
-SECONDS = Annotated[float, typer.Option("--seconds", min=0.1, help="What a method may take for a batch.")]
-GIB = Annotated[float, typer.Option("--gib", min=0.1, help="What a method may allocate for a batch.")]
-WORKERS = Annotated[int, typer.Option("--workers", min=1, help="Rendering processes.")]
+METRICS = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--metric",
+        help="May be repeated: a name, or 'localisation' or 'faithfulness' for all of a kind; by default "
+        "all that compare with the mask.",
+    ),
+]
+SECONDS = Annotated[float, typer.Option("--seconds", min=0.1, help="What a method may take for a call.")]
+GIB = Annotated[float, typer.Option("--gib", min=0.1, help="What a method may allocate for a call.")]
+WORKERS = Annotated[
+    int | None,
+    typer.Option("--workers", min=1, help="Processes, one thread each; one a core by default."),
+]
+SCHEDULER = Annotated[
+    str | None,
+    typer.Option("--scheduler", help="Dask scheduler whose workers do it instead, e.g. tcp://10.0.0.1:8786."),
+]
 SEED = Annotated[int, typer.Option("--seed", min=0, help="Of the plant's shape, or of the training.")]
+RETRY = Annotated[bool, typer.Option("--retry-failed", help="Measure again what failed before.")]
+DEVICE = Annotated[Device, typer.Option("--device", help="Where models run.")]
 PLATFORM = Annotated[GLPlatform, typer.Option("--platform", help="Off-screen OpenGL.")]
 VIEWS = Annotated[str, typer.Option("--viewpoints", help="Views from 1 to 40, e.g. '1,2,3'; all by default.")]
 JSON = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+
+
+def cores() -> int:
+    """How many this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def say(result: dict[str, Any], as_json: bool, text: str) -> None:

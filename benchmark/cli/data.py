@@ -11,6 +11,7 @@ from benchmark.cli.console import (
     JSON,
     PLATFORM,
     ROOT,
+    SCHEDULER,
     SEED,
     VARIANT,
     VIEWS,
@@ -18,6 +19,7 @@ from benchmark.cli.console import (
     GLPlatform,
     Regenerate,
     app,
+    cores,
     numbers_of,
     say,
 )
@@ -28,7 +30,8 @@ def generate(
     variant: VARIANT = "single-6c",
     root: ROOT = Path("data"),
     viewpoints: VIEWS = "",
-    workers: WORKERS = 2,
+    workers: WORKERS = None,
+    scheduler: SCHEDULER = None,
     seed: SEED = 0,
     platform: PLATFORM = GLPlatform.auto,
     twins: Annotated[bool, typer.Option("--twins", help="Also the part alone, and all but it.")] = False,
@@ -46,8 +49,8 @@ def generate(
     from an8flower.factors import parse
 
     manifest = draw(
-        root, variant, viewpoints=numbers_of(viewpoints, "--viewpoints"), workers=workers, seed=seed,
-        platform=platform.value, twins=twins, factors=parse(factor or ()),
+        root, variant, viewpoints=numbers_of(viewpoints, "--viewpoints"), workers=workers or cores(),
+        scheduler=scheduler, seed=seed, platform=platform.value, twins=twins, factors=parse(factor or ()),
     )  # fmt: skip
     counts = manifest.table["kind"].value_counts().to_dict()
     result = {"folder": str(manifest.folder), "digest": manifest.digest, "files": counts}

@@ -4,33 +4,45 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.table import Table
 
 from benchmark.cli.console import (
     CHECKPOINTS,
+    DEVICE,
     EXPLAINERS,
     FOLDS,
     GIB,
     JSON,
+    METRICS,
     MODEL,
     PLATFORM,
     RESULTS,
+    RETRY,
     ROOT,
+    SCHEDULER,
     SECONDS,
     SEED,
     VARIANT,
     VIEWS,
     WORKERS,
+    Device,
     GLPlatform,
     app,
+    cores,
     folds_of,
     notes,
     numbers_of,
     out,
     say,
 )
+
+if TYPE_CHECKING:
+    from benchmark.board import Leaderboard
+    from benchmark.plan import Plan
+    from benchmark.running import Preview
 
 
 @app.command()
@@ -41,19 +53,42 @@ def train(
     checkpoints: CHECKPOINTS = Path("checkpoints"),
     folds: FOLDS = "",
     seed: SEED = 0,
+    workers: WORKERS = None,
+    scheduler: SCHEDULER = None,
+    device: DEVICE = Device.cpu,
     as_json: JSON = False,
 ) -> None:
-    """Train a model on each fold; folds trained before on the same data are kept.
+    """Train a model on each fold; stopped, it goes on after the last epoch, and trained folds are kept.
 
     Example: an8flower train --variant single-6c --model an8net --folds 0,1
     """
-    done = _train(variant, model, root, checkpoints, folds_of(folds), seed)
+    from benchmark.plan import Plan
+    from benchmark.running import train_all
+    from benchmark.training import weights_path
+    from benchmark.training_figure import training_curves
+
+    plan = Plan().with_(
+        variants=(variant,), models=(model,), folds=folds_of(folds), seeds=(seed,), root=root,
+        checkpoints=checkpoints, device=device.value,
+    )  # fmt: skip
+    records = train_all(plan, workers=_processes(workers, device), scheduler=scheduler)
+    done = [
+        {
+            "fold": setup.fold,
+            "weights": str(weights_path(checkpoints, variant, model, setup.fold, seed)),
+            "test_accuracy": record["test_accuracy"],
+            "epochs": record["epochs"],
+        }
+        for setup, record in records.items()
+    ]
     lines = [
         f"fold {fold['fold']}: test accuracy {fold['test_accuracy']:.2%} "
         f"after {fold['epochs']} epochs, {fold['weights']}"
         for fold in done
     ]
-    say({"folds": done}, as_json, "\n".join(lines))
+    folder = weights_path(checkpoints, variant, model, 0, seed).parent
+    picture = training_curves(checkpoints, variant, model, folder / "training.png", seed=seed)
+    say({"folds": done, "files": [str(picture)]}, as_json, "\n".join([*lines, f"wrote {picture}"]))
 
 
 @app.command()
@@ -61,12 +96,18 @@ def evaluate(
     variant: VARIANT = "single-6c",
     model: MODEL = "an8net",
     explainer: EXPLAINERS = None,
+    metric: METRICS = None,
     root: ROOT = Path("data"),
     checkpoints: CHECKPOINTS = Path("checkpoints"),
     results: RESULTS = Path("results"),
     folds: FOLDS = "",
+    seed: SEED = 0,
     seconds: SECONDS = 600.0,
     gib: GIB = 8.0,
+    workers: WORKERS = None,
+    scheduler: SCHEDULER = None,
+    device: DEVICE = Device.cpu,
+    retry_failed: RETRY = False,
     as_json: JSON = False,
 ) -> None:
     """Explain and score every test image; what was measured before on equal terms is kept.
@@ -80,15 +121,21 @@ def evaluate(
         variant,
         model,
         explainers=explainer,
+        metrics=metric,
         folds=folds_of(folds),
+        seed=seed,
         checkpoints=checkpoints,
         results=results,
         limit_s=seconds,
         limit_gib=gib,
+        device=device.value,
+        workers=_processes(workers, device),
+        scheduler=scheduler,
+        retry_failed=retry_failed,
     )
     lines = [_line(record) for record in records]
     say({"records": records}, as_json, "\n".join(lines))
-    raise typer.Exit(1 if any(record["status"] != "ok" for record in records) else 0)
+    raise typer.Exit(_status(records))
 
 
 @app.command()
@@ -102,99 +149,171 @@ def leaderboard(
 
     Example: an8flower leaderboard --variant single-6c --model an8net
     """
-    _board(variant, model, results, as_json, [])
-
-
-@app.command()
-def run(
-    variant: VARIANT = "single-6c",
-    model: MODEL = "an8net",
-    explainer: EXPLAINERS = None,
-    root: ROOT = Path("data"),
-    checkpoints: CHECKPOINTS = Path("checkpoints"),
-    results: RESULTS = Path("results"),
-    viewpoints: VIEWS = "",
-    folds: FOLDS = "",
-    workers: WORKERS = 2,
-    seed: SEED = 0,
-    platform: PLATFORM = GLPlatform.auto,
-    as_json: JSON = False,
-) -> None:
-    """All of it: draw, train, explain, score, and print the board. Done work is re-used.
-
-    Example: an8flower run --variant single-6c --model an8net
-    """
-    from an8flower import generate as draw
-    from an8flower.gallery import contact_sheet
-    from benchmark import evaluate as measure
-    from benchmark.figures import heatmap_grid
-
-    wanted, views = folds_of(folds), numbers_of(viewpoints, "--viewpoints")
-    draw(root, variant, viewpoints=views, workers=workers, seed=seed, platform=platform.value)
-    trained = _train(variant, model, root, checkpoints, wanted, seed)
-    records = measure(
-        root, variant, model, explainers=explainer, folds=wanted, checkpoints=checkpoints, results=results
-    )
-    folder = results / variant
-    working = list(dict.fromkeys(record["explainer"] for record in records if record["status"] == "ok"))
-    first = trained[0]["fold"]
-    pictures = [
-        contact_sheet(root, variant, folder / "contact_sheet.png"),
-        heatmap_grid(
-            root, variant, model, folder / model / "heatmaps.png",
-            explainers=working, fold=first, checkpoints=checkpoints,
-        ),
-    ]  # fmt: skip
-    _board(variant, model, results, as_json, pictures)
-    raise typer.Exit(1 if any(record["status"] != "ok" for record in records) else 0)
-
-
-def _train(
-    variant: str, model: str, root: Path, checkpoints: Path, folds: list[int] | None, seed: int
-) -> list[dict[str, Any]]:
-    from an8flower.folds import FOLDS
-    from benchmark import train as fit
-    from benchmark.training import weights_path
-
-    done = []
-    for fold in folds if folds is not None else range(FOLDS):
-        record = fit(root, variant, model, fold=fold, checkpoints=checkpoints, seed=seed).record
-        weights = str(weights_path(checkpoints, variant, model, fold))
-        done.append({"fold": fold, "weights": weights, **{k: record[k] for k in ("test_accuracy", "epochs")}})
-    return done
-
-
-def _board(variant: str, model: str, results: Path, as_json: bool, pictures: list[Path]) -> None:
     from benchmark import leaderboard as build
     from benchmark.board import write_board
     from benchmark.figures import curves
 
     board = build(results, variant, model)
     written = write_board(board, results, f"an8flower leaderboard --variant {variant} --model {model}")
-    written += [curves(results, variant, model, results / variant / model / "curves.png"), *pictures]
-    if as_json:
-        say(
-            {"rows": json.loads(board.rows.to_json(orient="records")), "files": [str(p) for p in written]},
-            True,
-            "",
-        )
+    written.append(curves(results, variant, model, results / variant / model / "curves.png"))
+    _say_boards([board], written, as_json)
+
+
+@app.command()
+def run(
+    file: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="[PLAN.toml]",
+            help="What to do, see docs/running.md; options given beside it count more.",
+            show_default=False,
+        ),
+    ] = None,
+    variant: Annotated[
+        list[str] | None, typer.Option("--variant", help="May be repeated; single-6c by default.")
+    ] = None,
+    model: Annotated[
+        list[str] | None, typer.Option("--model", help="May be repeated; an8net by default.")
+    ] = None,
+    explainer: EXPLAINERS = None,
+    metric: METRICS = None,
+    folds: FOLDS = "",
+    seed: Annotated[
+        list[int] | None,
+        typer.Option("--seed", min=0, help="Of the training; may be repeated; 0 by default."),
+    ] = None,
+    root: Annotated[
+        Path | None, typer.Option("--root", help="Folder of the data; 'data' by default.")
+    ] = None,
+    checkpoints: Annotated[
+        Path | None, typer.Option("--checkpoints", help="Of trained weights; 'checkpoints' by default.")
+    ] = None,
+    results: Annotated[
+        Path | None, typer.Option("--results", help="Of records and boards; 'results' by default.")
+    ] = None,
+    viewpoints: VIEWS = "",
+    drawing_seed: Annotated[
+        int | None, typer.Option("--drawing-seed", min=0, help="Of the plant's shape; 0 by default.")
+    ] = None,
+    seconds: Annotated[
+        float | None, typer.Option("--seconds", min=0.1, help="What a method may take for a call; 600.")
+    ] = None,
+    gib: Annotated[
+        float | None, typer.Option("--gib", min=0.1, help="What a method may allocate for a call; 8.")
+    ] = None,
+    device: Annotated[Device | None, typer.Option("--device", help="Where models run; cpu.")] = None,
+    workers: WORKERS = None,
+    scheduler: SCHEDULER = None,
+    retry_failed: RETRY = False,
+    plan: Annotated[
+        bool, typer.Option("--plan", help="Only show what would be done, and what is there already.")
+    ] = False,
+    platform: PLATFORM = GLPlatform.auto,
+    as_json: JSON = False,
+) -> None:
+    """All of it: draw, train, explain, score, and print the boards. Done work is re-used.
+
+    Example: an8flower run --variant single-6c --model an8net
+    """
+    from benchmark.plan import Plan, read_plan
+    from benchmark.running import carry_out, preview
+
+    whole = (Plan() if file is None else read_plan(file)).with_(
+        variants=variant, models=model, explainers=explainer, metrics=metric, folds=folds_of(folds),
+        seeds=seed, root=root, checkpoints=checkpoints, results=results,
+        viewpoints=numbers_of(viewpoints, "--viewpoints"), drawing_seed=drawing_seed, limit_s=seconds,
+        limit_gib=gib, device=device and device.value,
+    )  # fmt: skip
+    if plan:
+        _say_preview(whole, preview(whole), as_json)
         return
-    out.print(board.to_table())
-    for row in board.rows.itertuples():
-        if row.failed:
-            notes.print(f"failed: {row.explainer}: {row.failed}", markup=False, soft_wrap=True)
+    done = carry_out(
+        whole, workers=_processes(workers, Device(whole.device)), scheduler=scheduler,
+        retry_failed=retry_failed, platform=platform.value,
+    )  # fmt: skip
+    _say_boards(done.boards, done.files, as_json, seconds=done.seconds)
+    raise typer.Exit(_status(done.records))
+
+
+def _processes(workers: int | None, device: Device) -> int:
+    """As many as asked for; else one a core, or one for a device that all would share."""
+    if workers is not None:
+        return workers
+    from benchmark.device import device_of
+
+    return cores() if device_of(device.value).type == "cpu" else 1
+
+
+def _status(records: list[dict[str, Any]]) -> int:
+    return int(any(record["status"] != "ok" for record in records))
+
+
+def _say_preview(plan: Plan, seen: Preview, as_json: bool) -> None:
+    cells = seen.cells.to_dict("records")
+    if as_json:
+        drawn = {variant: {"there": a, "wanted": b} for variant, (a, b) in seen.drawn.items()}
+        trained = [
+            {"variant": v, "model": m, "there": a, "wanted": b} for (v, m), (a, b) in seen.trained.items()
+        ]
+        say({"drawn": drawn, "trained": trained, "cells": cells}, True, "")
+        return
+    for variant, (there, wanted) in seen.drawn.items():
+        out.print(f"{variant}: {there} of {wanted} views drawn", highlight=False)
+    for (variant, model), (there, wanted) in seen.trained.items():
+        out.print(f"{variant} {model}: {there} of {wanted} trained", highlight=False)
+    states = ("done", "failed", "changed", "new")
+    table = Table(title="cells: folds x seeds", title_justify="left")
+    for heading in ("variant", "model", "explainer"):
+        table.add_column(heading)
+    for state in states:
+        table.add_column(state, justify="right")
+    for row in cells:
+        counts = (str(row[state] or "") for state in states)
+        table.add_row(row["variant"], row["model"], row["explainer"], *counts)
+    out.print(table)
+    sums = {state: int(seen.cells[state].sum()) for state in states}
     out.print(
-        "wrote " + "\n      ".join(str(path) for path in written),
-        markup=False,
-        highlight=False,
-        soft_wrap=True,
-    )
+        f"{sum(sums.values())} cells with {len(plan.metric_names())} metrics: {sums['done']} are done, "
+        f"{sums['changed'] + sums['new']} would be measured"
+        + (f", {sums['failed']} failed before and wait for --retry-failed" if sums["failed"] else ""),
+        highlight=False, soft_wrap=True,
+    )  # fmt: skip
+
+
+def _say_boards(
+    boards: list[Leaderboard], written: list[Path], as_json: bool, *, seconds: dict[str, float] | None = None
+) -> None:
+    if as_json:
+        rows = [
+            {"variant": board.variant, "model": board.model, **row}
+            for board in boards
+            for row in json.loads(board.rows.to_json(orient="records"))
+        ]
+        say({"rows": rows, "files": [str(path) for path in written], "seconds": seconds}, True, "")
+        return
+    for board in boards:
+        out.print(board.to_table())
+        for row in board.rows.itertuples():
+            if row.failed:
+                notes.print(f"failed: {row.explainer}: {row.failed}", markup=False, soft_wrap=True)
+    listed = "wrote " + "\n      ".join(str(path) for path in written)
+    out.print(listed, markup=False, highlight=False, soft_wrap=True)
+    if seconds:
+        stages = ", ".join(f"{stage} {one:.0f} s" for stage, one in seconds.items())
+        out.print(f"took {sum(seconds.values()):.0f} s: {stages}", highlight=False)
 
 
 def _line(record: dict[str, Any]) -> str:
-    about = f"{record['explainer']} fold {record['fold']}"
-    if record["status"] != "ok":
-        return f"{about}: failed: {' '.join(record['reason'].split())}"
-    invalid = record["invalid"]
-    note = f"; {invalid} maps fail 'finite': they have NaN or inf and score 0" if invalid else ""
-    return f"{about}: IoU-AUC {100 * record['scores']['iou_auc']:.2f} % on {record['images']} images{note}"
+    seed = f" seed {record['seed']}" if record["seed"] else ""
+    about = f"{record['explainer']} fold {record['fold']}{seed}"
+    if record["status"] == "failed":
+        return f"{about}: failed: {record['reason']}"
+    shown = [f"{name} {_figure(value)}" for name, value in record["scores"].items() if name != "iou_auc"]
+    if "iou_auc" in record["scores"]:
+        shown = [f"IoU-AUC {_figure(record['scores']['iou_auc'])}"]
+    note = f"; {record['reason']}" if record["reason"] else ""
+    return f"{about}: {', '.join(shown)} on {record['images']} images{note}"
+
+
+def _figure(value: float | None) -> str:
+    return "undefined" if value is None else f"{100 * value:.2f} %"

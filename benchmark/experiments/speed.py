@@ -26,7 +26,7 @@ from an8flower.augment import derivatives
 from an8flower.renderer import Frame, Renderer
 from an8flower.variants import variants
 from benchmark.loader import Images
-from benchmark.metrics import iou_auc
+from benchmark.metrics import iou_auc, metrics
 from benchmark.models import models
 from benchmark.training import Recipe, initialise, train
 from explainers.backprop import backpropagate
@@ -236,14 +236,14 @@ def _memory(table: Table, folder: Path) -> None:
 
 def peak_of_evaluation(folder: Path, images: int) -> float:
     """Peak resident memory (MiB) of this process after explaining and scoring `images` images."""
-    from benchmark.harness import scored
-
-    data, done = An8Flower(folder, VARIANT, size_px=112), 0
+    data, done, method = An8Flower(folder, VARIANT, size_px=112), 0, explainers.get("grad_cam")
+    names = [name for name in metrics.names() if metrics.get(name).kind == "localisation"]
     while done < images:
-        part = data.where(np.arange(len(data)) < images - done)
-        done += sum(
-            len(scores) for scores, _, _ in scored(explainers.get("grad_cam"), _untrained(), part, BATCH)
-        )
+        for batch in data.where(np.arange(len(data)) < images - done).batches(BATCH):
+            maps = method(_untrained(), batch.images, batch.labels).numpy()
+            for name in names:
+                metrics.get(name).compute(maps, batch.masks.numpy())
+            done += len(maps)
     kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return kib / (1024 * 1024 if sys.platform == "darwin" else 1024)
 

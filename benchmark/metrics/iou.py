@@ -1,10 +1,8 @@
 """Intersection over union as a function of the threshold: its exact area, its curve, its maximum.
 
-Everything rests on one sort an image: with the pixels in ascending order, the pixels at or above
-the k-th value are the last n - k of them, so one cumulative sum of the mask gives every IoU.
-
-Treatment, the same in all three: heatmaps are taken as float32; a constant map scores 0; a map
-with NaN or an infinity scores 0 (`invalid` tells which); an empty mask gives NaN.
+Treatment, the same in all four: negatives are values like others, since maps are min-max scaled;
+equal values are one threshold; a constant map scores 0; a full mask is scored; an empty mask gives
+NaN and a map with NaN or an infinity 0, as `benchmark.metrics.ranked` says.
 """
 
 from __future__ import annotations
@@ -13,12 +11,21 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from benchmark.metrics.base import MetricSpec, Scores, metrics
+from benchmark.metrics.ranked import Ranked, invalid, ranked, score_ranked
+
+__all__ = ["CURVE_THRESHOLDS", "invalid", "iou_auc", "iou_auc_rank", "iou_curve", "max_iou"]
 
 CURVE_THRESHOLDS: NDArray[np.float64] = np.arange(1, 101) / 100
 
 
 def iou_auc(heatmaps: ArrayLike, masks: ArrayLike) -> Scores:
     """The area under IoU(t), t in (0, 1], of the min-max scaled heatmap; exact.
+
+    With the scaled map's distinct values 0 = v_0 < ... < v_K = 1 it is the sum of
+    (v_k - v_(k-1)) IoU(v_k), where IoU(t) is that of the mask and the pixels at or above t.
+
+    Chance: a map of independent uniform values expects p / (1 - p) + (p / (1 - p))^2 ln p of a mask
+    with the share p of many pixels: 0.08 for p = 0.1. Other random values, other areas.
 
     Args:
         heatmaps: (N, H, W), higher = more relevant.
@@ -34,7 +41,37 @@ def iou_auc(heatmaps: ArrayLike, masks: ArrayLike) -> Scores:
     >>> iou_auc([[[0.0, 1.0], [0.0, 0.0]]], [[[False, True], [False, False]]])
     array([1.])
     """
-    return np.array([_area(h, m) for h, m in _pairs(heatmaps, masks)])
+    return score_ranked(lambda one: _area(one, one.values), heatmaps, masks)
+
+
+def iou_auc_rank(heatmaps: ArrayLike, masks: ArrayLike) -> Scores:
+    """The same area for the map's ranks instead of its values: free of gamma, and of outliers.
+
+    Every pixel becomes its middle rank, the mean of the places 1 ... n its value takes in ascending
+    order, so that equal pixels stay equal; the ranks are min-max scaled like any map. Any strictly
+    increasing change of the map changes nothing, and a two-valued map scores what `iou_auc` gives it.
+
+    Why middle ranks: a step between two neighbouring values then weighs by how many pixels have them.
+    Counting distinct values would weigh by how finely a map is quantised, and the lowest or highest
+    place of a tie would let one big tie (the zeros of a ReLU) take part as if it were one end of itself.
+
+    Chance: as in `iou_auc`, of any map of independent values without ties.
+
+    Args:
+        heatmaps: (N, H, W), higher = more relevant.
+        masks: (N, H, W) bool.
+    Returns:
+        (N,) float64 in [0, 1]; special cases as in `iou_auc`.
+    Raises:
+        ValueError: if the shapes differ or are not (N, H, W).
+    Source: ours (protocol, section 5), on Oramas et al. 2019, section 4.3.
+
+    >>> mask = [[[False, True], [False, False]]]
+    >>> iou_auc_rank([[[0, 8], [1, 2]]], mask), iou_auc_rank([[[0, 800], [10, 11]]], mask)
+    (array([0.61111111]), array([0.61111111]))
+    """
+    # From above, the middle place of a tie is the mean of where it begins and where the next begins.
+    return score_ranked(lambda one: _area(one, -(one.above[:-1] + one.above[1:]) / 2), heatmaps, masks)
 
 
 def iou_curve(heatmaps: ArrayLike, masks: ArrayLike) -> Scores:
@@ -48,11 +85,16 @@ def iou_curve(heatmaps: ArrayLike, masks: ArrayLike) -> Scores:
     Raises:
         ValueError: if the shapes differ or are not (N, H, W).
     """
-    return np.array([_on_grid(h, m) for h, m in _pairs(heatmaps, masks)]).reshape(-1, len(CURVE_THRESHOLDS))
+    curves = np.empty((len(every := ranked(heatmaps, masks)), len(CURVE_THRESHOLDS)))
+    for curve, one in zip(curves, every, strict=True):
+        curve[:] = _on_grid(one) if isinstance(one, Ranked) else one
+    return curves
 
 
 def max_iou(heatmaps: ArrayLike, masks: ArrayLike) -> Scores:
     """The largest IoU over all thresholds in (0, 1]: the score with the best threshold known.
+
+    Chance: about the mask's share of the pixels, reached where the threshold keeps nearly all of them.
 
     Args:
         heatmaps: (N, H, W), higher = more relevant.
@@ -61,72 +103,28 @@ def max_iou(heatmaps: ArrayLike, masks: ArrayLike) -> Scores:
         (N,) float64 in [0, 1]; special cases as in `iou_auc`.
     Raises:
         ValueError: if the shapes differ or are not (N, H, W).
+    Source: Oramas et al. 2019, section 4.3, best threshold.
+
+    >>> max_iou([[[0, 3], [2, 1]]], [[[False, True], [False, True]]])
+    array([0.66666667])
     """
-    return np.array([_largest(h, m) for h, m in _pairs(heatmaps, masks)])
+    return score_ranked(lambda one: 0.0 if one.is_constant else float(one.iou[1:].max()), heatmaps, masks)
 
 
-def invalid(heatmaps: ArrayLike) -> NDArray[np.bool_]:
-    """Which of (N, H, W) heatmaps hold NaN or an infinity; (N,) bool."""
-    return np.asarray(~np.isfinite(np.asarray(heatmaps)).all(axis=(1, 2)))
+def _area(one: Ranked, values: NDArray[np.float64]) -> float:
+    """The area under the steps of IoU when the distinct pixels of `one` have these `values`."""
+    if one.is_constant:
+        return 0.0
+    return float(np.diff(values) @ one.iou[1:] / (values[-1] - values[0]))
+
+
+def _on_grid(one: Ranked) -> NDArray[np.float64] | float:
+    if one.is_constant:
+        return 0.0
+    scaled = (one.values - one.values[0]) / (one.values[-1] - one.values[0])
+    return np.asarray(one.iou[np.searchsorted(scaled, CURVE_THRESHOLDS)])
 
 
 metrics.add(MetricSpec("iou_auc", iou_auc, source="Oramas et al. 2019, section 4.3"))
+metrics.add(MetricSpec("iou_auc_rank", iou_auc_rank, source="ours, on Oramas et al. 2019, section 4.3"))
 metrics.add(MetricSpec("max_iou", max_iou, source="Oramas et al. 2019, section 4.3, best threshold"))
-
-Steps = tuple[NDArray[np.float64], NDArray[np.float64]]
-Pair = tuple[NDArray[np.float32], NDArray[np.bool_]]
-
-
-def _pairs(heatmaps: ArrayLike, masks: ArrayLike) -> list[Pair]:
-    maps, truth = np.asarray(heatmaps, np.float32), np.asarray(masks, bool)
-    if maps.ndim != 3 or maps.shape != truth.shape:
-        raise ValueError(f"heatmaps and masks must both be (N, H, W), got {maps.shape} and {truth.shape}")
-    return [(h.reshape(-1), m.reshape(-1)) for h, m in zip(maps, truth, strict=True)]
-
-
-def _steps(heatmap: NDArray[np.float32], mask: NDArray[np.bool_]) -> Steps | float:
-    """The pixels' values ascending and IoU at each as threshold, or the score if there are none."""
-    if not mask.any():
-        return float("nan")
-    if not np.isfinite(heatmap).all():
-        return 0.0
-    # Sorting value and mask bit as one integer is several times faster than an argsort. Floats
-    # order like their bits once negatives are mirrored; + 0.0 makes -0.0 equal to 0.0.
-    bits = (heatmap + np.float32(0)).view(np.int32)
-    ordered = bits ^ ((bits >> 31) & np.int32(0x7FFFFFFF))
-    keys = np.sort((ordered.astype(np.int64) << 1) | mask)
-    ordered = (keys >> 1).astype(np.int32)
-    values = (ordered ^ ((ordered >> 31) & np.int32(0x7FFFFFFF))).view(np.float32).astype(np.float64)
-    if values[0] == values[-1]:
-        return 0.0
-    part = (keys & 1).astype(np.int32)
-    size = np.int32(len(keys))
-    hits = part.sum(dtype=np.int32) - np.cumsum(part, dtype=np.int32) + part  # at or above the k-th
-    union = np.arange(size, 0, -1, dtype=np.int32) + part.sum(dtype=np.int32) - hits
-    return values, hits / union
-
-
-def _area(heatmap: NDArray[np.float32], mask: NDArray[np.bool_]) -> float:
-    steps = _steps(heatmap, mask)
-    if isinstance(steps, float):
-        return steps
-    values, iou = steps
-    # Of equal values only the first, whose set holds them all, has a step of its own.
-    return float(np.diff(values) @ iou[1:] / (values[-1] - values[0]))
-
-
-def _on_grid(heatmap: NDArray[np.float32], mask: NDArray[np.bool_]) -> NDArray[np.float64]:
-    steps = _steps(heatmap, mask)
-    if isinstance(steps, float):
-        return np.full(len(CURVE_THRESHOLDS), steps)
-    values, iou = steps
-    scaled = (values - values[0]) / (values[-1] - values[0])
-    return np.asarray(iou[np.searchsorted(scaled, CURVE_THRESHOLDS)])
-
-
-def _largest(heatmap: NDArray[np.float32], mask: NDArray[np.bool_]) -> float:
-    steps = _steps(heatmap, mask)
-    if isinstance(steps, float):
-        return steps
-    values, iou = steps
-    return float(iou[1:][np.diff(values) > 0].max())

@@ -1,4 +1,4 @@
-"""What every registered metric must do."""
+"""What every registered metric of heatmaps and masks must do."""
 
 from __future__ import annotations
 
@@ -6,9 +6,12 @@ import numpy as np
 import pytest
 
 from benchmark.metrics import metrics
+from explainers.sharing import sharing
+
+LOCALISATION = [name for name in metrics.names() if metrics.get(name).kind == "localisation"]
 
 
-@pytest.fixture(params=metrics.names())
+@pytest.fixture(params=LOCALISATION)
 def metric(request):
     return metrics.get(request.param)
 
@@ -28,6 +31,7 @@ def test_one_float64_an_image_within_bounds(metric, maps, masks):
     assert scores.shape == (6,) and scores.dtype == np.float64
     assert (scores >= metric.bounds[0]).all() and (scores <= metric.bounds[1]).all()
     assert metric.source and metric.compute.__doc__
+    assert metric.name == metric.compute.__name__
 
 
 def test_the_mask_itself_scores_best(metric, masks):
@@ -55,6 +59,39 @@ def test_inputs_are_left_alone(metric, maps, masks):
 def test_empty_mask_is_nan_not_a_score(metric, maps, masks):
     masks[2] = False
     assert np.isnan(metric.compute(maps, masks)).tolist() == [False, False, True, False, False, False]
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_an_invalid_map_scores_0_and_leaves_the_others_alone(metric, maps, masks, value):
+    scores = metric.compute(maps, masks)
+    maps[2, 4, 5] = value
+    scores[2] = 0
+    np.testing.assert_array_equal(metric.compute(maps, masks), scores)
+
+
+def test_a_map_too_large_for_float32_is_invalid(metric, maps, masks):
+    maps = maps.astype(np.float64)
+    maps[1, 0, 0] = 1e300
+    assert metric.compute(maps, masks)[1] == 0
+
+
+def test_a_constant_map_has_a_score(metric, masks):
+    for value in (0.0, -2.0, 3.0):
+        scores = metric.compute(np.full(masks.shape, value), masks)
+        assert np.isfinite(scores).all() and (scores <= 0.5).all()
+
+
+def test_no_images_give_no_scores(metric, maps, masks):
+    scores = metric.compute(maps[:0], masks[:0])
+    assert scores.shape == (0,) and scores.dtype == np.float64
+
+
+def test_company_of_other_metrics_does_not_matter(metric, maps, masks):
+    alone = metric.compute(maps, masks)
+    with sharing(maps, masks):
+        for name in LOCALISATION:
+            metrics.get(name).compute(maps, masks)
+        np.testing.assert_array_equal(metric.compute(maps, masks), alone)
 
 
 @pytest.mark.parametrize("shape", [(9, 11), (5, 9, 11), (6, 9, 10)])

@@ -1,0 +1,401 @@
+"""One unit of work: some explainers on the test images of one trained model, measured together."""
+
+from __future__ import annotations
+
+import os
+import platform
+import socket
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+import explainers as methods
+from an8flower import An8Flower
+from an8flower.dataset import Batch
+from an8flower.engine import Tell
+from an8flower.folds import Split
+from benchmark import store
+from benchmark.cost import cost
+from benchmark.device import batch_that_fits, bytes_an_image, device_of
+from benchmark.identity import identity_of, must_fit
+from benchmark.loader import Images
+from benchmark.metrics import Case, iou_curve, metrics
+from benchmark.metrics.iou import CURVE_THRESHOLDS, invalid
+from benchmark.models import models
+from benchmark.plan import Plan, Setup
+from benchmark.store import Cell, Record
+from benchmark.training import Trained, load_model, weights_path
+from explainers.base import CPU_PIECE_PX
+from explainers.layers import find_layer
+from explainers.limits import kept_gib, limited, quiet, unforked
+from explainers.sharing import sharing
+
+BATCH = 96  # images scored together; on a GPU more, if it holds them
+GPU_BATCH = 1024
+GRACE_S = 15.0  # what a method's own alarm may be late before its process is stopped from outside
+PACKAGES = ("an8flower", "numpy", "torch")
+
+
+class CrowdedError(RuntimeError):
+    """Several methods together keep more memory than one may: each has to be measured by itself."""
+
+
+@dataclass(frozen=True)
+class Unit:
+    """Cells of one trained model that are measured together.
+
+    Args:
+        plan: with absolute paths.
+        setup: which model, and on which fold.
+        references: for each explainer, by its key, how `explainers.get` reads it in another process.
+        facts: for each explainer what its record says, however it goes.
+        metrics: for each metric the digest of its code.
+        plants: whether some explainer needs the mask of the whole plant.
+        deaths: how many processes ended while they measured just this.
+    """
+
+    plan: Plan
+    setup: Setup
+    references: Mapping[str, str]
+    facts: Mapping[str, Record]
+    metrics: Mapping[str, str]
+    plants: bool = False
+    deaths: int = 0
+
+    def cell(self, explainer: str) -> Cell:
+        """Where one of its measurements lies."""
+        return cell_of(self.plan, self.setup, explainer)
+
+
+def cell_of(plan: Plan, setup: Setup, explainer: str) -> Cell:
+    """Where a measurement lies."""
+    return Cell(plan.results, setup.variant, setup.model, explainer, setup.fold, setup.seed)
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A trained model and its fold's images.
+
+    Args:
+        trained: the model, on its device, and its record.
+        train, test: the fold's images.
+        device: where methods run.
+    """
+
+    trained: Trained
+    train: An8Flower
+    test: An8Flower
+    device: torch.device
+
+    @classmethod
+    def of(cls, plan: Plan, setup: Setup, *, plants: bool) -> Subject:
+        """Read it.
+
+        Raises:
+            DataFolderError: if data or weights are missing or damaged.
+            ResultsError: if the weights were trained on other data or folds.
+        """
+        device = device_of(plan.device)
+        path = weights_path(plan.checkpoints, setup.variant, setup.model, setup.fold, setup.seed)
+        trained = load_model(path)
+
+        def images(split: Split) -> An8Flower:
+            return An8Flower(
+                plan.root, setup.variant, fold=setup.fold, split=split, folds=plan.scheme,
+                target=("label", "plant") if plants else ("label",), size_px=models.get(setup.model).size_px,
+            )  # fmt: skip
+
+        test = images("test")
+        must_fit(trained.record, test.manifest, plan, setup.fold)
+        train = images("train")
+        trained.model.to(device)
+        return cls(trained, train, test, device)
+
+    def together(self) -> int:
+        """How many images to explain at once, by the memory there is."""
+        image = next(self.test.batches(1)).images.to(self.device)
+        most = BATCH if self.device.type == "cpu" else GPU_BATCH
+        return batch_that_fits(self.device, bytes_an_image(self.trained.model, image), most=most)
+
+    def batches(self, size: int) -> Iterator[Batch]:
+        """The test images, on the device."""
+        return (_moved(part, self.device) for part in self.test.batches(size))
+
+
+def _moved(part: Batch, device: torch.device) -> Batch:
+    if device.type == "cpu":
+        return part
+    plants = None if part.plants is None else part.plants.to(device)
+    return Batch(part.images.to(device), part.labels.to(device), part.masks.to(device), part.rows, plants)
+
+
+@dataclass
+class _Measured:
+    """What has been seen of one cell so far."""
+
+    explainer: methods.Explainer
+    parts: list[pd.DataFrame] = field(default_factory=list)
+    curve: Any = field(default_factory=lambda: np.zeros(len(CURVE_THRESHOLDS)))
+    cost: Record | None = None
+    timing: dict[str, float] = field(default_factory=lambda: {"fit_s": 0.0, "score_s": 0.0})
+
+
+def measure(tell: Tell, unit: Unit) -> None:
+    """Measure a unit's cells and write them to the store; those measured meanwhile by others are left.
+
+    Tells ("at", explainer) before and ("at", None) after each call of a method, and ("maps", n) for heatmaps
+    scored.
+
+    Raises:
+        CrowdedError: if it must be measured in smaller units.
+        OSError: if the disk is full, or the store cannot be written.
+        ResultsError, DataFolderError: if data or weights are not those the unit was planned with.
+    """
+    waiting = [
+        name
+        for name, facts in unit.facts.items()
+        if not store.found(unit.cell(name), facts["key"], dict(unit.metrics))
+    ]
+    if not waiting:
+        return
+    subject = Subject.of(unit.plan, unit.setup, plants=unit.plants)
+    cells, failed = _opened(unit, subject, waiting)
+    watch = Watch(unit.plan.limit_s, unit.plan.limit_gib, tell)
+    _fit(cells, failed, subject, watch)
+    begun = kept_gib()
+    for part in subject.batches(subject.together()):
+        _score(cells, failed, subject, part, watch, list(unit.metrics))
+        tell(("maps", len(part.images) * len(cells)))
+        kept = kept_gib() - begun
+        if unit.plan.limit_gib is not None and kept > unit.plan.limit_gib:
+            if len(cells) > 1:
+                raise CrowdedError("the methods of this unit keep too much memory together")
+            failed.update({name: _kept_too_much(name, kept) for name in cells})
+    _price(cells, failed, subject, watch)
+    for name in waiting:
+        facts = {**unit.facts[name], **_circumstances(subject)}
+        if name in failed:
+            store.write(unit.cell(name), {**facts, "layer": None, **failure(failed[name])}, None)
+            if isinstance(failed[name], methods.ExplainerError):
+                tell.retire()  # what a method that broke the rules has left behind is unknown
+        else:
+            table, summary = _summary(cells[name], unit)
+            layer = _layer(cells[name].explainer, subject)
+            store.write(unit.cell(name), {**facts, "layer": layer, **summary}, table)
+
+
+def _opened(
+    unit: Unit, subject: Subject, waiting: Sequence[str]
+) -> tuple[dict[str, _Measured], dict[str, Exception]]:
+    """The methods of a unit; those that this process cannot find have failed."""
+    cells: dict[str, _Measured] = {}
+    failed: dict[str, Exception] = {}
+    for name in waiting:
+        try:
+            explainer = methods.get(unit.references[name])
+        except Exception as error:
+            failed[name] = error
+            continue
+        if (
+            identity_of(explainer, subject.trained.record, subject.device.type)
+            != unit.facts[name]["identity"]
+        ):
+            raise store.ResultsError(
+                f"{socket.gethostname()} has another version of {name}, of the data or of the weights than "
+                "the run was planned with; use the same release and the same folders on every machine"
+            )
+        cells[name] = _Measured(explainer)
+    return cells, failed
+
+
+@dataclass(frozen=True)
+class Watch:
+    """What a method may take for a call, and who is told that it runs.
+
+    Args:
+        seconds, gib: limits; None for none.
+        tell: of the job it runs in.
+    """
+
+    seconds: float | None
+    gib: float | None
+    tell: Tell | None = None
+
+    @contextmanager
+    def around(self, explainer: methods.Explainer, calls: int = 1) -> Iterator[None]:
+        """Inside, the method that runs keeps to the limits of so many calls.
+
+        Raises:
+            ExplainerError: if it does not.
+        """
+        key, seconds = explainer.key, None if self.seconds is None else self.seconds * calls
+        if self.tell is not None:
+            self.tell(("at", key))
+            self.tell.within(None if seconds is None else seconds + GRACE_S)
+        try:
+            with quiet(key), unforked(key), limited(key, seconds=seconds, gib=self.gib):
+                yield
+        except SystemExit as error:
+            raise methods.ExplainerError(key, "exit", f"it called sys.exit({error.code!r})") from None
+        finally:
+            if self.tell is not None:
+                self.tell.within(None)
+                self.tell(("at", None))
+
+
+def _fit(
+    cells: Mapping[str, _Measured], failed: dict[str, Exception], subject: Subject, watch: Watch
+) -> None:
+    for name, one in cells.items():
+        loader = Images(subject.train, BATCH, masks=one.explainer.spec.needs_masks, device=subject.device)
+        begun = time.perf_counter()
+        try:
+            with watch.around(one.explainer, calls=len(loader)):
+                one.explainer.fit(subject.trained.model, loader)
+        except Exception as error:
+            failed[name] = error
+        one.timing["fit_s"] = time.perf_counter() - begun
+
+
+def _score(
+    cells: Mapping[str, _Measured],
+    failed: dict[str, Exception],
+    subject: Subject,
+    part: Batch,
+    watch: Watch,
+    names: Sequence[str],
+) -> None:
+    model = subject.trained.model
+    with torch.no_grad():
+        predicted = model(part.images).argmax(1)
+    going = [one.explainer for name, one in cells.items() if name not in failed]
+    heatmaps = methods.explain_many(
+        going, model, part.images, predicted,
+        masks=part.masks, object_masks=part.plants, failed=failed, around=watch.around,
+    )  # fmt: skip
+    about = subject.test.table.iloc[part.rows][["class", "view", "crop", "rotation"]].reset_index(drop=True)
+    about["label"], about["predicted"] = part.labels.cpu().numpy(), predicted.cpu().numpy()
+    truth = part.masks.cpu().numpy()
+    for name, found in heatmaps.items():
+        one, begun = cells[name], time.perf_counter()
+        maps = found.cpu().numpy()
+        scores = about.copy()
+        scores["invalid"] = invalid(maps)
+        case = Case(model, _again(one.explainer, part, watch), part.images, predicted, found)
+        try:
+            with sharing(maps, truth):
+                for metric in names:
+                    spec = metrics.get(metric)
+                    localised = spec.kind == "localisation"
+                    scores[metric] = spec.compute(maps, truth) if localised else spec.compute(case)
+                one.curve += np.nansum(iou_curve(maps, truth), axis=0)
+        except Exception as error:
+            failed[name] = error
+            continue
+        one.parts.append(scores)
+        one.timing["score_s"] += time.perf_counter() - begun
+
+
+def _again(explainer: methods.Explainer, part: Batch, watch: Watch) -> Any:
+    """The method as a metric asks it again, with the truth that it was handed and the same limits."""
+
+    def explain(model: torch.nn.Module, images: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        with watch.around(explainer):
+            return explainer(model, images, targets, masks=part.masks, object_masks=part.plants)
+
+    return explain
+
+
+def _price(
+    cells: Mapping[str, _Measured], failed: dict[str, Exception], subject: Subject, watch: Watch
+) -> None:
+    """What each method takes when it is called alone, on one piece of a batch."""
+    first = next(subject.batches(max(1, CPU_PIECE_PX // subject.test[0][0][0].numel())))
+    with torch.no_grad():
+        predicted = subject.trained.model(first.images).argmax(1)
+    for name, one in cells.items():
+        if name in failed:
+            continue
+        try:
+            with watch.around(one.explainer, calls=5):
+                price = cost(
+                    one.explainer, subject.trained.model, first.images, predicted,
+                    masks=first.masks, object_masks=first.plants,
+                )  # fmt: skip
+            one.cost = asdict(price)
+        except Exception as error:
+            failed[name] = error
+
+
+def _summary(one: _Measured, unit: Unit) -> tuple[pd.DataFrame, Record]:
+    table = pd.concat(one.parts, ignore_index=True)
+    wrong = int(table["invalid"].sum())
+    undefined = int(table["iou_auc"].isna().sum()) if "iou_auc" in table else 0
+    reason = f"{wrong} of {len(table)} maps have NaN or inf and score 0"
+    table.insert(0, "explainer", one.explainer.key)
+    table.insert(1, "fold", unit.setup.fold)
+    table.insert(2, "seed", unit.setup.seed)
+    return table, {
+        "status": "invalid" if wrong else "ok",
+        "cause": "nan" if wrong else None,
+        "reason": reason if wrong else None,
+        "images": len(table),
+        "invalid": wrong,
+        "undefined": undefined,
+        "accuracy": float((table["label"] == table["predicted"]).mean()),
+        "scores": {name: _mean(table[name]) for name in unit.metrics},
+        "curve": (one.curve / max(1, len(table) - undefined)).tolist(),
+        "cost": one.cost,
+        "timing": one.timing,
+    }
+
+
+def _mean(scores: pd.Series) -> float | None:
+    return None if scores.isna().all() else float(scores.mean())
+
+
+def failure(error: Exception) -> Record:
+    """What a record says of a cell that failed."""
+    if isinstance(error, methods.ExplainerError):
+        cause, said = error.check, str(error)
+    else:
+        cause, said = "raised", f"{type(error).__name__}: {error}"
+    return {"status": "failed", "cause": cause, "reason": " ".join(said.split())}
+
+
+def _kept_too_much(name: str, gib: float) -> methods.ExplainerError:
+    return methods.ExplainerError(name, "memory", f"it keeps what it allocates, {gib:.1f} GiB by now")
+
+
+def _circumstances(subject: Subject) -> Record:
+    """When and where a cell was measured."""
+    return {
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+        "host": {
+            "device": str(subject.device),
+            "machine": platform.machine(),
+            "cores": os.cpu_count(),
+            "threads": torch.get_num_threads(),
+        },
+        "versions": {"python": platform.python_version()} | {one: version(one) for one in PACKAGES},
+    }
+
+
+def _layer(explainer: methods.Explainer, subject: Subject) -> str | None:
+    asked = explainer.parameters.get("layer")
+    if not isinstance(asked, str):
+        return None
+    first = next(subject.batches(1)).images
+    try:
+        with torch.no_grad():
+            return find_layer(subject.trained.model, first, asked).name
+    except ValueError:
+        return None  # the method's own error tells

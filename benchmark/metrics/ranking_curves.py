@@ -1,0 +1,79 @@
+"""Areas under two curves of ranking: a heatmap as a detector of the mask's pixels, one by one.
+
+Both depend on the order of the pixels alone, and take equal pixels at once, as scikit-learn does.
+Negatives are values like others. A constant map says nothing and scores its chance level. An
+empty mask gives NaN, an invalid map 0.
+"""
+
+from __future__ import annotations
+
+from numpy.typing import ArrayLike
+
+from benchmark.metrics.base import MetricSpec, Scores, metrics
+from benchmark.metrics.ranked import Ranked, score_ranked
+
+
+def average_precision(heatmaps: ArrayLike, masks: ArrayLike) -> Scores:
+    """The area under the precision-recall curve in steps: sum of (R_k - R_(k-1)) P_k, from the top down.
+
+    P_k and R_k are precision and recall of the pixels at or above the k-th highest distinct value.
+    Not the trapezoid, which is too kind. A full mask scores 1, which is its chance level.
+
+    Chance: about the mask's share of the pixels, and exactly that for a constant map.
+
+    Args:
+        heatmaps: (N, H, W), higher = more relevant.
+        masks: (N, H, W) bool.
+    Returns:
+        (N,) float64 in [0, 1].
+    Raises:
+        ValueError: if the shapes differ or are not (N, H, W).
+    Source: Davis and Goadrich 2006 on the curve; the sum is scikit-learn's `average_precision_score`.
+
+    >>> average_precision([[[4, 3], [2, 1]]], [[[True, False], [True, False]]])
+    array([0.83333333])
+    """
+    return score_ranked(_average_precision, heatmaps, masks)
+
+
+def roc_auc(heatmaps: ArrayLike, masks: ArrayLike) -> Scores:
+    """How likely a random pixel of the mask is above a random one outside; a tie counts one half.
+
+    The same as the area under the ROC curve by trapezoids, and as the Mann-Whitney statistic over
+    |S| (n - |S|). It forgives much where masks are small: the many easy pixels far away outweigh the few
+    that matter. A full mask has no outside and gives NaN, like an empty one.
+
+    Chance: 0.5, whatever the mask.
+
+    Args:
+        heatmaps: (N, H, W), higher = more relevant.
+        masks: (N, H, W) bool.
+    Returns:
+        (N,) float64 in [0, 1].
+    Raises:
+        ValueError: if the shapes differ or are not (N, H, W).
+    Source: Fawcett 2006; ties as in scikit-learn's `roc_auc_score`.
+
+    >>> roc_auc([[[4, 3], [3, 1]]], [[[True, False], [True, False]]])
+    array([0.875])
+    """
+    return score_ranked(_roc_auc, heatmaps, masks)
+
+
+def _average_precision(one: Ranked) -> float:
+    return float(one.tied_hits @ (one.hits[:-1] / one.above[:-1])) / one.part
+
+
+def _roc_auc(one: Ranked) -> float:
+    outside = one.pixels - one.part
+    if not outside:
+        return float("nan")
+    # Over each pixel outside, those of the mask that are higher, and half of those that tie.
+    wins = (one.tied - one.tied_hits) @ (one.hits[:-1] + one.hits[1:])
+    return float(wins) / (2 * one.part * outside)
+
+
+metrics.add(
+    MetricSpec("average_precision", average_precision, source="Davis and Goadrich 2006; scikit-learn")
+)
+metrics.add(MetricSpec("roc_auc", roc_auc, source="Fawcett 2006"))

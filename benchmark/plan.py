@@ -1,0 +1,178 @@
+"""A run as data: what is to be drawn, trained and measured, from a TOML file, options, or code."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from itertools import product
+from pathlib import Path
+from typing import Any, get_args
+
+from an8flower.folds import FOLDS, Scheme
+from an8flower.registry import unknown
+from benchmark.metrics import metrics
+from benchmark.models import models
+
+
+class PlanError(ValueError):
+    """A plan that cannot be; the message names the entry and what it may be."""
+
+
+@dataclass(frozen=True)
+class Setup:
+    """One trained model: what its cells have in common."""
+
+    variant: str
+    model: str
+    seed: int
+    fold: int
+
+    def __str__(self) -> str:
+        seed = f" seed {self.seed}" if self.seed else ""
+        return f"{self.variant} {self.model}{seed} fold {self.fold}"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """variants x models x seeds x folds x explainers, each with all metrics.
+
+    Args:
+        variants, models: registry names.
+        folds: from 0 to 4.
+        seeds: of the training.
+        explainers: names as `explainers.get` reads them, "name@all" for every layer with a map; none for
+            all registered ones that are not costly.
+        metrics: registry names, or a kind ("localisation", "faithfulness") for all of it.
+        scheme: how views are grouped into folds.
+        viewpoints: of the dataset, from 1; none for all 40.
+        root, checkpoints, results: folders of data, weights, and records.
+        drawing_seed: of the plant's shape.
+        limit_s, limit_gib: seconds and memory that a method may take for one call; None for no limit.
+        device: "cpu", "cuda", "mps", or "auto" for the best there is.
+    """
+
+    variants: tuple[str, ...] = ("single-6c",)
+    models: tuple[str, ...] = ("an8net",)
+    folds: tuple[int, ...] = tuple(range(FOLDS))
+    seeds: tuple[int, ...] = (0,)
+    explainers: tuple[str, ...] = ()
+    metrics: tuple[str, ...] = ("localisation",)
+    scheme: Scheme = "interleaved"
+    viewpoints: tuple[int, ...] = ()
+    root: Path = Path("data")
+    checkpoints: Path = Path("checkpoints")
+    results: Path = Path("results")
+    drawing_seed: int = 0
+    limit_s: float | None = 600.0
+    limit_gib: float | None = 8.0
+    device: str = "cpu"
+
+    def __post_init__(self) -> None:
+        for fold in self.folds:
+            if fold not in range(FOLDS):
+                raise PlanError(f"fold {fold} does not exist; there are {FOLDS}, from 0 to {FOLDS - 1}")
+        if self.scheme not in get_args(Scheme):
+            raise PlanError(f"unknown scheme {self.scheme!r}; known are {', '.join(get_args(Scheme))}")
+        for name in ("variants", "models", "folds", "seeds", "metrics"):
+            if not getattr(self, name):
+                raise PlanError(f"{name} is empty: there would be nothing to do")
+        for model in self.models:
+            models.get(model)
+        self.metric_names()
+
+    def setups(self) -> Iterator[Setup]:
+        """Every trained model that is measured."""
+        for each in product(self.variants, self.models, self.seeds, self.folds):
+            yield Setup(*each)
+
+    def metric_names(self) -> tuple[str, ...]:
+        """The metrics by name, kinds resolved, in the order of the registry.
+
+        Raises:
+            UnknownNameError: for one that nobody registered.
+        """
+        every = {name: metrics.get(name) for name in metrics.names()}
+        kinds = {spec.kind for spec in every.values()}
+        wanted = {name for asked in self.metrics if asked not in kinds for name in (metrics.get(asked).name,)}
+        return tuple(name for name, spec in every.items() if name in wanted or spec.kind in self.metrics)
+
+    def absolute(self) -> Plan:
+        """The plan as another process, perhaps on another machine, must read it."""
+        return replace(self, **{name: getattr(self, name).absolute() for name in _PATHS})
+
+    def with_(self, **changes: Any) -> Plan:
+        """The plan with some entries set; those that are None stay as they are."""
+        given = {name: value for name, value in changes.items() if value is not None}
+        return replace(self, **{name: _as_field(name, value) for name, value in given.items()})
+
+
+def read_plan(path: str | Path) -> Plan:
+    """The plan in a TOML file: the fields of `Plan`, one a line; paths are from the file's folder.
+
+    Raises:
+        PlanError: if it is no TOML, or an entry is unknown or of the wrong type.
+
+    A file may read
+
+        variants = ["single-6c", "double-12c"]
+        explainers = ["vebi", "grad_cam@all", "captum:Saliency"]
+        metrics = ["localisation", "deletion"]
+        folds = [0, 1]
+    """
+    path = Path(path)
+    try:
+        entries = tomllib.loads(path.read_text())
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise PlanError(f"{path} is not TOML: {error}") from error
+    return _plan_of(entries, path)
+
+
+_FIELDS = {field.name: field for field in fields(Plan)}
+_ITEMS = {
+    "variants": str, "models": str, "explainers": str, "metrics": str, "folds": int, "seeds": int,
+    "viewpoints": int,
+}  # fmt: skip
+_PATHS = ("root", "checkpoints", "results")
+
+
+def _plan_of(entries: Mapping[str, Any], path: Path) -> Plan:
+    given: dict[str, Any] = {}
+    for name, value in entries.items():
+        if name not in _FIELDS:
+            raise PlanError(f"{path}: {unknown('entry', name, _FIELDS)}")
+        given[name] = _checked(name, value, path)
+    try:
+        return Plan(**{name: _as_field(name, value) for name, value in given.items()})
+    except PlanError as error:
+        raise PlanError(f"{path}: {error}") from None
+
+
+def _checked(name: str, value: Any, path: Path) -> Any:
+    def refuse(right: str) -> PlanError:
+        return PlanError(f"{path}: {name} is {value!r}; it must be {right}")
+
+    if name in _ITEMS:
+        kind = _ITEMS[name]
+        if not isinstance(value, list) or not all(type(item) is kind for item in value):
+            example = '["a", "b"]' if kind is str else "[0, 1]"
+            raise refuse(f"a list, e.g. {example}")
+        return value
+    if name in _PATHS:
+        if not isinstance(value, str):
+            raise refuse('a path, e.g. "data"')
+        return path.parent / value
+    if name in ("limit_s", "limit_gib"):
+        if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
+            raise refuse("a number, 0 for no limit")
+        return value or None
+    kind = type(_FIELDS[name].default)
+    if type(value) is not kind:
+        raise refuse(f"a {'whole number' if kind is int else 'text'}")
+    return value
+
+
+def _as_field(name: str, value: Any) -> Any:
+    if name in _ITEMS:
+        return tuple(value) if isinstance(value, Sequence) and not isinstance(value, str) else (value,)
+    return Path(value) if name in _PATHS else value

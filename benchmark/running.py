@@ -1,0 +1,248 @@
+"""A whole plan from nothing to boards: draw, train, measure; and what of it is done already."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import get_args
+
+import pandas as pd
+
+import explainers as methods
+from an8flower import generate
+from an8flower.camera import VIEWPOINTS
+from an8flower.engine import Event, Job, Tell, run
+from an8flower.gallery import contact_sheet
+from an8flower.gl import Platform
+from an8flower.manifest import DataFolderError, Manifest, read_manifest, require_complete
+from an8flower.progress import progress
+from benchmark.board import Leaderboard, leaderboard, write_board
+from benchmark.figures import curves, heatmap_grid
+from benchmark.harness import DEATHS, State, default_explainers, measure_all, survey, with_data
+from benchmark.plan import Plan, Setup
+from benchmark.store import Record, ResultsError
+from benchmark.training import Recipe, train, trained_record
+from benchmark.training_figure import training_curves
+from benchmark.weights import weights_path
+
+
+@dataclass(frozen=True)
+class Done:
+    """What a run came to.
+
+    Args:
+        trained: the record of each model, by setup.
+        records: of all cells.
+        boards: one a variant and model.
+        files: boards and pictures written.
+        seconds: wall time by stage: "draw", "train", "measure", "picture".
+    """
+
+    trained: dict[Setup, Record]
+    records: list[Record]
+    boards: list[Leaderboard]
+    files: list[Path]
+    seconds: dict[str, float] = field(default_factory=dict)
+
+
+def carry_out(
+    plan: Plan,
+    *,
+    workers: int = 0,
+    scheduler: str | None = None,
+    retry_failed: bool = False,
+    platform: Platform = "auto",
+) -> Done:
+    """Do all that a plan asks for and that is not done yet.
+
+    Args:
+        plan: what to do.
+        workers, scheduler, retry_failed: as in `harness.evaluate`.
+        platform: off-screen GL to draw with.
+    Raises:
+        as `generate`, `train` and `evaluate`.
+    """
+    seconds: dict[str, float] = {}
+    with _timed("draw", seconds):
+        draw_all(plan, workers=workers, scheduler=scheduler, platform=platform)
+    with _timed("train", seconds):
+        trained = train_all(plan, workers=workers, scheduler=scheduler)
+    with _timed("measure", seconds):
+        records = measure_all(plan, workers=workers, scheduler=scheduler, retry_failed=retry_failed)
+    with _timed("picture", seconds):
+        boards, written = _show(plan, records)
+    return Done(trained, records, boards, written, seconds)
+
+
+@contextmanager
+def _timed(stage: str, seconds: dict[str, float]) -> Iterator[None]:
+    begun = time.monotonic()
+    yield
+    seconds[stage] = time.monotonic() - begun
+
+
+def draw_all(plan: Plan, *, workers: int, scheduler: str | None, platform: Platform = "auto") -> None:
+    """Draw the variants of a plan that are not there whole."""
+    for variant in plan.variants:
+        if _drawn(plan, variant) is None:
+            generate(
+                plan.root, variant, viewpoints=plan.viewpoints or None, workers=max(1, workers),
+                scheduler=scheduler, seed=plan.drawing_seed, platform=platform,
+            )  # fmt: skip
+
+
+def _drawn(plan: Plan, variant: str) -> Manifest | None:
+    """The manifest of a dataset that has all the plan asks for, by name and size of its files."""
+    wanted = set(plan.viewpoints or range(1, VIEWPOINTS + 1))
+    with suppress(DataFolderError):
+        manifest = read_manifest(plan.root, variant)
+        require_complete(manifest)
+        if wanted <= set(manifest.header["views"]) and manifest.header["seed"] == plan.drawing_seed:
+            return manifest
+    return None
+
+
+def train_all(
+    plan: Plan, *, workers: int, scheduler: str | None, recipe: Recipe | None = None
+) -> dict[Setup, Record]:
+    """Train the models of a plan that are not trained yet on just this data; a record for each."""
+    recipe = recipe or Recipe()
+    setups = list(plan.setups())
+    records = {setup: known for setup in setups if (known := _trained(plan, setup, recipe)) is not None}
+    waiting = [setup for setup in setups if setup not in records]
+    if not waiting:
+        return {setup: records[setup] for setup in setups}
+    plan = plan.absolute()
+    jobs = [Job(_train, {"plan": plan, "setup": setup, "recipe": recipe}) for setup in waiting]
+    title = f"train {', '.join(plan.models)} on {', '.join(plan.variants)}"
+    told: Counter[Setup] = Counter()
+    deaths: Counter[Setup] = Counter()
+    with progress(title, recipe.epochs * len(jobs), "epochs at most") as advance:
+
+        def heard(job: Job, event: Event) -> list[Job]:
+            setup: Setup = job.arguments["setup"]
+            if event.kind == "told":
+                told[setup] += 1
+                advance(1)
+            elif event.kind == "raised":
+                raise event.value
+            elif event.kind == "done":
+                records[setup] = event.value
+                advance(recipe.epochs - told[setup])  # it stops once the validation loss is low enough
+            else:
+                deaths[setup] += 1
+                if deaths[setup] > DEATHS:
+                    raise ResultsError(f"{setup} cannot be trained: {event.value}, {deaths[setup]} times")
+                return [job]  # goes on after the last whole epoch
+            return []
+
+        run(jobs, heard, workers=workers, scheduler=scheduler)
+    return {setup: records[setup] for setup in setups}
+
+
+def _trained(plan: Plan, setup: Setup, recipe: Recipe) -> Record | None:
+    """The record of weights that were trained on just this data in just this way."""
+    path = weights_path(plan.checkpoints, setup.variant, setup.model, setup.fold, setup.seed)
+    return trained_record(
+        path, read_manifest(plan.root, setup.variant), setup.model, fold=setup.fold, seed=setup.seed,
+        recipe=recipe, folds=plan.scheme,
+    )  # fmt: skip
+
+
+def _train(tell: Tell, plan: Plan, setup: Setup, recipe: Recipe) -> Record:
+    """A job: train one model, telling of each epoch."""
+    trained = train(
+        plan.root, setup.variant, setup.model, fold=setup.fold, seed=setup.seed, recipe=recipe,
+        checkpoints=plan.checkpoints, folds=plan.scheme, device=plan.device,
+        epoch_done=partial(tell, "epoch"),
+    )  # fmt: skip
+    return trained.record
+
+
+@dataclass(frozen=True)
+class Preview:
+    """What of a plan is done already.
+
+    Args:
+        drawn: for each variant how many of its views are there, and how many are wanted.
+        trained: for each variant and model how many folds and seeds are trained, of how many.
+        cells: a row a variant, model and explainer: how many cells are in each state of `harness.State`.
+    """
+
+    drawn: dict[str, tuple[int, int]]
+    trained: dict[tuple[str, str], tuple[int, int]]
+    cells: pd.DataFrame
+
+
+def preview(plan: Plan, recipe: Recipe | None = None) -> Preview:
+    """Look what there is, and do nothing."""
+    recipe = recipe or Recipe()
+    drawn: dict[str, tuple[int, int]] = {}
+    for variant in plan.variants:
+        wanted = len(plan.viewpoints or range(VIEWPOINTS))
+        there = _drawn(plan, variant)
+        drawn[variant] = (wanted if there else 0, wanted)
+    trained: dict[tuple[str, str], list[bool]] = {}
+    states: dict[tuple[str, str, str], Counter[str]] = {}
+    for setup in plan.setups():
+        place = setup.variant, setup.model
+        ready = drawn[setup.variant][0] > 0 and _trained(plan, setup, recipe) is not None
+        trained.setdefault(place, []).append(ready)
+        if ready:
+            (of_setup,) = [whole for _, whole in with_data(plan, [setup])]
+            known = [(one.explainer.key, str(one.state)) for one in survey(plan, setup, of_setup)]
+        else:
+            known = [(name, "new") for name in plan.explainers or default_explainers()]
+        for name, state in known:
+            states.setdefault((*place, name), Counter())[state] += 1
+    rows = [
+        {"variant": v, "model": m, "explainer": name, **{state: count[state] for state in get_args(State)}}
+        for (v, m, name), count in states.items()
+    ]
+    return Preview(
+        drawn, {place: (sum(all_), len(all_)) for place, all_ in trained.items()}, pd.DataFrame(rows)
+    )
+
+
+def _show(plan: Plan, records: Sequence[Record]) -> tuple[list[Leaderboard], list[Path]]:
+    """Boards and pictures; a picture that is there is drawn again only if a cell is newer."""
+    boards: list[Leaderboard] = []
+    written: list[Path] = []
+    for variant in plan.variants:
+        sheet = plan.results / variant / "contact_sheet.png"
+        if not sheet.exists():
+            contact_sheet(plan.root, variant, sheet)
+        written.append(sheet)
+        for model in plan.models:
+            folder = plan.results / variant / model
+            mine = [one for one in records if (one["variant"], one["model"]) == (variant, model)]
+            boards.append(leaderboard(plan.results, variant, model))
+            command = f"an8flower leaderboard --variant {variant} --model {model}"
+            written += write_board(boards[-1], plan.results, command)
+            latest = max((path.stat().st_mtime for path in (folder / "records").rglob("*.json")), default=0.0)
+            pictures: dict[str, Callable[[Path], Path]] = {
+                "curves.png": partial(curves, plan.results, variant, model),
+                "heatmaps.png": partial(_heatmaps, plan, variant, model, mine),
+                "training.png": partial(
+                    training_curves, plan.checkpoints, variant, model, seed=plan.seeds[0], folds=plan.folds
+                ),
+            }
+            for name, draw in pictures.items():
+                if not (folder / name).exists() or (folder / name).stat().st_mtime < latest:
+                    draw(folder / name)
+                written.append(folder / name)
+    return boards, written
+
+
+def _heatmaps(plan: Plan, variant: str, model: str, records: Sequence[Record], path: Path) -> Path:
+    working = dict.fromkeys(one["explainer"] for one in records if one["status"] == "ok")
+    drawable = [name for name in working if name in plan.explainers or name in methods.names()]
+    return heatmap_grid(
+        plan.root, variant, model, path, explainers=drawable, fold=plan.folds[0], seed=plan.seeds[0],
+        scheme=plan.scheme, checkpoints=plan.checkpoints,
+    )  # fmt: skip

@@ -1,0 +1,96 @@
+"""Jobs for the engine, good and bad, as a worker imports them."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+from an8flower.engine import Job, run
+
+
+def doubled(tell, x):
+    return 2 * x
+
+
+def counts(tell, x):
+    for k in range(x):
+        tell(k)
+    return "counted"
+
+
+def killed(tell, x):
+    tell("here")
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def left(tell, x):
+    tell("here")
+    os._exit(7)
+
+
+def overflown(tell, x):
+    tell("here")
+    ctypes.string_at(0)
+
+
+def silent(tell, x):
+    tell("here")
+    tell.within(0.3)
+    time.sleep(60)
+
+
+def sleeps(tell, x):
+    time.sleep(x)
+
+
+def wrong(tell, x):
+    raise ValueError("no such\nthing")
+
+
+def exited(tell, x):
+    sys.exit(3)
+
+
+def unpicklable(tell, x):
+    return lambda: x
+
+
+def surroundings(tell, x):
+    import torch
+
+    return {"pid": os.getpid(), "threads": torch.get_num_threads()}
+
+
+def retires(tell, x):
+    tell.retire()
+    return os.getpid()
+
+
+def prints(tell, x):
+    sys.stdout.write("hello\n")
+    sys.stdout.flush()
+    os.write(1, b"hello\n")
+
+
+def host_told(tell, x):
+    """Tells of its Dask worker, and waits to be killed with it; the second time all is well."""
+    tries = Path(x) / "tries"
+    seen = len(tries.read_text()) if tries.exists() else 0
+    tries.write_text("x" * (seen + 1))
+    tell(os.getppid())
+    if seen == 0:
+        time.sleep(60)
+    return seen + 1
+
+
+def noted(tell, x):
+    Path(x, "pid").write_text(str(os.getpid()))
+    time.sleep(60)
+
+
+def begin(folder):
+    run([Job(noted, {"x": folder})], lambda job, event: (), workers=1)
