@@ -13,6 +13,7 @@ from an8flower.folds import FOLDS, Scheme
 from an8flower.registry import unknown
 from benchmark.metrics import metrics
 from benchmark.models import models
+from explainers import get
 
 
 class PlanError(ValueError):
@@ -79,6 +80,8 @@ class Plan:
                 raise PlanError(f"{name} is empty: there would be nothing to do")
         for model in self.models:
             models.get(model)
+        for explainer in self.explainers:
+            get(explainer)
         self.metric_names()
 
     def setups(self) -> Iterator[Setup]:

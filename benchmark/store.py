@@ -1,8 +1,8 @@
 """What has been measured: one JSON record and one Parquet table of per-image scores a cell.
 
-A cell is one explainer on one fold of one model and variant, for one seed of the training. Under the
-results folder: `<variant>/<model>/records/<explainer>/fold<k>.json`, `.../scores/<explainer>/fold<k>.parquet`,
-with a folder `seed<s>` before the file for seeds but 0. docs/results.md describes every field.
+A cell is one explainer on one fold of one model and variant, for one seed of the training. In the results
+folder: `<variant>/<model>/records/<explainer>/fold<k>.json` and `.../scores/<explainer>/fold<k>.parquet`, the
+file in a folder `seed<s>` for seeds but 0. docs/results.md describes every field.
 
 Files appear whole or not at all, the record last, so several may write here at once: equal keys have equal
 scores, and whoever is last wins.

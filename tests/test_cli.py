@@ -58,7 +58,7 @@ def test_lists_what_is_registered():
     [
         (["generate", "--variant", "single-6"], "unknown variant 'single-6'; did you mean 'single-6c'?"),
         (["train", "--variant", "nothing"], "unknown variant 'nothing'; known are 'double-12c'"),
-        (["train", "--model", "an8nett"], "unknown model 'an8nett'; did you mean 'an8net'?"),
+        (["train", "--model", "an8nett"], "unknown model 'an8nett'; did you mean 'an8net', 'mnistnet'?"),
         (["evaluate", "--explainer", "gradcam"], "unknown explainer 'gradcam'; did you mean 'grad_cam'"),
         (["evaluate", "--folds", "9"], "--folds 9: there is no fold 9, there are 5, from 0 to 4"),
         (["train", "--folds", "a"], "--folds takes numbers with commas between them, e.g. '1,2', not 'a'"),

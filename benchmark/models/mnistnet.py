@@ -28,7 +28,7 @@ def mnistnet(classes: int) -> nn.Module:
         conv2=nn.Conv2d(20, 50, 5),  # 9
         pool2=nn.MaxPool2d(2),  # 4
         conv3=nn.Conv2d(50, 500, 4),  # 1
-        relu3=nn.ReLU(),
+        relu1=nn.ReLU(),
         conv4=nn.Conv2d(500, classes, 1),
         flatten=nn.Flatten(),
     )
