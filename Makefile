@@ -5,10 +5,10 @@ GL_PACKAGES := libegl1 libgl1 libxrender1
 VARIANT ?= single-6c
 
 .DEFAULT_GOAL := help
-.PHONY: help leaderboard test check format bench bench-data bench-lasso bench-methods parity clean gl
+.PHONY: help leaderboard test check format bench bench-data bench-lasso bench-methods bench-metrics bench-run parity reliability clean gl
 
 help: ## list the targets
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-12s %s\n", $$1, $$2}'
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-13s %s\n", $$1, $$2}'
 
 leaderboard: .venv/.run gl ## draw single-6c (or VARIANT=double-12c, ...), train an8net on 5 folds, explain, score, print the board
 	$(BIN)/an8flower run --variant $(VARIANT) --model an8net
@@ -41,6 +41,15 @@ parity: .venv/.dev gl ## compare the same methods of four libraries and write do
 
 bench-data: .venv/.dev gl ## measure how fast all three variants are drawn, and where the time goes
 	$(BIN)/python -m benchmark.experiments.generation
+
+bench-metrics: .venv/.dev ## measure the metrics beside a plain loop and Quantus
+	$(BIN)/python -m benchmark.experiments.metrics
+
+bench-run: .venv/.dev gl ## measure a run with two workers beside one, and a run of which all is done
+	$(BIN)/python -m benchmark.experiments.running
+
+reliability: .venv/.dev gl ## kill runs 50 times at random moments, and compare the board
+	$(BIN)/python -m benchmark.experiments.reliability
 
 clean: ## remove the environment, data, weights and caches; results stay
 	rm -rf .venv data checkpoints *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -7,6 +7,7 @@ import importlib.metadata
 import json
 import platform as host
 import shutil
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -42,6 +43,7 @@ from an8flower.variants import Variant, variants
 # To be raised whenever the same variant and seed no longer give the same pictures.
 RECIPE_VERSION = 1
 MIN_MASK_AREA = 0.003  # of a derivative: below it the discriminative part is barely visible
+DEATHS = 3  # of processes on the same frame, before drawing is given up
 JOURNAL, PLAN = ".journal", "plan.json"
 PACKAGES = ("an8flower", "numpy", "opencv-python-headless", "pyrender-maintained", "trimesh")
 
@@ -255,14 +257,19 @@ def draw(
     Worker processes also for one worker: a process can have one GL context only.
 
     Raises:
-        NoGraphicsError: if a process ends unexpectedly.
+        NoGraphicsError: if processes end unexpectedly on the same frame.
     """
+    deaths: Counter[Place] = Counter()
     with progress(f"{title} {drawing.variant.name}", len(frames), "frames") as advance:
 
         def heard(job: Job, event: Event) -> tuple[Job, ...]:
             if event.kind == "raised":
                 raise event.value
             if event.kind in ("died", "overdue"):
+                place = job.arguments["class_id"], job.arguments["view"]
+                deaths[place] += 1
+                if deaths[place] < DEATHS:  # killed from outside, perhaps
+                    return (job,)
                 raise NoGraphicsError(
                     f"a rendering process ended unexpectedly: {event.value} (platform {drawing.platform}); "
                     "what is drawn is kept, run it again, or try another --platform"

@@ -6,12 +6,13 @@ import shlex
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 import explainers as methods
-from an8flower import An8Flower
+from an8flower import An8Flower, files
 from an8flower.engine import Event, Job, run
 from an8flower.folds import FOLDS, Scheme, in_split
 from an8flower.progress import progress
@@ -132,13 +133,27 @@ def measure_all(
         if one.state == "failed":  # else what failed before would be taken for what this run has seen
             one.cell.record_path.unlink(missing_ok=True)
     _prepare(plan, to_do)
-    with progress(_title(plan), sum(one.images for one in wanted), "maps") as advance:
+    with _announced(plan), progress(_title(plan), sum(one.images for one in wanted), "maps") as advance:
         if kept := sum(one.images for one in wanted if one.state in repeat):
             advance(kept)
         jobs = [Job(measure, {"unit": unit}) for unit in _units(plan, to_do, digests)]
         watcher = _Watcher(advance, {(one.setup, one.explainer.key): one.images for one in wanted})
         run(jobs, watcher.heard, workers=workers, scheduler=scheduler)
     return [_read(one.cell) for one in wanted]
+
+
+@contextmanager
+def _announced(plan: Plan) -> Iterator[None]:
+    """Say so if another run writes to the same folder; that is allowed, each cell is whole or not there."""
+    with ExitStack() as held:
+        try:
+            held.enter_context(files.locked(plan.results))
+        except BlockingIOError:
+            note = (
+                f"another run is measuring into {plan.results}: both go on, what one has done the other keeps"
+            )
+            print(note, file=sys.stderr, flush=True)  # noqa: T201
+        yield
 
 
 def _prepare(plan: Plan, to_do: Sequence[Wanted]) -> None:

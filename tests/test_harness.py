@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -78,6 +80,13 @@ def test_a_record_and_a_table_a_cell(go, tmp_path, tiny, trained, test_set):
     np.testing.assert_allclose(record["curve"], iou_curve(maps, masks).mean(axis=0), atol=1e-4)
     assert (scores["view"] == 5).all() and sorted(scores["class"].unique()) == [1, 2]
     assert records[-1]["scores"]["iou_auc"] == 1
+
+
+def test_every_field_of_a_record_is_documented(go):
+    documented = set(re.findall(r"`(\w+)`", (Path(__file__).parents[1] / "docs/results.md").read_text()))
+    (record,) = go(["grad_cam"], folds=[0])
+    fields = {*record, *record["identity"], *record["cost"], *record["timing"], *record["host"]}
+    assert fields - documented == set()
 
 
 def test_done_cells_are_kept_and_changed_ones_redone(go, tmp_path, tiny, checkpoints, monkeypatch):
