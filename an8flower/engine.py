@@ -60,7 +60,7 @@ class Event:
         kind: "told" something on its way; it is "done", or it "raised", or its worker "died" or was
             stopped because it was "overdue".
         value: what it told or returned; the exception; else how the worker ended, in words.
-        after: the last it told before.
+        after: the last note it had taken of what it is at.
     """
 
     kind: Kind
@@ -71,8 +71,9 @@ class Event:
 class Tell:
     """How a job speaks to who gave it out.
 
-    `tell(value)` says how far it is; `tell.within(seconds)` that something is wrong unless it speaks again
-    within that time, None for no limit; `tell.retire()` that its worker should run nothing after it.
+    `tell(value)` says how far it is. `tell.note(value)` says what it is at, for nobody to hear unless its
+    worker ends now. `tell.within(seconds)` says that something is wrong unless it speaks again within that
+    time, None for no limit; `tell.retire()` that its worker should run nothing after it.
     """
 
     def __init__(self, send: Callable[[tuple[str, Any]], None]) -> None:
@@ -80,6 +81,9 @@ class Tell:
 
     def __call__(self, value: Any) -> None:
         self._send(("told", value))
+
+    def note(self, value: Any) -> None:
+        self._send(("note", value))
 
     def within(self, seconds: float | None) -> None:
         self._send(("within", seconds))
@@ -186,29 +190,30 @@ class Worker:
         except Exception as error:  # it cannot be pickled, or no process can be started
             yield Event("raised", error)
             return
-        self._used, within, told = True, None, None
+        self._used, within, noted = True, None, None
         retire = False
         while True:
             try:
                 if not line.poll(within):
                     self._end()
-                    yield Event("overdue", f"it was silent for {within:g} s", told)
+                    yield Event("overdue", f"it was silent for {within:g} s", noted)
                     return
                 kind, value = line.recv()
             except (EOFError, OSError):
-                yield Event("died", self._end(), told)
+                yield Event("died", self._end(), noted)
                 return
             if kind == "within":
                 within = value
+            elif kind == "note":
+                noted = value
             elif kind == "retire":
                 retire = True
             else:
                 if kind in FINAL and retire:
                     self._end()
-                yield Event(kind, value, told)
+                yield Event(kind, value)
                 if kind in FINAL:
                     return
-                told = value
 
     def stop(self) -> None:
         """End the process, whatever it does, and start none again; from another thread than `run`'s."""

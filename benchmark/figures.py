@@ -18,12 +18,12 @@ from an8flower import An8Flower
 from an8flower.folds import Scheme
 from an8flower.gallery import save_figure
 from benchmark.board import ROLES, leaderboard
-from benchmark.harness import default_explainers
 from benchmark.loader import Images
 from benchmark.metrics import iou_auc
 from benchmark.metrics.iou import CURVE_THRESHOLDS
 from benchmark.models import models
 from benchmark.store import read_records
+from benchmark.survey import default_explainers
 from benchmark.training import load_model, weights_path
 
 _DASHES = {"method": "-", "floor": ":", "ceiling": "--"}

@@ -6,8 +6,7 @@ import os
 import platform
 import socket
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -18,29 +17,23 @@ import pandas as pd
 import torch
 
 import explainers as methods
-from an8flower import An8Flower
 from an8flower.dataset import Batch
 from an8flower.engine import Tell
-from an8flower.folds import Split
 from benchmark import store
 from benchmark.cost import cost
-from benchmark.device import batch_that_fits, bytes_an_image, device_of
-from benchmark.identity import identity_of, must_fit
+from benchmark.identity import identity_of
 from benchmark.loader import Images
 from benchmark.metrics import Case, iou_curve, metrics
 from benchmark.metrics.iou import CURVE_THRESHOLDS, invalid
-from benchmark.models import models
 from benchmark.plan import Plan, Setup
 from benchmark.store import Cell, Record
-from benchmark.training import Trained, load_model, weights_path
+from benchmark.subject import BATCH, Subject
+from benchmark.watch import Watch
 from explainers.base import CPU_PIECE_PX
 from explainers.layers import find_layer
-from explainers.limits import kept_gib, limited, quiet, unforked
+from explainers.limits import kept_gib
 from explainers.sharing import sharing
 
-BATCH = 96  # images scored together; on a GPU more, if it holds them
-GPU_BATCH = 1024
-GRACE_S = 15.0  # what a method's own alarm may be late before its process is stopped from outside
 PACKAGES = ("an8flower", "numpy", "torch")
 
 
@@ -72,69 +65,7 @@ class Unit:
 
     def cell(self, explainer: str) -> Cell:
         """Where one of its measurements lies."""
-        return cell_of(self.plan, self.setup, explainer)
-
-
-def cell_of(plan: Plan, setup: Setup, explainer: str) -> Cell:
-    """Where a measurement lies."""
-    return Cell(plan.results, setup.variant, setup.model, explainer, setup.fold, setup.seed)
-
-
-@dataclass(frozen=True)
-class Subject:
-    """A trained model and its fold's images.
-
-    Args:
-        trained: the model, on its device, and its record.
-        train, test: the fold's images.
-        device: where methods run.
-    """
-
-    trained: Trained
-    train: An8Flower
-    test: An8Flower
-    device: torch.device
-
-    @classmethod
-    def of(cls, plan: Plan, setup: Setup, *, plants: bool) -> Subject:
-        """Read it.
-
-        Raises:
-            DataFolderError: if data or weights are missing or damaged.
-            ResultsError: if the weights were trained on other data or folds.
-        """
-        device = device_of(plan.device)
-        path = weights_path(plan.checkpoints, setup.variant, setup.model, setup.fold, setup.seed)
-        trained = load_model(path)
-
-        def images(split: Split) -> An8Flower:
-            return An8Flower(
-                plan.root, setup.variant, fold=setup.fold, split=split, folds=plan.scheme,
-                target=("label", "plant") if plants else ("label",), size_px=models.get(setup.model).size_px,
-            )  # fmt: skip
-
-        test = images("test")
-        must_fit(trained.record, test.manifest, plan, setup.fold)
-        train = images("train")
-        trained.model.to(device)
-        return cls(trained, train, test, device)
-
-    def together(self) -> int:
-        """How many images to explain at once, by the memory there is."""
-        image = next(self.test.batches(1)).images.to(self.device)
-        most = BATCH if self.device.type == "cpu" else GPU_BATCH
-        return batch_that_fits(self.device, bytes_an_image(self.trained.model, image), most=most)
-
-    def batches(self, size: int) -> Iterator[Batch]:
-        """The test images, on the device."""
-        return (_moved(part, self.device) for part in self.test.batches(size))
-
-
-def _moved(part: Batch, device: torch.device) -> Batch:
-    if device.type == "cpu":
-        return part
-    plants = None if part.plants is None else part.plants.to(device)
-    return Batch(part.images.to(device), part.labels.to(device), part.masks.to(device), part.rows, plants)
+        return self.plan.cell(self.setup, explainer)
 
 
 @dataclass
@@ -151,8 +82,7 @@ class _Measured:
 def measure(tell: Tell, unit: Unit) -> None:
     """Measure a unit's cells and write them to the store; those measured meanwhile by others are left.
 
-    Tells ("at", explainer) before and ("at", None) after each call of a method, and ("maps", n) for heatmaps
-    scored.
+    Tells how many more heatmaps are scored, and notes which method is called while it is.
 
     Raises:
         CrowdedError: if it must be measured in smaller units.
@@ -173,7 +103,7 @@ def measure(tell: Tell, unit: Unit) -> None:
     begun = kept_gib()
     for part in subject.batches(subject.together()):
         _score(cells, failed, subject, part, watch, list(unit.metrics))
-        tell(("maps", len(part.images) * len(cells)))
+        tell(len(part.images) * len(cells))
         kept = kept_gib() - begun
         if unit.plan.limit_gib is not None and kept > unit.plan.limit_gib:
             if len(cells) > 1:
@@ -214,41 +144,6 @@ def _opened(
             )
         cells[name] = _Measured(explainer)
     return cells, failed
-
-
-@dataclass(frozen=True)
-class Watch:
-    """What a method may take for a call, and who is told that it runs.
-
-    Args:
-        seconds, gib: limits; None for none.
-        tell: of the job it runs in.
-    """
-
-    seconds: float | None
-    gib: float | None
-    tell: Tell | None = None
-
-    @contextmanager
-    def around(self, explainer: methods.Explainer, calls: int = 1) -> Iterator[None]:
-        """Inside, the method that runs keeps to the limits of so many calls.
-
-        Raises:
-            ExplainerError: if it does not.
-        """
-        key, seconds = explainer.key, None if self.seconds is None else self.seconds * calls
-        if self.tell is not None:
-            self.tell(("at", key))
-            self.tell.within(None if seconds is None else seconds + GRACE_S)
-        try:
-            with quiet(key), unforked(key), limited(key, seconds=seconds, gib=self.gib):
-                yield
-        except SystemExit as error:
-            raise methods.ExplainerError(key, "exit", f"it called sys.exit({error.code!r})") from None
-        finally:
-            if self.tell is not None:
-                self.tell.within(None)
-                self.tell(("at", None))
 
 
 def _fit(

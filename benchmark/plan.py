@@ -13,6 +13,7 @@ from an8flower.folds import FOLDS, Scheme
 from an8flower.registry import unknown
 from benchmark.metrics import metrics
 from benchmark.models import models
+from benchmark.store import Cell
 from explainers import get
 
 
@@ -88,6 +89,10 @@ class Plan:
         """Every trained model that is measured."""
         for each in product(self.variants, self.models, self.seeds, self.folds):
             yield Setup(*each)
+
+    def cell(self, setup: Setup, explainer: str) -> Cell:
+        """Where the measurement of an explainer, by its key, lies."""
+        return Cell(self.results, setup.variant, setup.model, explainer, setup.fold, setup.seed)
 
     def metric_names(self) -> tuple[str, ...]:
         """The metrics by name, kinds resolved, in the order of the registry.

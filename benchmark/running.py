@@ -23,9 +23,10 @@ from an8flower.manifest import DataFolderError, Manifest, read_manifest, require
 from an8flower.progress import progress
 from benchmark.board import Leaderboard, leaderboard, write_board
 from benchmark.figures import curves, heatmap_grid
-from benchmark.harness import DEATHS, State, default_explainers, measure_all, survey, with_data
+from benchmark.harness import DEATHS, measure_all
 from benchmark.plan import Plan, Setup
 from benchmark.store import Record, ResultsError
+from benchmark.survey import State, default_explainers, survey, with_data
 from benchmark.training import Recipe, train, trained_record
 from benchmark.training_figure import training_curves
 from benchmark.weights import weights_path

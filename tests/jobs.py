@@ -23,22 +23,22 @@ def counts(tell, x):
 
 
 def killed(tell, x):
-    tell("here")
+    tell.note("here")
     os.kill(os.getpid(), signal.SIGKILL)
 
 
 def left(tell, x):
-    tell("here")
+    tell.note("here")
     os._exit(7)
 
 
 def overflown(tell, x):
-    tell("here")
+    tell.note("here")
     ctypes.string_at(0)
 
 
 def silent(tell, x):
-    tell("here")
+    tell.note("here")
     tell.within(0.3)
     time.sleep(60)
 
