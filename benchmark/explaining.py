@@ -19,6 +19,7 @@ from an8flower.augment import resize_image, resize_mask
 from an8flower.folds import Split
 from an8flower.manifest import DataFolderError
 from an8flower.progress import progress
+from benchmark.device import device_holding, device_of
 from benchmark.loader import Images
 from benchmark.models import models
 from benchmark.training import Trained, load_model
@@ -121,6 +122,7 @@ def explain(
     explainer: str = "vebi",
     target: str | int | None = None,
     top: int = 3,
+    device: str = "cpu",
 ) -> Explained:
     """Explain a trained model's decisions about pictures through the features it uses.
 
@@ -134,6 +136,7 @@ def explain(
             "upsampled_activations".
         target: class to explain, by name or number from 0; the predicted one by default.
         top: features an image.
+        device: where the model runs, "cpu", "cuda", "mps" or "auto"; what is returned is on the CPU.
     Raises:
         DataFolderError: if weights, data or a picture are missing or damaged.
         ValueError: for another explainer or an unknown class.
@@ -141,7 +144,8 @@ def explain(
     paths = tuple(map(Path, [images] if isinstance(images, str | Path) else images))
     if not paths:
         raise ValueError("name at least one image to explain")
-    trained = load_model(checkpoint)
+    place = device_of(device)
+    trained = load_model(checkpoint, device=place)
     classes = tuple(trained.record["classes"])
     size_px = models.get(trained.record["identity"]["model"]).size_px
     asked = None if target is None else class_number(target, classes)
@@ -154,16 +158,17 @@ def explain(
     parts, probabilities = [], []
     with progress("explain", len(paths), "images") as advance:
         for part in torch.split(pictures, TOGETHER):
+            there = part.to(place)
             with torch.no_grad():
-                probabilities.append(trained.model(part).softmax(dim=1))
+                probabilities.append(trained.model(there).softmax(dim=1).cpu())
             targets = probabilities[-1].argmax(1) if asked is None else torch.full((len(part),), asked)
-            parts.append(method.explain(trained.model, part, targets))
+            parts.append(method.explain(trained.model, there, targets.to(place)))
             advance(len(part))
     together = Explanation(
-        torch.cat([one.targets for one in parts]),
+        torch.cat([one.targets for one in parts]).cpu(),
         tuple(evidence for one in parts for evidence in one.evidence),
-        torch.cat([one.heatmaps for one in parts]),
-        torch.cat([one.combined for one in parts]),
+        torch.cat([one.heatmaps for one in parts]).cpu(),
+        torch.cat([one.combined for one in parts]).cpu(),
     )
     masks = tuple(_mask(path, size_px) for path in paths)
     layers = len(method.selection.layers)
@@ -171,21 +176,26 @@ def explain(
 
 
 def interpretation_of(
-    checkpoint: str | Path, *, root: str | Path = "data", top: int = 100, of_class: bool = False
+    checkpoint: str | Path,
+    *,
+    root: str | Path = "data",
+    top: int = 100,
+    of_class: bool = False,
+    device: str = "cpu",
 ) -> tuple[tuple[Interpretation, ...], Selection, tuple[str, ...]]:
     """What the selected features of a trained model look for in its training images.
 
     Args:
-        checkpoint, root: as in `explain`.
+        checkpoint, root, device: as in `explain`.
         top, of_class: as in `explainers.vebi.interpret`.
     Returns:
         the interpretations, the selection, and the names of the classes.
     Raises:
         DataFolderError: if weights or data are missing or damaged.
     """
-    trained = load_model(checkpoint)
+    trained = load_model(checkpoint, device=device)
     selection = selection_of(trained, checkpoint, root)
-    loader = Images(fold_of(trained, root, "train"))
+    loader = Images(fold_of(trained, root, "train"), device=device_of(device))
     return interpret(trained.model, loader, selection, top=top, of_class=of_class), selection, tuple(
         trained.record["classes"]
     )  # fmt: skip
@@ -202,7 +212,8 @@ def selection_of(trained: Trained, checkpoint: str | Path, root: str | Path) -> 
         except SelectionError:
             pass  # made again, as one for other weights is
     method = cast(Vebi, methods.get("vebi").method)
-    selection = method.fit(trained.model, Images(fold_of(trained, root, "train"))).selection
+    loader = Images(fold_of(trained, root, "train"), device=device_holding(trained.model))
+    selection = method.fit(trained.model, loader).selection
     selection.save(path)
     return selection
 

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from benchmark.cli.console import JSON, ROOT, app, say
+from benchmark.cli.console import DEVICE, JSON, ROOT, Device, app, say
 
 CHECKPOINT = Annotated[Path, typer.Option("--checkpoint", help="Weights (.safetensors) that 'train' wrote.")]
 SHEET = 24  # images on the sheet of all
@@ -28,6 +28,7 @@ def explain(
         str, typer.Option("--explainer", help="'vebi', 'vebi_all', 'vebi_nearest', 'deconv_gb', ...")
     ] = "vebi",
     top: Annotated[int, typer.Option("--top", min=1, help="Features an image.")] = 3,
+    device: DEVICE = Device.cpu,
     folder: Annotated[Path, typer.Option("--out", help="Folder for pictures and JSON.")] = Path(
         "explanations"
     ),
@@ -41,7 +42,9 @@ def explain(
     from an8flower.gallery import save_figure
     from benchmark import explain as explained_by
 
-    explained = explained_by(images, checkpoint, root=root, explainer=explainer, target=target, top=top)
+    explained = explained_by(
+        images, checkpoint, root=root, explainer=explainer, target=target, top=top, device=device.value
+    )
     facts, written, taken = explained.facts(), [], Counter[str]()
     for k, path in enumerate(explained.paths):
         taken[path.stem] += 1
@@ -68,6 +71,7 @@ def interpret(
     of_class: Annotated[
         bool, typer.Option("--of-class", help="Average images of the feature's own class alone.")
     ] = False,
+    device: DEVICE = Device.cpu,
     folder: Annotated[Path, typer.Option("--out", help="Folder for pictures and JSON.")] = Path(
         "interpretation"
     ),
@@ -82,7 +86,9 @@ def interpret(
     from benchmark.explaining import interpretation_of
     from explainers.vebi.figures import interpretation_overview, interpretation_sheet, selection_figure
 
-    interpretations, selection, classes = interpretation_of(checkpoint, root=root, top=top, of_class=of_class)
+    interpretations, selection, classes = interpretation_of(
+        checkpoint, root=root, top=top, of_class=of_class, device=device.value
+    )
     layers = len(selection.layers)
     figures = {
         "overview": interpretation_overview(interpretations, classes, layers),
