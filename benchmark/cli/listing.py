@@ -41,7 +41,10 @@ def list_names(what: Annotated[What, typer.Argument(help="What to list.")], as_j
     shown = [heading for heading in rows[0] if heading not in _NOT_ON_TERMINAL]
     table = Table(title=what.value, title_justify="left")
     for heading in shown:
-        table.add_column(heading)
+        # What one has to type must be there whole.
+        table.add_column(
+            heading, min_width=max(len(row["name"]) for row in rows) if heading == "name" else None
+        )
     for row in rows:
         table.add_row(*(str(row[heading]) for heading in shown))
     out.print(table)
@@ -103,6 +106,7 @@ def _metrics() -> list[dict[str, str]]:
     return [
         {
             "name": s.name,
+            "kind": s.kind,
             "range": f"{s.bounds[0]:g} to {s.bounds[1]:g}",
             "better": "higher" if s.higher_is_better else "lower",
             "source": s.source,
