@@ -145,7 +145,7 @@ _PATHS = ("root", "checkpoints", "results")
 
 
 def _plan_of(entries: Mapping[str, Any], path: Path) -> Plan:
-    given: dict[str, Any] = {}
+    given: dict[str, Any] = {name: path.parent / getattr(Plan, name) for name in _PATHS}
     for name, value in entries.items():
         if name not in _FIELDS:
             raise PlanError(f"{path}: {unknown('entry', name, _FIELDS)}")

@@ -227,7 +227,7 @@ def test_command_passes_good_methods_and_fails_bad_ones(tmp_path):
     done = an8flower("check", "grad_cam@conv1", f"{path}:mine")
     assert done.returncode == 1 and done.stderr == ""
     lines = done.stdout.splitlines()
-    assert lines[0] == "grad_cam@conv1: 23 of 23 checks pass"
+    assert lines[0] == "grad_cam@conv1: 24 of 24 checks pass"
     assert lines[-1] == "2 checked, 1 fail: mine"
     assert "  fail    targets                   the maps are the same for every target" in done.stdout
     assert sum(" fail " in line for line in lines[:-1]) == 1

@@ -26,7 +26,9 @@ def write(tmp_path, text):
 
 def test_a_file_gives_what_it_says_and_defaults_for_the_rest(tmp_path):
     plan = read_plan(write(tmp_path, 'models = ["mnistnet"]\nfolds = [1]\nroot = "d"\nlimit_gib = 0\n'))
-    assert plan == Plan(models=("mnistnet",), folds=(1,), root=tmp_path / "d", limit_gib=None)
+    assert plan == Plan(models=("mnistnet",), folds=(1,), root=tmp_path / "d", limit_gib=None).with_(
+        checkpoints=tmp_path / "checkpoints", results=tmp_path / "results"
+    )
     changed = plan.with_(folds=[0, 2], device="auto", metrics=None)
     assert changed.folds == (0, 2) and changed.device == "auto" and changed.metrics == plan.metrics
 
