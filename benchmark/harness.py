@@ -110,7 +110,10 @@ def measure_all(
     with _announced(plan), progress(_title(plan), sum(one.images for one in wanted), "maps") as advance:
         if kept := sum(one.images for one in wanted if one.state in repeat):
             advance(kept)
-        jobs = [Job(measure, {"unit": unit}) for unit in _units(plan, to_do, digests)]
+        # Those that learn first, which take longest, so that all workers end at about the same time.
+        learning = {one.explainer.key for one in to_do if one.explainer.spec.needs_fit}
+        units = sorted(_units(plan, to_do, digests), key=lambda unit: learning.isdisjoint(unit.facts))
+        jobs = [Job(measure, {"unit": unit}) for unit in units]
         watcher = _Watcher(advance, {(one.setup, one.explainer.key): one.images for one in wanted})
         run(jobs, watcher.heard, workers=workers, scheduler=scheduler)
     return [_read(one.cell) for one in wanted]
