@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from an8flower import files, png
 from an8flower.augment import resize_ids, resize_image, resize_mask
-from an8flower.manifest import Manifest, read_verified
+from an8flower.manifest import TWINS, Manifest, read_verified
 from an8flower.plant import PLANT_PARTS
 from an8flower.progress import progress
 
@@ -57,9 +57,10 @@ class Arrays:
             DataFolderError: naming a missing or altered file.
         """
         folder = manifest.folder / "cache" / f"{size_px}px"
-        current = {"format": FORMAT_VERSION, "digest": manifest.digest, "size_px": size_px}
         kinds = sorted(set(kinds))
         for kind in kinds:
+            digest = manifest.digest if kind in TWINS else manifest.images_digest
+            current = {"format": FORMAT_VERSION, "digest": digest, "size_px": size_px}
             marker, array = folder / f"{kind}.json", folder / f"{kind}.npy"
             there = marker.is_file() and array.is_file()
             if not there or json.loads(marker.read_text()) != current:

@@ -58,13 +58,29 @@ class Manifest:
     @cached_property
     def digest(self) -> str:
         """SHA-256 over the paths and hashes of all files: equal data have equal digests."""
-        rows = self.table.sort_values("path")
-        lines = (rows["sha256"] + "  " + rows["path"]).str.cat(sep="\n")
-        return hashlib.sha256(lines.encode()).hexdigest()
+        return _digest(self.table)
+
+    @cached_property
+    def images_digest(self) -> str:
+        """The same without the twins: what a model and its scores hang on, whether twins are there or not."""
+        twins = [kind for kind, folder in KINDS.items() if folder.startswith("twins/")]
+        return _digest(self.table[~self.table["kind"].isin(twins)])
+
+    @property
+    def factors(self) -> pd.DataFrame:
+        """The value of each factor that is set: a row a viewpoint, which is the index; a column a factor."""
+        names = list(self.header["factors"])
+        return self.table.drop_duplicates("view").set_index("view")[names].sort_index()
 
     def of_kind(self, kind: str) -> pd.DataFrame:
         """The rows of one kind of file, in the order of class, view, crop and rotation."""
         return self.table[self.table["kind"] == kind].sort_values(KEYS).reset_index(drop=True)
+
+
+def _digest(table: pd.DataFrame) -> str:
+    rows = table.sort_values("path")
+    lines = (rows["sha256"] + "  " + rows["path"]).str.cat(sep="\n")
+    return hashlib.sha256(lines.encode()).hexdigest()
 
 
 def file_path(kind: str, class_id: int, view: int, crop: int = 0, rotation: int = 0) -> str:

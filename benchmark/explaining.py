@@ -248,7 +248,7 @@ def fold_of(trained: Trained, root: str | Path, split: Split) -> An8Flower:
         size_px=models.get(identity["model"]).size_px,
         folds=identity["folds"],
     )
-    if data.manifest.digest != identity["dataset_digest"]:
+    if data.manifest.images_digest != identity["dataset_digest"]:
         raise DataFolderError(
             f"{data.manifest.folder} is not the dataset that the model was trained on; "
             "features are selected, and methods compared, on its own images"

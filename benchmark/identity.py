@@ -66,7 +66,7 @@ def must_fit(trained: Record, manifest: Manifest, plan: Plan, fold: int) -> None
         ResultsError: if the weights were trained on other data or folds.
     """
     identity = trained["identity"]
-    if (identity["dataset_digest"], identity["folds"]) != (manifest.digest, plan.scheme):
+    if (identity["dataset_digest"], identity["folds"]) != (manifest.images_digest, plan.scheme):
         raise ResultsError(
             f"the weights of fold {fold} in {plan.checkpoints} were trained on other data or folds; "
             f"run 'an8flower train --variant {identity['variant']} --model {identity['model']} "

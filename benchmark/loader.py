@@ -37,5 +37,5 @@ class Images:
     def digest(self) -> str:
         """A name for its content: methods that learn the same from it can share what they learnt."""
         data = self._data
-        content = [data.manifest.digest, str(data.size_px), str(data.twin), *data.table["image_path"]]
+        content = [data.manifest.images_digest, str(data.size_px), str(data.twin), *data.table["image_path"]]
         return hashlib.sha256("\n".join(content).encode()).hexdigest()

@@ -110,6 +110,7 @@ def measure(tell: Tell, unit: Unit) -> None:
                 raise CrowdedError("the methods of this unit keep too much memory together")
             failed.update({name: _kept_too_much(name, kept) for name in cells})
     _price(cells, failed, subject, watch)
+    factors = subject.test.manifest.factors
     for name in waiting:
         facts = {**unit.facts[name], **_circumstances(subject)}
         if name in failed:
@@ -117,7 +118,7 @@ def measure(tell: Tell, unit: Unit) -> None:
             if isinstance(failed[name], methods.ExplainerError):
                 tell.retire()  # what a method that broke the rules has left behind is unknown
         else:
-            table, summary = _summary(cells[name], unit)
+            table, summary = _summary(cells[name], unit, factors)
             layer = _layer(cells[name].explainer, subject)
             store.write(unit.cell(name), {**facts, "layer": layer, **summary}, table)
 
@@ -230,7 +231,7 @@ def _price(
             failed[name] = error
 
 
-def _summary(one: _Measured, unit: Unit) -> tuple[pd.DataFrame, Record]:
+def _summary(one: _Measured, unit: Unit, factors: pd.DataFrame) -> tuple[pd.DataFrame, Record]:
     table = pd.concat(one.parts, ignore_index=True)
     wrong = int(table["invalid"].sum())
     undefined = int(table["iou_auc"].isna().sum()) if "iou_auc" in table else 0
@@ -247,6 +248,7 @@ def _summary(one: _Measured, unit: Unit) -> tuple[pd.DataFrame, Record]:
         "undefined": undefined,
         "accuracy": float((table["label"] == table["predicted"]).mean()),
         "scores": {name: _mean(table[name]) for name in unit.metrics},
+        "views": _by_view(table, list(unit.metrics), factors),
         "curve": (one.curve / max(1, len(table) - undefined)).tolist(),
         "cost": one.cost,
         "timing": one.timing,
@@ -255,6 +257,18 @@ def _summary(one: _Measured, unit: Unit) -> tuple[pd.DataFrame, Record]:
 
 def _mean(scores: pd.Series) -> float | None:
     return None if scores.isna().all() else float(scores.mean())
+
+
+def _by_view(table: pd.DataFrame, names: Sequence[str], factors: pd.DataFrame) -> Record:
+    """What statistics need: images of one viewpoint are not independent of each other, viewpoints are."""
+    by_view = table.groupby("view")
+    views = [int(view) for view in by_view.groups]
+    return {
+        "view": views,
+        "images": by_view.size().tolist(),
+        "factors": {name: factors.loc[views, name].tolist() for name in factors},
+        "scores": {name: [_mean(one) for _, one in by_view[name]] for name in names},
+    }
 
 
 def failure(error: Exception) -> Record:

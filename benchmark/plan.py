@@ -9,6 +9,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any, get_args
 
+from an8flower.factors import parse
 from an8flower.folds import FOLDS, Scheme
 from an8flower.registry import unknown
 from benchmark.metrics import metrics
@@ -50,6 +51,8 @@ class Plan:
         viewpoints: of the dataset, from 1; none for all 40.
         root, checkpoints, results: folders of data, weights, and records.
         drawing_seed: of the plant's shape.
+        factors: what varies beside the class, e.g. "size=0.4..1"; see `an8flower.factors`.
+        certificate: test whether the models use the part at all, which takes the images' twins.
         limit_s, limit_gib: seconds and memory that a method may take for one call; None for no limit.
         device: "cpu", "cuda", "mps", or "auto" for the best there is.
     """
@@ -66,6 +69,8 @@ class Plan:
     checkpoints: Path = Path("checkpoints")
     results: Path = Path("results")
     drawing_seed: int = 0
+    factors: tuple[str, ...] = ()
+    certificate: bool = False
     limit_s: float | None = 600.0
     limit_gib: float | None = 8.0
     device: str = "cpu"
@@ -84,6 +89,7 @@ class Plan:
         for explainer in self.explainers:
             get(explainer)
         self.metric_names()
+        parse(self.factors)
 
     def setups(self) -> Iterator[Setup]:
         """Every trained model that is measured."""
@@ -139,7 +145,7 @@ def read_plan(path: str | Path) -> Plan:
 _FIELDS = {field.name: field for field in fields(Plan)}
 _ITEMS = {
     "variants": str, "models": str, "explainers": str, "metrics": str, "folds": int, "seeds": int,
-    "viewpoints": int,
+    "viewpoints": int, "factors": str,
 }  # fmt: skip
 _PATHS = ("root", "checkpoints", "results")
 
@@ -176,7 +182,7 @@ def _checked(name: str, value: Any, path: Path) -> Any:
         return value or None
     kind = type(_FIELDS[name].default)
     if type(value) is not kind:
-        raise refuse(f"a {'whole number' if kind is int else 'text'}")
+        raise refuse({int: "a whole number", bool: "true or false"}.get(kind, "a text"))
     return value
 
 

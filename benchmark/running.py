@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -17,9 +18,10 @@ import explainers as methods
 from an8flower import generate
 from an8flower.camera import VIEWPOINTS
 from an8flower.engine import Event, Job, Tell, run
+from an8flower.factors import parse
 from an8flower.gallery import contact_sheet
 from an8flower.gl import Platform
-from an8flower.manifest import DataFolderError, Manifest, read_manifest, require_complete
+from an8flower.manifest import TWINS, DataFolderError, Manifest, read_manifest, require_complete
 from an8flower.progress import progress
 from benchmark.board import Leaderboard, leaderboard, write_board
 from benchmark.figures import curves, heatmap_grid
@@ -93,7 +95,8 @@ def draw_all(plan: Plan, *, workers: int, scheduler: str | None, platform: Platf
         if _drawn(plan, variant) is None:
             generate(
                 plan.root, variant, viewpoints=plan.viewpoints or None, workers=max(1, workers),
-                scheduler=scheduler, seed=plan.drawing_seed, platform=platform,
+                scheduler=scheduler, seed=plan.drawing_seed, platform=platform, twins=plan.certificate,
+                factors=parse(plan.factors),
             )  # fmt: skip
 
 
@@ -103,7 +106,10 @@ def _drawn(plan: Plan, variant: str) -> Manifest | None:
     with suppress(DataFolderError):
         manifest = read_manifest(plan.root, variant)
         require_complete(manifest)
-        if wanted <= set(manifest.header["views"]) and manifest.header["seed"] == plan.drawing_seed:
+        header, twins = manifest.header, set(TWINS) if plan.certificate else set()
+        made = header["seed"], header["factors"]
+        asked = plan.drawing_seed, json.loads(json.dumps(parse(plan.factors)))
+        if wanted <= set(header["views"]) and made == asked and twins <= set(manifest.table["kind"]):
             return manifest
     return None
 

@@ -22,7 +22,7 @@ import pandas as pd
 
 from an8flower import files
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 Record = dict[str, Any]
 
@@ -89,7 +89,7 @@ def found(cell: Cell, wanted: str, metrics: dict[str, str]) -> Record | None:
     if record["status"] == "failed":
         return record
     described = (record["scores_file"] or {}).get("bytes")
-    whole = cell.scores_path.is_file() and cell.scores_path.stat().st_size == described
+    whole = record["views"] and cell.scores_path.is_file() and cell.scores_path.stat().st_size == described
     return record if whole and metrics.items() <= record["metrics"].items() else None
 
 
@@ -191,4 +191,9 @@ def _from_1(record: Record) -> Record:
     }
 
 
-_MIGRATIONS: dict[int, Callable[[Record], Record]] = {1: _from_1}
+def _from_2(record: Record) -> Record:
+    """Version 2 had no means by viewpoint, so a board can give no intervals for it."""
+    return record | {"schema_version": 3, "views": None}
+
+
+_MIGRATIONS: dict[int, Callable[[Record], Record]] = {1: _from_1, 2: _from_2}

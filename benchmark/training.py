@@ -140,7 +140,7 @@ def _identity(
     """All that decides what comes out of training."""
     return {
         "variant": manifest.header["variant"],
-        "dataset_digest": manifest.digest,
+        "dataset_digest": manifest.images_digest,
         "model": model,
         "fold": fold,
         "folds": folds,
