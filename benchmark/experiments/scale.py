@@ -6,6 +6,7 @@ import argparse
 import resource
 import tempfile
 import time
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -105,4 +106,5 @@ def write_empty(tell: Tell, folder: Path, cells: list[tuple[str, str, int]], ima
 
 
 if __name__ == "__main__":
-    main()
+    # By its name in the package, under which workers know the job.
+    import_module("benchmark.experiments.scale").main()
