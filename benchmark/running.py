@@ -12,9 +12,8 @@ from functools import partial
 from pathlib import Path
 from typing import get_args
 
-import pandas as pd
-
 import explainers as methods
+import pandas as pd
 from an8flower import generate
 from an8flower.camera import VIEWPOINTS
 from an8flower.engine import Event, Job, Tell, run
@@ -24,6 +23,7 @@ from an8flower.gl import Platform
 from an8flower.manifest import TWINS, DataFolderError, Manifest, read_manifest, require_complete
 from an8flower.progress import progress
 from benchmark.board import Leaderboard, leaderboard, write_board
+from benchmark.certifying import certify_all
 from benchmark.figures import curves, heatmap_grid
 from benchmark.harness import DEATHS, measure_all
 from benchmark.plan import Plan, Setup
@@ -43,7 +43,8 @@ class Done:
         records: of all cells.
         boards: one a variant and model.
         files: boards and pictures written.
-        seconds: wall time by stage: "draw", "train", "measure", "picture".
+        seconds: wall time by stage: "draw", "train", "certify" if the plan asks for it, "measure", "picture".
+        certificates: of the trained models, if the plan asks for them.
     """
 
     trained: dict[Setup, Record]
@@ -51,6 +52,7 @@ class Done:
     boards: list[Leaderboard]
     files: list[Path]
     seconds: dict[str, float] = field(default_factory=dict)
+    certificates: list[Record] = field(default_factory=list)
 
 
 def carry_out(
@@ -68,18 +70,22 @@ def carry_out(
         workers, scheduler, retry_failed: as in `harness.evaluate`.
         platform: off-screen GL to draw with.
     Raises:
-        as `generate`, `train` and `evaluate`.
+        as `generate`, `train`, `certify_all` and `evaluate`.
     """
     seconds: dict[str, float] = {}
     with _timed("draw", seconds):
         draw_all(plan, workers=workers, scheduler=scheduler, platform=platform)
     with _timed("train", seconds):
         trained = train_all(plan, workers=workers, scheduler=scheduler)
+    certificates: list[Record] = []
+    if plan.certificate:
+        with _timed("certify", seconds):
+            certificates = certify_all(plan, workers=workers, scheduler=scheduler)
     with _timed("measure", seconds):
         records = measure_all(plan, workers=workers, scheduler=scheduler, retry_failed=retry_failed)
     with _timed("picture", seconds):
         boards, written = _show(plan, records)
-    return Done(trained, records, boards, written, seconds)
+    return Done(trained, records, boards, written, seconds, certificates)
 
 
 @contextmanager

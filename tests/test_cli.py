@@ -7,9 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 import explainers
+import pytest
 from an8flower.variants import variants
 
 
@@ -27,6 +26,7 @@ def an8flower(*arguments: object, cwd: Path | None = None) -> subprocess.Complet
         "gallery",
         "train",
         "evaluate",
+        "certify",
         "leaderboard",
         "run",
         "explain",

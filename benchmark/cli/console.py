@@ -90,6 +90,15 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def processes(workers: int | None, device: Device) -> int:
+    """As many as asked for; else one a core, or one for a device that all would share."""
+    if workers is not None:
+        return workers
+    from benchmark.device import device_of
+
+    return cores() if device_of(device.value).type == "cpu" else 1
+
+
 def say(result: dict[str, Any], as_json: bool, text: str) -> None:
     if as_json:
         sys.stdout.write(json.dumps(result, indent=2) + "\n")

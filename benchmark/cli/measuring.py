@@ -31,17 +31,18 @@ from benchmark.cli.console import (
     Device,
     GLPlatform,
     app,
-    cores,
     folds_of,
     notes,
     numbers_of,
     out,
+    processes,
     say,
 )
 
 if TYPE_CHECKING:
     from benchmark.board import Leaderboard
     from benchmark.plan import Plan
+
     from benchmark.running import Preview
 
 
@@ -63,15 +64,16 @@ def train(
     Example: an8flower train --variant single-6c --model an8net --folds 0,1
     """
     from benchmark.plan import Plan
-    from benchmark.running import train_all
     from benchmark.training import weights_path
     from benchmark.training_figure import training_curves
+
+    from benchmark.running import train_all
 
     plan = Plan().with_(
         variants=(variant,), models=(model,), folds=folds_of(folds), seeds=(seed,), root=root,
         checkpoints=checkpoints, device=device.value,
     )  # fmt: skip
-    records = train_all(plan, workers=_processes(workers, device), scheduler=scheduler)
+    records = train_all(plan, workers=processes(workers, device), scheduler=scheduler)
     done = [
         {
             "fold": setup.fold,
@@ -129,7 +131,7 @@ def evaluate(
         limit_s=seconds,
         limit_gib=gib,
         device=device.value,
-        workers=_processes(workers, device),
+        workers=processes(workers, device),
         scheduler=scheduler,
         retry_failed=retry_failed,
     )
@@ -149,9 +151,10 @@ def leaderboard(
 
     Example: an8flower leaderboard --variant single-6c --model an8net
     """
-    from benchmark import leaderboard as build
     from benchmark.board import write_board
     from benchmark.figures import curves
+
+    from benchmark import leaderboard as build
 
     board = build(results, variant, model)
     written = write_board(board, results, f"an8flower leaderboard --variant {variant} --model {model}")
@@ -201,6 +204,13 @@ def run(
     gib: Annotated[
         float | None, typer.Option("--gib", min=0.1, help="What a method may allocate for a call; 8.")
     ] = None,
+    certificate: Annotated[
+        bool | None,
+        typer.Option(
+            "--certificate/--no-certificate",
+            help="Test whether the models use the part at all; as the plan says by default.",
+        ),
+    ] = None,
     device: Annotated[Device | None, typer.Option("--device", help="Where models run; cpu.")] = None,
     workers: WORKERS = None,
     scheduler: SCHEDULER = None,
@@ -216,32 +226,24 @@ def run(
     Example: an8flower run --variant single-6c --model an8net
     """
     from benchmark.plan import Plan, read_plan
+
     from benchmark.running import carry_out, preview
 
     whole = (Plan() if file is None else read_plan(file)).with_(
         variants=variant, models=model, explainers=explainer, metrics=metric, folds=folds_of(folds),
         seeds=seed, root=root, checkpoints=checkpoints, results=results,
         viewpoints=numbers_of(viewpoints, "--viewpoints"), drawing_seed=drawing_seed, limit_s=seconds,
-        limit_gib=gib, device=device and device.value,
+        limit_gib=gib, certificate=certificate, device=device and device.value,
     )  # fmt: skip
     if plan:
         _say_preview(whole, preview(whole), as_json)
         return
     done = carry_out(
-        whole, workers=_processes(workers, Device(whole.device)), scheduler=scheduler,
+        whole, workers=processes(workers, Device(whole.device)), scheduler=scheduler,
         retry_failed=retry_failed, platform=platform.value,
     )  # fmt: skip
     _say_boards(done.boards, done.files, as_json, seconds=done.seconds)
     raise typer.Exit(_status(done.records))
-
-
-def _processes(workers: int | None, device: Device) -> int:
-    """As many as asked for; else one a core, or one for a device that all would share."""
-    if workers is not None:
-        return workers
-    from benchmark.device import device_of
-
-    return cores() if device_of(device.value).type == "cpu" else 1
 
 
 def _status(records: list[dict[str, Any]]) -> int:
