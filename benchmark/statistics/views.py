@@ -37,6 +37,5 @@ def scores_by_view(records: Sequence[Record], metric: str = "iou_auc") -> pd.Dat
     if not parts:
         return pd.DataFrame(index=pd.MultiIndex.from_arrays([[], []], names=["fold", "view"]))
     table = pd.concat(parts, ignore_index=True)
-    return table.pivot_table(
-        index=["fold", "view"], columns="explainer", values="score", aggfunc="mean", dropna=False
-    ).rename_axis(columns=None)
+    by_view = table.groupby(["fold", "view", "explainer"])["score"].mean()
+    return by_view.unstack("explainer").rename_axis(columns=None)
