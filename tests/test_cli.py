@@ -7,8 +7,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-import explainers
 import pytest
+
+import explainers
 from an8flower.variants import variants
 
 
