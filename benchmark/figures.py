@@ -43,7 +43,7 @@ def curves(results: str | Path, variant: str, model: str, path: str | Path) -> P
     """
     by_explainer: dict[str, list[list[float]]] = {}
     for record in read_records(results, variant, model):
-        if record["status"] != "failed":
+        if record["status"] != "failed" and record["curve"]:  # self-reported rows have none
             by_explainer.setdefault(record["explainer"], []).append(record["curve"])
     board = leaderboard(results, variant, model).rows
     board = board[board["explainer"].isin(by_explainer)]

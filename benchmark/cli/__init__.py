@@ -8,10 +8,11 @@ import warnings
 from typing import Annotated, TextIO
 
 import typer
+
 from an8flower.registry import PlugInWarning
 
 # Each adds its commands, in the order of the help.
-from benchmark.cli import certifying, checking, data, listing, measuring, showing, starting  # noqa: F401
+from benchmark.cli import certifying, checking, data, listing, measuring, showing, starting, submitting  # noqa: F401
 from benchmark.cli.console import app, notes
 
 INTERRUPTED = 130  # the exit status that shells expect after Ctrl-C
