@@ -13,10 +13,11 @@ from benchmark.statistics.ranks import (
     rank_stability,
     spearman,
 )
-from benchmark.statistics.views import scores_by_view
+from benchmark.statistics.views import by_arc, scores_by_view
 
 __all__ = [
     "Friedman",
+    "by_arc",
     "compared",
     "compared_with_best",
     "critical_difference_diagram",

@@ -11,12 +11,14 @@ import numpy as np
 import pandas as pd
 import scikit_posthocs
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 from scipy import stats
 
 from benchmark.metrics import metrics
 from benchmark.store import Record
 
 Kind = Literal["fold", "seed", "model", "metric"]
+EXACT = 8  # rows of which all orders are counted: 40 320
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,10 @@ def friedman(scores: pd.DataFrame, *, alpha: float = 0.05) -> Friedman:
     views, methods = whole.shape
     if methods < 3 or views < 2:
         raise ValueError(f"Friedman's test takes 3 methods and 2 viewpoints, there are {methods} and {views}")
-    statistic, p = stats.friedmanchisquare(*(whole[name] for name in whole))
+    if (whole.nunique(axis=1) == 1).all():  # ties alone have no ranks that scipy could divide by
+        statistic, p = 0.0, 1.0
+    else:
+        statistic, p = stats.friedmanchisquare(*(whole[name] for name in whole))
     ranks = whole.rank(axis=1, ascending=False).mean().sort_values()
     # Nemenyi's q is the studentised range for infinitely many degrees of freedom over sqrt(2).
     q = stats.studentized_range.ppf(1 - alpha, methods, np.inf) / np.sqrt(2)
@@ -85,8 +90,11 @@ def orders_by(records: Sequence[Record], kind: Kind) -> dict[str, pd.Series]:
 
     Args:
         records: of one variant; of the several models for "model".
-        kind: what tells the orders apart; folds and seeds are averaged over otherwise. Higher is better in
-            each, metrics of which lower is better are negated.
+        kind: what tells the orders apart.
+    Returns:
+        for each its explainers' scores, higher is better: metrics of which lower is better are negated. Seeds
+        are averaged over, then folds and models; an explainer that lacks one of those that others have in
+        this order is NaN there, as its mean would be of other images.
     """
     names = _metrics(records) if kind == "metric" else ["iou_auc"]
     rows = [
@@ -100,10 +108,15 @@ def orders_by(records: Sequence[Record], kind: Kind) -> dict[str, pd.Series]:
     if not rows:
         return {}
     table = pd.DataFrame(rows)
+    cells = table.groupby([*dict.fromkeys([kind, "model", "fold"]), "explainer"])["score"].mean()
     return {
-        f"{kind} {key}" if kind in ("fold", "seed") else str(key): part.groupby("explainer")["score"].mean()
-        for key, part in table.groupby(kind)
+        f"{kind} {key}" if kind in ("fold", "seed") else str(key): _of_whole_columns(part)
+        for key, part in cells.groupby(level=kind)
     }
+
+
+def _of_whole_columns(cells: pd.Series) -> pd.Series:
+    return cells.unstack("explainer").mean(skipna=False)
 
 
 def rank_stability(orders: Mapping[str, pd.Series]) -> pd.DataFrame:
@@ -120,20 +133,26 @@ def rank_stability(orders: Mapping[str, pd.Series]) -> pd.DataFrame:
 
 
 def spearman(ours: pd.Series, paper: pd.Series) -> tuple[float, float, int]:
-    """Spearman's rank correlation over the rows both have, its exact p, and how many these are.
+    """Spearman's rank correlation over the rows both have, its two-sided p, and how many these are.
 
-    The p is from all orders there are for up to 8 rows, from 9 999 of them beyond; NaN for fewer than
-    three rows.
+    The p counts all orders there are for up to 8 rows, and is Student's approximation beyond. NaN for fewer
+    than three rows, or if all of one side are equal.
     """
     both = pd.concat([ours, paper], axis=1, join="inner").dropna().to_numpy(float)
-    if len(both) < 3:
+    if len(both) < 3 or (both == both[0]).all(axis=0).any():
         return float("nan"), float("nan"), len(both)
-    fixed = both[:, 1]
-    found = stats.permutation_test(
-        (both[:, 0],), lambda order: stats.spearmanr(order, fixed).statistic, permutation_type="pairings",
-        n_resamples=np.inf if len(both) <= 8 else 9999, rng=np.random.default_rng(0),
-    )  # fmt: skip
-    return float(found.statistic), float(found.pvalue), len(both)
+    if len(both) > EXACT:
+        found = stats.spearmanr(both[:, 0], both[:, 1])
+        return float(found.statistic), float(found.pvalue), len(both)
+    ranks = stats.zscore(stats.rankdata(both, axis=0), axis=0)
+
+    def rho(order: NDArray[np.float64], axis: int) -> NDArray[np.float64]:
+        return np.asarray((order * ranks[:, 1]).mean(axis=axis))
+
+    exact = stats.permutation_test(
+        (ranks[:, 0],), rho, permutation_type="pairings", n_resamples=np.inf, vectorized=True
+    )
+    return float(exact.statistic), float(exact.pvalue), len(both)
 
 
 def _tau(one: pd.Series, other: pd.Series) -> float:
