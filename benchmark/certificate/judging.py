@@ -117,18 +117,18 @@ def failures(found: Shares, flags: pd.DataFrame, classes: Sequence[str]) -> list
     wanted = NECESSITY * found.necessity_expected
     if found.necessity < wanted:
         texts.append(
-            f"necessity {found.necessity:.1%} is below {wanted:.1%}: too many images keep their class "
-            f"without the part, so something else tells it{_worst(lost, flags, classes)}"
+            f"necessity {found.necessity:.1%} is below {wanted:.1%}: images keep their class without the "
+            f"part, so something else tells it{_worst(lost, flags, classes)}"
         )
     if found.sufficiency < SUFFICIENCY:
         texts.append(
-            f"sufficiency {found.sufficiency:.1%} is below {SUFFICIENCY:.0%}: too many images lose their "
-            f"class with the part alone, so it takes more{_worst(flags['kept'], flags, classes)}"
+            f"sufficiency {found.sufficiency:.1%} is below {SUFFICIENCY:.0%}: images lose their class with "
+            f"the part alone, so it takes more{_worst(flags['kept'], flags, classes)}"
         )
     if found.swap < SWAP:
         texts.append(
-            f"swap {found.swap:.1%} is below {SWAP:.0%}: too many images with another class's part are not "
-            f"taken for that class, so the part does not decide{_worst(flags['follows'], flags, classes)}"
+            f"swap {found.swap:.1%} is below {SWAP:.0%}: images with another class's part are not taken for "
+            f"it, so the part does not decide{_worst(flags['follows'], flags, classes)}"
         )
     return texts
 
@@ -136,8 +136,8 @@ def failures(found: Shares, flags: pd.DataFrame, classes: Sequence[str]) -> list
 def _worst(good: pd.Series, flags: pd.DataFrame, classes: Sequence[str]) -> str:
     """Where a test fails most: the classes of which it fails for more than one image in ten."""
     by_class = (~good).groupby(flags["class"]).mean().sort_values(ascending=False, kind="stable")
-    named = [f"{classes[one - 1]} {share:.0%}" for one, share in by_class.items() if share > 0.1]
-    return f" (fails for {', '.join(named)})" if 0 < len(named) < len(classes) else ""
+    named = [f"{classes[one - 1]}: {share:.0%}" for one, share in by_class.items() if share > 0.1]
+    return f" ({', '.join(named)})" if 0 < len(named) < len(classes) else ""
 
 
 def shares(flags: pd.DataFrame, classes: int) -> Shares:

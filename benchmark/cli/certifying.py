@@ -75,13 +75,14 @@ def _show(what: str, records: list[dict[str, Any]]) -> None:
     table = Table(title=f"{what}: does it go by the part? Percent of the test images", title_justify="left")
     for heading in ("fold", "images", "necessity", "to reach", "sufficiency", "swap", "pass all"):
         table.add_column(heading, justify="right")
-    table.add_column("verdict")
+    table.add_column("certified")
     for record in records:
         shares = record["shares"]
         names = ("necessity", "necessity_expected", "sufficiency", "swap", "passed")
         shown = (f"{100 * shares[name]:.1f}" for name in names)
-        verdict = "certified" if record["certified"] else "not certified"
-        table.add_row(str(record["fold"]), str(shares["images"]), *shown, verdict)
+        table.add_row(
+            str(record["fold"]), str(shares["images"]), *shown, "yes" if record["certified"] else "no"
+        )
     out.print(table)
     for record in records:
         if not record["certified"]:

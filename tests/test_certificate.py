@@ -1,0 +1,268 @@
+"""The certificate: an honest model passes, one that cheats does not, and why."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from conftest import RECIPE, TINY, VIEWS
+from torch import nn
+from typer.testing import CliRunner
+
+from an8flower import generate
+from an8flower.manifest import DataFolderError, read_manifest
+from benchmark import running
+from benchmark.certificate import Twinned, certify, judged, passing, read_certificates, shares, swap
+from benchmark.certificate.judging import expected_necessity, failures, shares_by_view
+from benchmark.certificate.pictures import partner_of, rim_px
+from benchmark.certificate.records import COLUMNS, IMAGE, record_path
+from benchmark.certifying import certify_all, draw_twins
+from benchmark.cli import app
+from benchmark.experiments.cheating import paint, patch_colours, study
+from benchmark.plan import Plan, Setup
+from benchmark.running import carry_out
+from benchmark.store import ResultsError
+from benchmark.training import train
+
+CLASSES = ["red petals", "blue petals"]
+
+
+@pytest.fixture(scope="module")
+def twinned(tmp_path_factory):
+    """A root with tiny-2c as `data` has it, and its twins. Not to be changed."""
+    root = tmp_path_factory.mktemp("twinned")
+    generate(root, TINY, viewpoints=VIEWS, workers=2, twins=True)
+    return root
+
+
+@pytest.fixture(scope="module")
+def patched(twinned, tmp_path_factory):
+    """The same with a class-coloured patch in the background. Not to be changed."""
+    root = tmp_path_factory.mktemp("patched")
+    paint(twinned, TINY.name, root)
+    return root
+
+
+@pytest.fixture(scope="module")
+def cheating(patched, tmp_path_factory):
+    """Folder with a model that was trained on the patched images of fold 0."""
+    folder = tmp_path_factory.mktemp("cheating")
+    train(patched, TINY.name, fold=0, checkpoints=folder, recipe=RECIPE)
+    return folder
+
+
+def pictures(root):
+    return Twinned.of(root, TINY.name, fold=0, size_px=112)
+
+
+def plan(root, checkpoints, results, **more):
+    return Plan(
+        variants=(TINY.name,), folds=(0,), root=root, checkpoints=checkpoints, results=results,
+        viewpoints=tuple(VIEWS), certificate=True, explainers=("centre",), **more,
+    )  # fmt: skip
+
+
+class Eye(nn.Module):
+    """Goes by how much red and how much blue there is; red if there is neither."""
+
+    def forward(self, images):
+        red, green, blue = images.unbind(1)
+        reds, blues = (red - green - 0.45).relu(), (blue - red - 0.3).relu()
+        return torch.stack([reds.sum((1, 2)) + 1e-3, blues.sum((1, 2))], 1)
+
+
+class Corner(nn.Module):
+    """Goes by the colour of the patch in the corner; the first class if there is none."""
+
+    def forward(self, images):
+        colours = torch.from_numpy(patch_colours(2)).float() / 255
+        near = ((images[:, None, :, 5, 5] - colours) ** 2).sum(-1) < 0.01
+        return near.float() + torch.tensor([1e-3, 0])
+
+
+class Stubborn(nn.Module):
+    """Always says the first class."""
+
+    def forward(self, images):
+        return torch.tensor([1.0, 0.0]).repeat(len(images), 1)
+
+
+@pytest.mark.parametrize(
+    ("where", "model", "necessity", "default", "sufficiency", "swapped", "passed", "fails"),
+    [
+        ("twinned", Eye(), 0.5, 0.5, 1.0, 1.0, 1.0, []),
+        ("patched", Corner(), 0.0, 0.0, 0.5, 0.0, 0.0, ["necessity", "sufficiency", "swap"]),
+        ("twinned", Stubborn(), 0.0, 1.0, 1.0, 0.5, 0.5, ["necessity", "swap"]),
+    ],
+)
+def test_models_that_go_by_known_things(
+    request, where, model, necessity, default, sufficiency, swapped, passed, fails
+):
+    told = []
+    flags = certify(model, pictures(request.getfixturevalue(where)), batch=20, done=told.append)
+    assert told == [20, 20, 10]
+    found = shares(flags, 2)
+    got = (found.images, found.necessity, found.default, found.sufficiency, found.swap, found.passed)
+    assert got == (50, necessity, default, sufficiency, swapped, passed)
+    assert [text.split()[0] for text in failures(found, flags, CLASSES)] == fails
+
+
+def test_flags_of_answers_by_hand():
+    base = {"view": 1, "crop": 1, "rotation": 1}
+    rows = [  # the third place: without the part the second class by default, and the first is lost
+        {**base, "class": 1, "predicted": 0, "without_part": 0, "part_only": 0, "swapped": 1, "partner": 1},
+        {**base, "class": 2, "predicted": 1, "without_part": 1, "part_only": 0, "swapped": 0, "partner": 0},
+        {**base, "view": 2, "class": 1, "predicted": 0, "without_part": 1, "part_only": 0, "swapped": 0,
+         "partner": 1},
+        {**base, "view": 2, "class": 2, "predicted": 1, "without_part": 1, "part_only": 1, "swapped": 0,
+         "partner": 0},
+    ]  # fmt: skip
+    flags = judged(pd.DataFrame(rows))
+    assert flags["lost"].tolist() == [False, False, True, False]
+    assert flags["default"].tolist() == [False, False, True, True]
+    assert flags["kept"].tolist() == [True, False, True, True]
+    assert flags["follows"].tolist() == [True, True, False, True]
+    assert flags["passed"].tolist() == [False, False, False, True]
+    found = shares(flags, 2)
+    assert (found.necessity, found.default, found.sufficiency, found.swap) == (0.25, 0.25, 0.75, 0.75)
+    assert shares_by_view(flags) == {
+        "view": [1, 2], "images": [2, 2], "necessity": [0.0, 0.5], "sufficiency": [0.5, 1.0],
+        "swap": [1.0, 0.5], "passed": [0.0, 0.5],
+    }  # fmt: skip
+    assert any("blue petals: 50%" in text for text in failures(found, flags, CLASSES))
+
+
+def test_swaps_equal_a_slow_loop():
+    rng = np.random.default_rng(0)
+    images, donors = (torch.from_numpy(rng.random((3, 3, 30, 30), np.float32)) for _ in range(2))
+    masks, others = (torch.from_numpy(rng.random((3, 30, 30)) < 0.01) for _ in range(2))
+    slow, rim = images.clone(), rim_px(30)
+    for n in range(3):
+        for y in range(30):
+            for x in range(30):
+                window = np.s_[n, max(y - rim, 0) : y + rim + 1, max(x - rim, 0) : x + rim + 1]
+                if masks[window].any() or others[window].any():
+                    slow[n, :, y, x] = donors[n, :, y, x]
+    assert torch.equal(swap(images, masks, donors, others), slow)
+    assert not torch.equal(slow, images) and not torch.equal(slow, donors)
+
+
+@pytest.mark.parametrize("classes", [2, 6, 12])
+def test_every_other_class_has_its_turn(classes):
+    places = [(view, crop, turn) for view in (2, 7, 12) for crop in range(1, 6) for turn in range(1, 6)]
+    for own in range(1, classes + 1):
+        given = [partner_of(own, classes, *place) for place in places]
+        counts = np.bincount(given, minlength=classes + 1)[1:]
+        assert counts[own - 1] == 0
+        others = np.delete(counts, own - 1)
+        assert others.max() - others.min() <= 3  # a view has 25 pictures, which 11 does not divide
+
+
+def test_a_swap_leaves_nothing_of_the_own_part(twinned):
+    # Only the petals differ between the classes: with the other's part an image is the other's image.
+    asked = pictures(twinned)
+    whole = next(asked.batches(50))
+    others = torch.stack([asked.images[int(row)][0] for row in asked.partners])
+    assert (whole.partner == 1 - np.repeat([0, 1], 25)).all()
+    assert (whole.swapped - others).abs().max() < 8 / 255 < (whole.image - others).abs().max()
+    for image, bare, alone in zip(whole.image, whole.all_but_part, whole.part_only, strict=True):
+        assert not torch.equal(image, bare) and not torch.equal(image, alone)
+
+
+def test_an_honest_model_is_certified(twinned, trained):
+    case = study(trained.model, twinned, TINY.name, fold=0, size_px=112, explained_by=["guided_grad_cam"])
+    assert case.wrong == [] and case.shares.necessity == expected_necessity(2) and case.shares.passed > 0.9
+    assert case.follows_patch < 0.1 and case.scores["guided_grad_cam"] > 0.15
+
+
+def test_a_cheating_model_is_not_and_a_heatmap_true_to_it_scores_low(patched, cheating):
+    model = train(patched, TINY.name, fold=0, checkpoints=cheating, recipe=RECIPE).model
+    case = study(model, patched, TINY.name, fold=0, size_px=112, explained_by=["grad_cam"])
+    assert case.accuracy == 1  # which tells nothing
+    assert case.shares.necessity < 0.1 and case.shares.swap < 0.2 and case.shares.passed < 0.1
+    assert [text.split()[0] for text in case.wrong if "sufficiency" not in text] == ["necessity", "swap"]
+    # The patch decides: with another one, and all else as it was, the prediction is another.
+    assert case.follows_patch > 0.9
+    # So a heatmap on the patch tells the truth, and the mask says it is wrong; Grad-CAM goes the same way.
+    assert case.on_patch["patch"] == 1 and case.scores["patch"] == 0
+    assert case.on_patch["grad_cam"] > 2 * case.scores["grad_cam"]
+
+
+def test_certificates_are_kept_and_read(twinned, checkpoints, tmp_path):
+    asked = plan(twinned, checkpoints, tmp_path)
+    assert list(read_certificates(tmp_path, TINY.name, "an8net").columns) == COLUMNS
+    with pytest.raises(ResultsError, match="run 'an8flower certify --variant tiny-2c --model an8net"):
+        passing(tmp_path, TINY.name, "an8net")
+    (record,) = certify_all(asked)
+    path = record_path(tmp_path, Setup(TINY.name, "an8net", seed=0, fold=0))
+    assert record == json.loads(path.read_text()) and record["schema_version"] == 1
+    assert record["identity"]["dataset_digest"] == read_manifest(twinned, TINY.name).digest
+    assert record["views"]["view"] == [5] and record["views"]["images"] == [50]
+    (row,) = read_certificates(tmp_path, TINY.name, "an8net").to_dict("records")
+    assert row["certified"] and row["reason"] == "" and row["images"] == 50
+    assert (row["necessity"], row["necessity_expected"], row["swap"]) == (0.5, 0.5, 1.0)
+    passed = passing(tmp_path, TINY.name, "an8net")
+    assert list(passed.columns) == IMAGE and len(passed) == round(50 * row["passed"])
+    assert passed["view"].eq(5).all() and not passed.duplicated().any()
+
+    stamp = path.stat().st_mtime_ns
+    assert certify_all(asked) == [record] and path.stat().st_mtime_ns == stamp
+    path.with_suffix(".parquet").unlink()
+    with pytest.raises(ResultsError, match=r"fold0.parquet is not the file .* run 'an8flower certify"):
+        passing(tmp_path, TINY.name, "an8net")
+    (again,) = certify_all(asked)
+    assert path.stat().st_mtime_ns > stamp and again["shares"] == record["shares"]
+    path.write_text(json.dumps(again | {"key": "of other weights", "reason": "old"}))
+    assert certify_all(asked)[0]["reason"] == ""
+    path.write_text("{}")
+    with pytest.raises(ResultsError, match="no readable certificate"):
+        read_certificates(tmp_path, TINY.name, "an8net")
+
+
+def test_without_twins_it_says_what_to_run(data, checkpoints, tmp_path):
+    with pytest.raises(DataFolderError, match=r"has no twins .* run 'an8flower generate .* --twins'"):
+        certify_all(plan(data, checkpoints, tmp_path))
+
+
+def test_twins_are_drawn_of_just_what_is_there(data, twinned, monkeypatch):
+    asked = []
+    monkeypatch.setattr("benchmark.certifying.generate", lambda *given, **more: asked.append((given, more)))
+    draw_twins(twinned, TINY.name, workers=2)
+    assert asked == []  # it has them
+    draw_twins(data, TINY.name, workers=0)
+    ((given, more),) = asked
+    assert given == (data, TINY.name) and more["twins"] and more["workers"] == 1
+    assert (more["viewpoints"], more["seed"], more["factors"]) == (VIEWS, 0, {})
+
+
+def test_a_run_certifies_if_the_plan_says_so(twinned, checkpoints, tmp_path, monkeypatch):
+    monkeypatch.setattr(running, "train_all", lambda *_, **__: {})
+    monkeypatch.setattr(running, "measure_all", lambda *_, **__: [])
+    monkeypatch.setattr(running, "_show", lambda *_: ([], []))
+    asked = plan(twinned, checkpoints, tmp_path)
+    done = carry_out(asked)
+    assert [record["certified"] for record in done.certificates] == [True]
+    assert list(done.seconds) == ["draw", "train", "certify", "measure", "picture"]
+    done = carry_out(asked.with_(certificate=False))
+    assert done.certificates == [] and "certify" not in done.seconds
+
+
+def test_the_command_exits_with_1_for_a_model_that_cheats(twinned, checkpoints, patched, cheating, tmp_path):
+    def certified(root, weights, *more):
+        asked = ["--variant", TINY.name, "--root", str(root), "--checkpoints", str(weights), "--folds", "0"]
+        folders = ["--results", str(tmp_path / root.name), "--workers", "1", *more]
+        return CliRunner().invoke(app, ["certify", *asked, *folders])
+
+    done = certified(patched, cheating)
+    assert done.exit_code == 1, done.output
+    assert (
+        "not certified" in done.stdout and "fold 0 is not certified: necessity 0.0% is below" in done.stdout
+    )
+    assert "certify tiny-2c an8net: 50/50 images" in done.stderr
+    told = json.loads(certified(patched, cheating, "--json").stdout)
+    assert told["certified"] is False and told["certificates"][0]["shares"]["necessity"] == 0
+    done = certified(twinned, checkpoints)
+    assert done.exit_code == 0 and "yes" in done.stdout and "not certified" not in done.stdout
