@@ -51,7 +51,7 @@ def poses(rng: np.random.Generator, methods: int) -> NDArray[np.float64]:
 def circle(rng: np.random.Generator, methods: int) -> NDArray[np.float64]:
     """Neighbours are alike, and the 40 views are all there is to know: their luck cancels but for noise."""
     drawn = _smooth(rng, methods)
-    return drawn - drawn.mean(axis=0) + IMAGES * rng.standard_normal(drawn.shape)
+    return np.asarray(drawn - drawn.mean(axis=0) + IMAGES * rng.standard_normal(drawn.shape))
 
 
 def models(rng: np.random.Generator, methods: int) -> NDArray[np.float64]:

@@ -36,20 +36,19 @@ def intervals(
     views = len(scores)
     if views < 2:
         raise ValueError(f"an interval takes two viewpoints at least, there are {views}")
-    found = pd.DataFrame(index=scores.columns, columns=["low", "high"], dtype=float)
+    values = scores.to_numpy(float)
+    whole = ~np.isnan(values).any(axis=0)
     # A spread of rounding alone is none.
-    constant = (scores.max() - scores.min() <= 1e-12 * scores.abs().max()) & scores.notna().all()
-    found.loc[constant, "low"] = found.loc[constant, "high"] = scores.loc[:, constant].iloc[0]
-    varying = scores.loc[:, ~constant & scores.notna().all()]
-    if not varying.empty:
+    varying = whole & (np.ptp(values, axis=0) > 1e-12 * np.abs(values).max(axis=0))
+    bounds = np.where(whole, values[0], np.nan) * np.ones((2, 1))
+    if varying.any():
         quantile = np.sqrt(views / (views - 1)) * stats.t.ppf((1 + confidence) / 2, views - 1)
         tail = max(stats.norm.sf(quantile), 0.5 / resamples)  # beyond that there is no resample to read off
-        bounds = stats.bootstrap(
-            (varying.to_numpy(float),), np.mean, axis=0, confidence_level=1 - 2 * tail, n_resamples=resamples,
-            method="BCa", batch=max(1, DRAWN_AT_ONCE // varying.size), rng=rng,
+        bounds[:, varying] = stats.bootstrap(
+            (values[:, varying],), np.mean, axis=0, confidence_level=1 - 2 * tail, n_resamples=resamples,
+            method="BCa", batch=max(1, DRAWN_AT_ONCE // values.size), rng=rng,
         ).confidence_interval  # fmt: skip
-        found.loc[varying.columns, "low"], found.loc[varying.columns, "high"] = bounds.low, bounds.high
-    return found
+    return pd.DataFrame(bounds.T, index=scores.columns, columns=["low", "high"])
 
 
 def normalised(score: float, floor: float, ceiling: float) -> float:
