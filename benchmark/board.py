@@ -1,22 +1,28 @@
-"""The leaderboard, built from the records alone: a table, as CSV, Markdown and on a terminal."""
+"""The leaderboard, built from the records alone: scores, how sure they are, and what stands beside them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from rich.markup import escape
-from rich.table import Table
 
-from an8flower import files
+from benchmark import statistics
+from benchmark.certificate import read_certificates
+from benchmark.certified import certified_only as only_certified
 from benchmark.metrics import metrics
-from benchmark.store import Record, read_records
+from benchmark.paper import TABLE_1, PaperComparison, beside_paper
+from benchmark.statistics import Friedman
+from benchmark.store import Record, ResultsError, read_records
 
 ROLES = {"method": "methods", "floor": "floors", "ceiling": "ceilings"}
+SCORE = "iou_auc"  # what the board is ordered by
+DIAGRAM = 15  # methods that a critical-difference diagram can show
+COSTS = ("ms_per_image", "forward_passes", "backward_passes", "peak_mib_per_image")
+SEED = 0  # of resampling: equal records give equal boards
 
 
 @dataclass(frozen=True)
@@ -25,153 +31,170 @@ class Leaderboard:
 
     Args:
         variant, model: what was measured.
-        rows: a row an explainer, methods first, then floors, then ceilings, best first: explainer,
-            role, layer, folds, images, each metric as iou_auc and iou_auc_std (those between 0 and 1 in
-            percent; mean and sample standard deviation over folds, seeds averaged before), invalid,
-            ms_per_image, forward_passes, backward_passes, peak_mib_per_image, failed (the reason, or "").
+        rows: a row an explainer, methods first, then floors, then ceilings, best first:
+            rank (of methods, from 1), explainer, role, layer, origin ("", "verified" or "self-reported", of
+            a submission), folds, images;
+            each metric as iou_auc and iou_auc_std (those between 0 and 1 in percent; mean and sample standard
+            deviation over folds, seeds averaged before);
+            iou_auc_low and iou_auc_high (95 % interval, bootstrap over viewpoints), difference (to the best
+            method), p_holm (of that, corrected), group (methods that share a letter are not told apart),
+            normalised (percent of the way from the best floor to the best ceiling);
+            invalid, ms_per_image, forward_passes, backward_passes, peak_mib_per_image, failed (the reason).
         accuracy: of the models on their test images, one a fold.
+        certificate: a row a fold and seed, as `certificate.read_certificates`; empty if nobody asked.
+        paper: the paper's rows beside ours, for its variants.
+        first: each other row of the paper's table 1 compared with the best of them, which is
+            `first.attrs["best"]`: difference, low, high (percent), p, p_holm.
+        friedman: do the methods differ at all, and by which critical difference; None for fewer than three.
+        stability: how far orders agree, a row a kind (folds, seeds, models, metrics): orders, tau_mean,
+            tau_least.
+        certified_only: whether only images were scored that pass the certificate.
     """
 
     variant: str
     model: str
     rows: pd.DataFrame
     accuracy: tuple[float, ...]
-
-    def to_csv(self) -> str:
-        """One line a row, figures unrounded but for noise."""
-        return str(self.rows.to_csv(index=False, float_format="%.4f"))
-
-    def to_markdown(self, command: str) -> str:
-        """A table for people, with the command that makes it."""
-        lines = [
-            f"# {self.variant}, {self.model}",
-            "",
-            f"Made by `{command}`.",
-            f"Test accuracy of the model: {100 * min(self.accuracy):.2f} % on its worst fold."
-            if self.accuracy
-            else "No fold was measured.",
-            "Scores in percent, mean ± standard deviation over folds; passes and milliseconds an image.",
-            "",
-        ]
-        columns = self._columns()
-        lines += [
-            "| " + " | ".join(column.heading for column in columns) + " |",
-            "|" + "".join("---|" if column.left else "---:|" for column in columns),
-        ]
-        for row in self.rows.to_dict("records"):
-            lines.append("| " + " | ".join(column.text(row) for column in columns) + " |")
-        lines += [
-            f"\nFailed: `{row.explainer}`: {row.failed}" for row in self.rows.itertuples() if row.failed
-        ]
-        return "\n".join(lines) + "\n"
-
-    def to_table(self) -> Table:
-        """For the terminal: methods, floors and ceilings in sections, what went wrong in red."""
-        table = Table(title=f"{self.variant}, {self.model}: %, mean ± std over folds", title_justify="left")
-        columns = [column for column in self._columns() if column.on_terminal]
-        for column in columns:
-            table.add_column(column.heading, justify="left" if column.left else "right", no_wrap=True)
-        last = None
-        for row in self.rows.to_dict("records"):
-            if last not in (None, row["role"]):
-                table.add_section()
-            last = row["role"]
-            cells = (escape(column.text(row)) for column in columns)
-            table.add_row(*cells, style="red" if row["failed"] else None)
-        return table
-
-    def _columns(self) -> list[_Column]:
-        """Those that were measured."""
-        return [column for column in _COLUMNS if column.name in self.rows]
+    certificate: pd.DataFrame = field(default_factory=pd.DataFrame)
+    paper: PaperComparison | None = None
+    first: pd.DataFrame = field(default_factory=pd.DataFrame)
+    friedman: Friedman | None = None
+    stability: pd.DataFrame = field(default_factory=pd.DataFrame)
+    certified_only: bool = False
 
 
-@dataclass(frozen=True)
-class _Column:
-    """How people see a column of the rows; 80 columns of a terminal have to do for those on it."""
-
-    name: str
-    heading: str
-    text: Callable[[dict[str, Any]], str]
-    left: bool = False
-    on_terminal: bool = False
-
-
-def _named(name: str, heading: str, *, left: bool = False, on_terminal: bool = True) -> _Column:
-    return _Column(name, heading, lambda row: str(row[name] or ""), left, on_terminal)
-
-
-def _counted(name: str, heading: str, *, on_terminal: bool = True) -> _Column:
-    return _Column(name, heading, lambda row: str(row[name]), on_terminal=on_terminal)
-
-
-def _scored(name: str, heading: str, *, on_terminal: bool = False) -> _Column:
-    def text(row: dict[str, Any]) -> str:
-        if np.isnan(row[name]):
-            return "failed" if row["failed"] else "-"
-        spread = row[f"{name}_std"]
-        return f"{row[name]:.1f}" + ("" if np.isnan(spread) else f" ± {spread:.1f}")
-
-    return _Column(name, heading, text, on_terminal=on_terminal)
-
-
-def _measured(name: str, heading: str, digits: int, *, on_terminal: bool = False) -> _Column:
-    def text(row: dict[str, Any]) -> str:
-        return "" if np.isnan(row[name]) else f"{row[name]:.{digits}f}"
-
-    return _Column(name, heading, text, on_terminal=on_terminal)
-
-
-_COLUMNS = (
-    _named("explainer", "explainer", left=True),
-    _named("role", "role", left=True, on_terminal=False),  # the sections tell
-    _named("layer", "layer", left=True),
-    _scored("iou_auc", "IoU-AUC", on_terminal=True),
-    _scored("max_iou", "max-IoU", on_terminal=True),
-    _scored("iou_auc_rank", "by rank"),
-    _scored("pointing_game", "pointing"),
-    _scored("relevance_mass", "mass"),
-    _scored("average_precision", "AP"),
-    _scored("roc_auc", "ROC-AUC"),
-    _counted("folds", "folds"),
-    _counted("images", "images", on_terminal=False),
-    _counted("invalid", "invalid"),
-    _measured("ms_per_image", "ms/image", 2, on_terminal=True),
-    _measured("forward_passes", "forward", 1),
-    _measured("backward_passes", "backward", 1),
-    _measured("peak_mib_per_image", "MiB/image", 1),
-)
-
-
-def leaderboard(results: str | Path, variant: str, model: str = "an8net") -> Leaderboard:
+def leaderboard(
+    results: str | Path, variant: str, model: str = "an8net", *, certified_only: bool = False
+) -> Leaderboard:
     """The board of one variant and model, from its records alone.
 
+    Args:
+        results: the results folder.
+        variant, model: which.
+        certified_only: score only the images on which the model is certified to use the part; this takes the
+            tables of per-image scores and the certificates.
     Raises:
-        ResultsError: if there are no records, or they do not belong together.
+        ResultsError: if there are no records, they do not belong together, or something is missing that
+            `certified_only` takes.
     """
     records = read_records(results, variant, model)
+    if certified_only:
+        records = only_certified(records, results)
+    rows = _rows(records)
+    scores = statistics.scores_by_view(records, SCORE)
+    whole = scores.loc[:, scores.notna().all()]
+    methods = [name for name in rows["explainer"][rows["role"] == "method"] if name in whole]
+    rows = _with_statistics(rows, whole, methods)
+    measured = [record for record in records if record["status"] != "failed"]
+    accuracy = {
+        record["fold"]: record["accuracy"] for record in measured if record.get("accuracy") is not None
+    }
+    return Leaderboard(
+        variant,
+        model,
+        rows,
+        tuple(accuracy[fold] for fold in sorted(accuracy)),
+        read_certificates(results, variant, model),
+        beside_paper(rows, variant),
+        _first_of_table_1(whole),
+        _friedman(whole, methods, records),
+        _stability(results, records),
+        certified_only,
+    )
+
+
+def boards_in(results: str | Path) -> list[tuple[str, str]]:
+    """The variants and models of which a results folder has records, in order."""
+    folders = Path(results).glob("*/*/records")
+    return sorted((folder.parent.parent.name, folder.parent.name) for folder in folders)
+
+
+def _rows(records: Sequence[Record]) -> pd.DataFrame:
     by_explainer: dict[str, list[Record]] = {}
     for record in records:
         by_explainer.setdefault(record["explainer"], []).append(record)
     rows = pd.DataFrame([_row(name, group) for name, group in by_explainer.items()])
     rows["_order"] = rows["role"].map(list(ROLES).index)
-    rows = rows.sort_values(["_order", "iou_auc", "explainer"], ascending=[True, False, True])
-    measured = [record for record in records if record["status"] != "failed"]
-    accuracy = {record["fold"]: record["accuracy"] for record in measured}
-    return Leaderboard(
-        variant,
-        model,
-        rows.drop(columns="_order").reset_index(drop=True),
-        tuple(accuracy[fold] for fold in sorted(accuracy)),
-    )
+    rows = rows.sort_values(["_order", SCORE, "explainer"], ascending=[True, False, True], ignore_index=True)
+    ranked = (rows["role"] == "method") & rows[SCORE].notna()
+    rows.insert(0, "rank", ranked.cumsum().where(ranked).astype("Int64"))
+    best = {role: rows[SCORE][rows["role"] == role].max() for role in ("floor", "ceiling")}
+    rows["normalised"] = [
+        100 * statistics.normalised(score, best["floor"], best["ceiling"]) for score in rows[SCORE]
+    ]
+    return rows.drop(columns="_order")
 
 
-def write_board(board: Leaderboard, results: str | Path, command: str) -> list[Path]:
-    """Write leaderboard.csv and leaderboard.md beside the records; returns their paths."""
-    folder = Path(results) / board.variant / board.model
-    contents = {"leaderboard.csv": board.to_csv(), "leaderboard.md": board.to_markdown(command)}
-    for name, content in contents.items():
-        files.write(folder / name, content.encode())
-    return [folder / name for name in contents]
+def _with_statistics(rows: pd.DataFrame, scores: pd.DataFrame, methods: Sequence[str]) -> pd.DataFrame:
+    """The rows with what the scores by viewpoint say of them."""
+    rng = np.random.default_rng(SEED)
+    found = pd.DataFrame(index=rows["explainer"], columns=["iou_auc_low", "iou_auc_high"], dtype=float)
+    found["difference"] = found["p_holm"] = float("nan")
+    found["group"] = ""
+    if len(scores) > 1 and not scores.empty:
+        bounds = 100 * statistics.intervals(scores, rng=rng)
+        found.loc[bounds.index, "iou_auc_low"], found.loc[bounds.index, "iou_auc_high"] = (
+            bounds["low"],
+            bounds["high"],
+        )
+        if len(methods) > 1:
+            beside = statistics.compared_with_best(scores[list(methods)], rng=rng)
+            found.loc[beside.index, "difference"] = 100 * beside["difference"]
+            found.loc[beside.index, "p_holm"] = beside["p_holm"]
+            letters = statistics.groups(scores[list(methods)], rng=rng)
+            found.loc[letters.index, "group"] = letters
+    return rows.join(found, on="explainer")
+
+
+def _first_of_table_1(scores: pd.DataFrame) -> pd.DataFrame:
+    there = [name for name in TABLE_1 if name in scores]
+    if len(there) < 2 or len(scores) < 2:
+        return pd.DataFrame()
+    best = str(scores[there].mean().idxmax())
+    others = [name for name in there if name != best]
+    found = statistics.compared(scores, best, others, rng=np.random.default_rng(SEED))
+    found[["difference", "low", "high"]] *= 100
+    found.attrs["best"] = best
+    return found
+
+
+def _friedman(scores: pd.DataFrame, methods: Sequence[str], records: Sequence[Record]) -> Friedman | None:
+    """Over the best methods in their default settings: those that were swept over layers are in a panel."""
+    adapted = {record["explainer"] for record in records if record["library"]}
+    plain = [name for name in methods if "@" not in name and name not in adapted][:DIAGRAM]
+    return statistics.friedman(scores[plain]) if len(plain) > 2 and len(scores) > 1 else None
+
+
+def _stability(results: str | Path, records: Sequence[Record]) -> pd.DataFrame:
+    """Kendall's tau between the orders of the methods."""
+    methods = [record for record in records if record["role"] == "method" and record["status"] != "failed"]
+    rows = []
+    for kind in ("fold", "seed", "model", "metric"):
+        among = methods if kind != "model" else _of_all_models(results, records[0]["variant"])
+        orders = statistics.orders_by(among, kind)
+        if len(orders) > 1:
+            tau = statistics.rank_stability(orders).to_numpy()
+            pairs = tau[np.triu_indices(len(tau), 1)]
+            rows.append(
+                {
+                    "over": f"{kind}s",
+                    "orders": len(orders),
+                    "tau_mean": float(np.nanmean(pairs)) if np.isfinite(pairs).any() else float("nan"),
+                    "tau_least": float(np.nanmin(pairs)) if np.isfinite(pairs).any() else float("nan"),
+                }
+            )
+    return pd.DataFrame(rows, columns=["over", "orders", "tau_mean", "tau_least"])
+
+
+def _of_all_models(results: str | Path, variant: str) -> list[Record]:
+    found: list[Record] = []
+    for of_variant, model in boards_in(results):
+        if of_variant == variant:
+            try:
+                found += read_records(results, variant, model)
+            except ResultsError:  # another model's trouble is told on its own board
+                continue
+    return [record for record in found if record["role"] == "method" and record["status"] != "failed"]
 
 
 def _row(explainer: str, records: Sequence[Record]) -> dict[str, Any]:
@@ -183,9 +206,10 @@ def _row(explainer: str, records: Sequence[Record]) -> dict[str, Any]:
         "explainer": explainer,
         "role": records[0]["role"],
         "layer": ", ".join(layers),
+        "origin": ", ".join(dict.fromkeys(_origin(record) for record in records)),
         "folds": len({record["fold"] for record in good}),
         "images": sum(record["images"] for record in good),
-        **{"iou_auc": float("nan"), "iou_auc_std": float("nan")},
+        **{SCORE: float("nan"), f"{SCORE}_std": float("nan")},
         **{name: value for metric in measured for name, value in _over_folds(good, metric).items()},
         "invalid": sum(record["invalid"] for record in good),
         **{name: _mean([_cost(record, name) for record in good]) for name in COSTS},
@@ -193,7 +217,9 @@ def _row(explainer: str, records: Sequence[Record]) -> dict[str, Any]:
     }
 
 
-COSTS = ("ms_per_image", "forward_passes", "backward_passes", "peak_mib_per_image")
+def _origin(record: Mapping[str, Any]) -> str:
+    """Whose word it is: our own measurement, or a submission's."""
+    return str((record.get("submission") or {}).get("status", ""))
 
 
 def _cost(record: Record, name: str) -> float:

@@ -26,6 +26,7 @@ from benchmark.loader import Images
 from benchmark.metrics import Case, iou_curve, metrics
 from benchmark.metrics.iou import CURVE_THRESHOLDS, invalid
 from benchmark.plan import Plan, Setup
+from benchmark.scores import by_view, mean
 from benchmark.store import Cell, Record
 from benchmark.subject import BATCH, Subject
 from benchmark.watch import Watch
@@ -247,27 +248,11 @@ def _summary(one: _Measured, unit: Unit, factors: pd.DataFrame) -> tuple[pd.Data
         "invalid": wrong,
         "undefined": undefined,
         "accuracy": float((table["label"] == table["predicted"]).mean()),
-        "scores": {name: _mean(table[name]) for name in unit.metrics},
-        "views": _by_view(table, list(unit.metrics), factors),
+        "scores": {name: mean(table[name]) for name in unit.metrics},
+        "views": by_view(table, list(unit.metrics), factors),
         "curve": (one.curve / max(1, len(table) - undefined)).tolist(),
         "cost": one.cost,
         "timing": one.timing,
-    }
-
-
-def _mean(scores: pd.Series) -> float | None:
-    return None if scores.isna().all() else float(scores.mean())
-
-
-def _by_view(table: pd.DataFrame, names: Sequence[str], factors: pd.DataFrame) -> Record:
-    """What statistics need: images of one viewpoint are not independent of each other, viewpoints are."""
-    by_view = table.groupby("view")
-    views = [int(view) for view in by_view.groups]
-    return {
-        "view": views,
-        "images": by_view.size().tolist(),
-        "factors": {name: factors.loc[views, name].tolist() for name in factors},
-        "scores": {name: [_mean(one) for _, one in by_view[name]] for name in names},
     }
 
 

@@ -12,8 +12,9 @@ from functools import partial
 from pathlib import Path
 from typing import get_args
 
-import explainers as methods
 import pandas as pd
+
+import explainers as methods
 from an8flower import generate
 from an8flower.camera import VIEWPOINTS
 from an8flower.engine import Event, Job, Tell, run
@@ -22,7 +23,8 @@ from an8flower.gallery import contact_sheet
 from an8flower.gl import Platform
 from an8flower.manifest import TWINS, DataFolderError, Manifest, read_manifest, require_complete
 from an8flower.progress import progress
-from benchmark.board import Leaderboard, leaderboard, write_board
+from benchmark.board import Leaderboard, leaderboard
+from benchmark.board_text import write_board
 from benchmark.certifying import certify_all
 from benchmark.figures import curves, heatmap_grid
 from benchmark.harness import DEATHS, measure_all

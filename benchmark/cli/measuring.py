@@ -42,7 +42,6 @@ from benchmark.cli.console import (
 if TYPE_CHECKING:
     from benchmark.board import Leaderboard
     from benchmark.plan import Plan
-
     from benchmark.running import Preview
 
 
@@ -64,10 +63,9 @@ def train(
     Example: an8flower train --variant single-6c --model an8net --folds 0,1
     """
     from benchmark.plan import Plan
+    from benchmark.running import train_all
     from benchmark.training import weights_path
     from benchmark.training_figure import training_curves
-
-    from benchmark.running import train_all
 
     plan = Plan().with_(
         variants=(variant,), models=(model,), folds=folds_of(folds), seeds=(seed,), root=root,
@@ -145,20 +143,25 @@ def leaderboard(
     variant: VARIANT = "single-6c",
     model: MODEL = "an8net",
     results: RESULTS = Path("results"),
+    certified_only: Annotated[
+        bool,
+        typer.Option("--certified-only", help="Score the images that pass the certificate alone."),
+    ] = False,
     as_json: JSON = False,
 ) -> None:
-    """Build the board from the records: terminal, CSV, Markdown and the IoU curves.
+    """Build the board from the records: terminal, CSV, Markdown, JSON and the IoU curves.
 
     Example: an8flower leaderboard --variant single-6c --model an8net
     """
-    from benchmark.board import write_board
+    from benchmark import leaderboard as build
+    from benchmark.board_text import write_board
     from benchmark.figures import curves
 
-    from benchmark import leaderboard as build
-
-    board = build(results, variant, model)
-    written = write_board(board, results, f"an8flower leaderboard --variant {variant} --model {model}")
-    written.append(curves(results, variant, model, results / variant / model / "curves.png"))
+    board = build(results, variant, model, certified_only=certified_only)
+    command = f"an8flower leaderboard --variant {variant} --model {model}"
+    written = write_board(board, results, command + (" --certified-only" if certified_only else ""))
+    if not certified_only:  # curves are of all images
+        written.append(curves(results, variant, model, results / variant / model / "curves.png"))
     _say_boards([board], written, as_json)
 
 
@@ -226,7 +229,6 @@ def run(
     Example: an8flower run --variant single-6c --model an8net
     """
     from benchmark.plan import Plan, read_plan
-
     from benchmark.running import carry_out, preview
 
     whole = (Plan() if file is None else read_plan(file)).with_(
@@ -285,6 +287,8 @@ def _say_preview(plan: Plan, seen: Preview, as_json: bool) -> None:
 def _say_boards(
     boards: list[Leaderboard], written: list[Path], as_json: bool, *, seconds: dict[str, float] | None = None
 ) -> None:
+    from benchmark.board_text import summary, to_table
+
     if as_json:
         rows = [
             {"variant": board.variant, "model": board.model, **row}
@@ -294,7 +298,9 @@ def _say_boards(
         say({"rows": rows, "files": [str(path) for path in written], "seconds": seconds}, True, "")
         return
     for board in boards:
-        out.print(board.to_table())
+        out.print(to_table(board))
+        for line in summary(board):
+            out.print(line, markup=False, highlight=False, soft_wrap=True)
         for row in board.rows.itertuples():
             if row.failed:
                 notes.print(f"failed: {row.explainer}: {row.failed}", markup=False, soft_wrap=True)

@@ -91,7 +91,10 @@ def _measured(folder: Path, arguments: argparse.Namespace) -> list[tuple[str, fl
 
 def write_empty(tell: Tell, folder: Path, cells: list[tuple[str, str, int]], images: int) -> None:
     """A job: write records and tables as a measured unit does."""
-    names = metrics.names()
+    names, eight = metrics.names(), list(range(1, 9))
+    views = {
+        "view": eight, "images": [images // 8] * 8, "factors": {}, "scores": dict.fromkeys(names, [0.5] * 8),
+    }  # fmt: skip
     table = pd.DataFrame({name: [0.5] * images for name in names})
     for model, method, fold in cells:
         record: dict[str, Any] = {
@@ -99,8 +102,8 @@ def write_empty(tell: Tell, folder: Path, cells: list[tuple[str, str, int]], ima
             "key": "key", "identity": {"dataset_digest": "0" * 64}, "metrics": dict.fromkeys(names, "0" * 64),
             "role": "method", "source": "", "library": "", "reduction": "", "resize": "", "layer": None,
             "status": "ok", "cause": None, "reason": None, "images": images, "invalid": 0, "undefined": 0,
-            "accuracy": 1.0, "scores": dict.fromkeys(names, 0.5), "curve": [0.5] * 100, "cost": None,
-            "timing": None, "command": "", "finished": "", "host": None, "versions": {},
+            "accuracy": 1.0, "scores": dict.fromkeys(names, 0.5), "views": views, "curve": [0.5] * 100,
+            "cost": None, "timing": None, "command": "", "finished": "", "host": None, "versions": {},
         }  # fmt: skip
         store.write(Cell(folder, "variant", model, method, fold), record, table)
 
