@@ -197,7 +197,7 @@ class TestComparisons:
         assert groups(scores, rng=rng).to_dict() == {"low": "c", "middle": "b", "low too": "c", "high": "a"}
 
     def test_groups_are_corrected_for_picking_the_best(self, rng):
-        """Equal rows, of which the luckiest and the unluckiest are told apart by Holm but not over all pairs."""
+        """Equal rows: Holm tells the luckiest from the unluckiest, all pairs do not."""
         for _ in range(200):
             scores = pd.DataFrame(rng.normal(size=(40, 10)))
             found = compared_with_best(scores.rename(columns=str), rng=rng)

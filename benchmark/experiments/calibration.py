@@ -29,7 +29,7 @@ MEAN, HARDNESS, SPREAD = 0.25, 0.03, 0.02  # of scores; of what views do to all 
 SKEW = 0.8  # of the lognormal's logarithm: more skew than any row of the board has
 SMOOTH = 2.5  # waves round the plant: neighbouring views correlate at 0.96, those 45 degrees apart at 0.4
 IMAGES = 0.25  # what views do that their neighbours do not share
-# What a model does to all views of its fold: more than in nine rows of ten, and as in the worst that was seen.
+# What a model does to all views of its fold: more than in nine rows of ten, and as in the worst one seen.
 MODELS, MODELS_MOST = 0.25, 0.65
 
 
