@@ -12,7 +12,17 @@ import typer
 from an8flower.registry import PlugInWarning
 
 # Each adds its commands, in the order of the help.
-from benchmark.cli import certifying, checking, data, listing, measuring, showing, starting, submitting  # noqa: F401
+from benchmark.cli import (  # noqa: F401
+    certifying,
+    checking,
+    data,
+    listing,
+    measuring,
+    reporting,
+    showing,
+    starting,
+    submitting,
+)
 from benchmark.cli.console import app, notes
 
 INTERRUPTED = 130  # the exit status that shells expect after Ctrl-C

@@ -1,0 +1,218 @@
+"""From a board and its records to what the page says: plain values, in one place."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from benchmark.board import Leaderboard
+from benchmark.report.columns import Cell, Column, cell_of, columns_of
+from benchmark.report.records import Detail, details
+from benchmark.report.words import Sentence, further, verdict
+from benchmark.store import Record
+
+
+@dataclass(frozen=True)
+class Bar:
+    """A score as a bar with its interval, all in percent of the cell's width.
+
+    Args:
+        width: of the bar.
+        low, high: where the interval begins and ends; None if it is not known.
+        beyond: whether the score lies beyond the cell's end, as a ceiling's may.
+    """
+
+    width: float
+    low: float | None
+    high: float | None
+    beyond: bool
+
+
+@dataclass(frozen=True)
+class Row:
+    """One explainer.
+
+    Args:
+        number: its place in the board, by which pictures and table know each other.
+        explainer, role, layer, library, origin, failed: as in the board; the library by its name.
+        rank: of a method, from 1.
+        bar: its score; None if it has none.
+        cells: one a column.
+        search: all that the text filter looks in, in small letters.
+    """
+
+    number: int
+    explainer: str
+    role: str
+    layer: str
+    library: str
+    origin: str
+    failed: str
+    rank: int | None
+    bar: Bar | None
+    cells: tuple[Cell, ...]
+    search: str
+
+
+@dataclass(frozen=True)
+class Certified:
+    """One model's line of the certificate; shares in percent."""
+
+    fold: int
+    seed: int
+    images: int
+    shares: tuple[tuple[str, float], ...]
+    certified: bool
+    reason: str
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How far orders of the methods agree: Kendall's tau."""
+
+    over: str
+    orders: int
+    mean: float
+    least: float
+
+
+@dataclass(frozen=True)
+class BoardContent:
+    """All that the page says in words and figures of one variant and model.
+
+    Args:
+        key: of its parts on the page, e.g. "b0".
+        variant, model: registry names.
+        verdict: who is first.
+        further: more sentences.
+        facts: a name and a value each.
+        columns, rows: the table.
+        details: each row's records.
+        certificate, expected: its lines, and the necessity that can be reached, percent.
+        stability: how far orders agree.
+        certified_only: whether only images were scored that pass the certificate.
+    """
+
+    key: str
+    variant: str
+    model: str
+    verdict: Sentence
+    further: tuple[Sentence, ...]
+    facts: tuple[tuple[str, str], ...]
+    columns: tuple[Column, ...]
+    rows: tuple[Row, ...]
+    details: tuple[Detail, ...]
+    certificate: tuple[Certified, ...]
+    expected: float
+    stability: tuple[Agreement, ...]
+    certified_only: bool
+
+
+def content_of(board: Leaderboard, records: Sequence[Record], key: str) -> BoardContent:
+    """What the page says of a board.
+
+    Args:
+        board: as `leaderboard` gives it.
+        records: those it was built from.
+        key: of its parts on the page.
+    """
+    columns = columns_of(board.rows)
+    by_name: dict[str, list[Record]] = {}
+    for record in records:
+        by_name.setdefault(record["explainer"], []).append(record)
+    most = scale(board.rows)
+    rows = tuple(
+        _row(k, row, by_name[row["explainer"]], columns, most)
+        for k, row in enumerate(board.rows.to_dict("records"))
+    )
+    return BoardContent(
+        key,
+        board.variant,
+        board.model,
+        verdict(board),
+        tuple(further(board)),
+        _facts(board, records),
+        columns,
+        rows,
+        tuple(details(by_name[row.explainer]) for row in rows),
+        tuple(_certified(row) for row in board.certificate.to_dict("records")),
+        100 * float(board.certificate["necessity_expected"].max()) if len(board.certificate) else 0.0,
+        tuple(
+            Agreement(row["over"], int(row["orders"]), row["tau_mean"], row["tau_least"])
+            for row in board.stability.to_dict("records")
+        ),
+        board.certified_only,
+    )
+
+
+def scale(rows: pd.DataFrame) -> float:
+    """The score, in percent, that fills a bar: a little more than the best method's."""
+    methods = rows[rows["role"] == "method"]
+    most = methods[["iou_auc", "iou_auc_high"]].max(axis=None) if len(methods) else np.nan
+    return 1.04 * float(most) if most > 0 else 100.0
+
+
+def _row(
+    number: int, row: Mapping[str, Any], records: Sequence[Record], columns: Sequence[Column], most: float
+) -> Row:
+    library = str(records[0]["library"] or "")
+    texts = (row["explainer"], row["role"], row["layer"], library, row["origin"], records[0]["source"])
+    return Row(
+        number,
+        str(row["explainer"]),
+        str(row["role"]),
+        str(row["layer"] or ""),
+        library,
+        str(row["origin"] or ""),
+        str(row["failed"] or ""),
+        None if pd.isna(row["rank"]) else int(row["rank"]),
+        _bar(row, most),
+        tuple(cell_of(row, column) for column in columns),
+        " ".join(str(text) for text in texts).lower(),
+    )
+
+
+def _bar(row: Mapping[str, Any], most: float) -> Bar | None:
+    if np.isnan(row["iou_auc"]):
+        return None
+
+    def place(value: float) -> float | None:
+        return None if np.isnan(value) or value > most else round(100 * max(value, 0) / most, 2)
+
+    low, high = place(row["iou_auc_low"]), place(row["iou_auc_high"])
+    known = low is not None and high is not None
+    beyond = row["iou_auc"] > most
+    width = 100.0 if beyond else round(100 * row["iou_auc"] / most, 2)
+    return Bar(width, low if known else None, high if known else None, beyond)
+
+
+def _facts(board: Leaderboard, records: Sequence[Record]) -> tuple[tuple[str, str], ...]:
+    measured = [record for record in records if record["status"] != "failed"]
+    counts = board.rows["role"].value_counts()
+    facts = [("methods", str(counts.get("method", 0)))]
+    facts.append(("floors, ceilings", f"{counts.get('floor', 0)}, {counts.get('ceiling', 0)}"))
+    if measured:
+        facts.append(("images", f"{board.rows['images'].max():,}".replace(",", " ")))
+        facts.append(("folds", str(board.rows["folds"].max())))
+    if board.accuracy:
+        facts.append(("accuracy, worst fold", f"{100 * min(board.accuracy):.1f} %"))
+    failed = int((board.rows["failed"] != "").sum())
+    if failed:
+        facts.append(("rows with faults", str(failed)))
+    return tuple(facts)
+
+
+def _certified(row: Mapping[str, Any]) -> Certified:
+    shares = tuple((name, 100 * float(row[name])) for name in ("necessity", "sufficiency", "swap", "passed"))
+    return Certified(
+        int(row["fold"]),
+        int(row["seed"]),
+        int(row["images"]),
+        shares,
+        bool(row["certified"]),
+        str(row["reason"] or ""),
+    )

@@ -1,0 +1,96 @@
+"""Orders as pictures: average ranks with their critical difference, and the paper's order beside ours."""
+
+from __future__ import annotations
+
+from matplotlib.figure import Figure
+
+from benchmark.board import Leaderboard
+from benchmark.report.panel import Panel
+from benchmark.report.score_panels import titles_of
+from benchmark.report.svg import INK, METHOD, SERIES, inline, printable, sentence, sized
+from benchmark.report.words import p_text
+from benchmark.statistics import critical_difference_diagram
+
+_DOWN = SERIES[1]  # a row that comes lower here than in the paper
+
+
+def ranks_panel(board: Leaderboard, key: str) -> Panel:
+    """The critical-difference diagram."""
+    about = ("ranks", "Critical differences")
+    found = board.friedman
+    if found is None:
+        return Panel(*about, "", missing="It takes three methods with scores by viewpoint; records of schema "
+                     "versions before 3 have none, and a run measures them anew.")  # fmt: skip
+    label = (
+        f"Critical-difference diagram of {len(found.ranks)} methods by average rank, best "
+        f"{found.ranks.index[0]} with {found.ranks.iloc[0]:.1f}; critical difference "
+        f"{found.critical_difference:.2f}."
+    )
+
+    def draw() -> Figure:
+        figure = critical_difference_diagram(found)
+        for axes in figure.axes:
+            axes.set_title("")
+            axes.grid(False)
+            for text in axes.texts:
+                text.set_color(INK)
+        return figure
+
+    caption = (
+        "Average rank over viewpoints, best on the left; a bar joins methods that Nemenyi's test does not "
+        f"tell apart (critical difference {found.critical_difference:.2f}). Friedman's test: "
+        f"χ² = {found.statistic:.0f}, {p_text(found.p)}. Methods in their default settings."
+    )
+    return Panel(*about, caption, inline(draw, f"{key}-ranks", sentence(label), {}), wide=True)
+
+
+def paper_panel(board: Leaderboard, key: str) -> Panel:
+    """The paper's order on the left, ours on the right, a line a method."""
+    about = ("paper", "Beside the paper")
+    paper = board.paper
+    if paper is None:
+        return Panel(*about, "", missing=f"The paper has no table for {printable(board.variant)}.")
+    rows = paper.rows.dropna(subset=["ours"])
+    if len(rows) < 2:
+        return Panel(*about, "", missing="Fewer than two rows of the paper's table 1 were measured.")
+    rows = rows.assign(
+        there=rows["paper"].rank(ascending=False, method="first"),
+        here=rows["ours"].rank(ascending=False, method="first"),
+    )
+    numbers = {name: k for k, name in enumerate(board.rows["explainer"])}
+
+    def draw() -> Figure:
+        figure = sized(26 * len(rows) + 50)
+        axes = figure.subplots()
+        for row in rows.itertuples():
+            falls = row.here > row.there
+            axes.plot([0, 1], [row.there, row.here], "o-", color=_DOWN if falls else METHOD, lw=1.8, ms=5,
+                      gid=f"row{numbers[row.explainer]}")  # fmt: skip
+            axes.text(
+                -0.06, row.there, f"{_short(row.name)}  {row.paper:.1f}", ha="right", va="center", color=INK
+            )
+            axes.text(
+                1.06, row.here, f"{row.ours:.1f}  {_short(row.name)}", ha="left", va="center", color=INK
+            )
+        axes.text(-0.06, 0.2, "paper, %", ha="right", va="center", color=INK, weight="bold")
+        axes.text(1.06, 0.2, "here, %", ha="left", va="center", color=INK, weight="bold")
+        axes.set(xlim=(-2.35, 3.35), ylim=(len(rows) + 0.5, -0.3))
+        axes.axis("off")
+        return figure
+
+    said = "; ".join(f"{row.name}: {row.there:.0f} there, {row.here:.0f} here" for row in rows.itertuples())
+    caption = (
+        f"Spearman's \N{GREEK SMALL LETTER RHO} = {paper.rho:.2f} ({p_text(paper.p)}, "
+        f"{paper.count} rows). The plant is another one, so orders compare and scores do not. "
+        "Vermilion: lower here than there."
+    )
+    svg = inline(draw, f"{key}-paper", sentence(f"Ranks of the paper's rows. {said}"), titles_of(board.rows))
+    return Panel(*about, caption, svg)
+
+
+def _short(name: str) -> str:
+    shorter = {
+        "Deconv + guided backprop": "Deconv + GB", "Upsampled activations": "Upsampled act.",
+        "Guided Grad-CAM": "Guided G-CAM", "Guided Grad-CAM++": "Guided G-CAM++", "Ours (VEBI)": "VEBI",
+    }  # fmt: skip
+    return shorter.get(name, printable(name))

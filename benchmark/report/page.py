@@ -1,0 +1,173 @@
+"""Putting the page together: one file that holds all it shows and asks for nothing else."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from importlib.resources import files as resources
+from pathlib import Path
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+from matplotlib import colormaps
+
+from an8flower import files
+from benchmark.board import boards_in, leaderboard
+from benchmark.report.content import BoardContent, content_of
+from benchmark.report.factor_panel import factor_panel
+from benchmark.report.gallery import Gallery
+from benchmark.report.heatmaps import gallery_of
+from benchmark.report.layer_panel import layer_panel
+from benchmark.report.order_panels import paper_panel, ranks_panel
+from benchmark.report.panel import Panel
+from benchmark.report.score_panels import cost_panel, curves_panel
+from benchmark.store import Record, ResultsError, read_records
+
+HEATMAP_COLOURS = "magma"  # perceptually uniform
+_STEPS = 16  # of the colour map, between which the browser interpolates
+
+
+@dataclass(frozen=True)
+class Shown:
+    """One variant and model on the page: words and figures, pictures, gallery."""
+
+    content: BoardContent
+    panels: tuple[Panel, ...]
+    gallery: Gallery
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was written.
+
+    Args:
+        path: the page.
+        boards: variants and models on it.
+        bytes: its size.
+        notes: what is not on it, and why.
+    """
+
+    path: Path
+    boards: tuple[tuple[str, str], ...]
+    bytes: int
+    notes: tuple[str, ...]
+
+
+def write_report(
+    results: str | Path,
+    path: str | Path | None = None,
+    *,
+    variants: Sequence[str] | None = None,
+    models: Sequence[str] | None = None,
+    root: str | Path = "data",
+    checkpoints: str | Path = "checkpoints",
+    size: str | Path | None = None,
+    gallery: bool = True,
+) -> Report:
+    """Write the page of a results folder.
+
+    Args:
+        results: folder with the records.
+        path: the page; report.html in the results folder by default.
+        variants, models: which to show; all by default.
+        root, checkpoints: data and weights, for heatmaps that are not kept yet.
+        size: results folder of plants of several sizes; `<results>/size` by default.
+        gallery: whether to show heatmaps.
+    Raises:
+        ResultsError: if there are no records to show.
+    """
+    path = Path(path or Path(results) / "report.html")
+    wanted = [
+        (variant, model)
+        for variant, model in sorted(boards_in(results), key=_place)
+        if (not variants or variant in variants) and (not models or model in models)
+    ]
+    if not wanted:
+        named = " ".join([*(variants or ()), *(models or ())])
+        raise ResultsError(
+            f"no records {f'of {named} ' if named else ''}in {results}; run 'an8flower evaluate' first"
+        )
+    shown, notes = [], []
+    for k, (variant, model) in enumerate(wanted):
+        records = read_records(results, variant, model)
+        content = content_of(board := leaderboard(results, variant, model), records, f"b{k}")
+        where = Path(size or Path(results) / "size")
+        panels = (
+            curves_panel(board, records, content.key),
+            cost_panel(board, content.key),
+            layer_panel(board, content.key),
+            factor_panel(_records(where, variant, model), content.key, where=str(where)),
+            paper_panel(board, content.key),
+            ranks_panel(board, content.key),
+        )
+        pictures = Gallery(note="It was left out of this page (--no-gallery).")
+        if gallery:
+            pictures = gallery_of(results, variant, model, records, root=root, checkpoints=checkpoints)
+        place = f"{variant}, {model}"
+        notes += [f"{place}: no {one.title.lower()}: {one.missing}" for one in panels if one.missing]
+        notes += [f"{place}: no gallery: {pictures.note}"] if pictures.note else []
+        notes += [f"{place}: gallery without {name}: {why}" for name, why in pictures.left_out.items()]
+        shown.append(Shown(content, panels, pictures))
+    data = render(shown).encode()
+    files.write(path, data)
+    return Report(path, tuple(wanted), len(data), tuple(notes))
+
+
+def render(shown: Sequence[Shown]) -> str:
+    """The page as HTML."""
+    environment = Environment(
+        loader=PackageLoader("benchmark.report"), autoescape=True, undefined=StrictUndefined,
+        trim_blocks=True, lstrip_blocks=True,
+    )  # fmt: skip
+    script = _own("page.js")
+    environment.filters["breakable"] = breakable
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    return environment.get_template("page.html.j2").render(
+        shown=shown,
+        variants=list(dict.fromkeys(one.content.variant for one in shown)),
+        models=list(dict.fromkeys(one.content.model for one in shown)),
+        style=_own("page.css"),
+        script=script,
+        script_digest=digest,
+        ramp=_ramp(),
+        details={one.content.key: [asdict(detail) for detail in one.content.details] for one in shown},
+        version=version("an8flower"),
+    )
+
+
+def _place(board: tuple[str, str]) -> tuple[int, str, int, str]:
+    """The paper's variants and the default model first."""
+    (variant, model), known = board, ("single-6c", "double-12c", "part-2c")
+    first = known.index(variant) if variant in known else len(known)
+    return (first, variant, int(model != "an8net"), model)
+
+
+def breakable(name: str) -> Markup:
+    """A method's name that may go on in the next line after its signs; escaped.
+
+    >>> breakable("grad_cam@<b>")
+    Markup('grad_<wbr>cam@<wbr>&lt;b&gt;')
+    """
+    return Markup("<wbr>").join(part for part in re.split(r"(?<=[_@:?&=./])", name) if part)
+
+
+def _records(results: Path, variant: str, model: str) -> list[Record] | None:
+    try:
+        return read_records(results, variant, model)
+    except ResultsError:
+        return None
+
+
+def _own(name: str) -> Markup:
+    """A file of ours, which needs no escaping."""
+    return Markup(resources("benchmark.report").joinpath("templates", name).read_text("utf-8"))
+
+
+def _ramp() -> dict[str, str]:
+    """The colour map as the tables of an SVG filter, a channel each."""
+    colours = colormaps[HEATMAP_COLOURS]([k / (_STEPS - 1) for k in range(_STEPS)])
+    return {name: " ".join(f"{one[c]:.3f}" for one in colours) for c, name in enumerate("RGB")}
