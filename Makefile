@@ -5,13 +5,20 @@ GL_PACKAGES := libegl1 libgl1 libxrender1
 VARIANT ?= single-6c
 
 .DEFAULT_GOAL := help
-.PHONY: help leaderboard test check format bench bench-data bench-lasso bench-methods bench-metrics bench-run parity reliability clean gl
+.PHONY: help leaderboard results test check format bench bench-data bench-lasso bench-methods bench-metrics bench-run parity reliability clean gl
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-13s %s\n", $$1, $$2}'
 
 leaderboard: .venv/.run gl ## draw single-6c (or VARIANT=double-12c, ...), train an8net on 5 folds, explain, score, print the board
 	$(BIN)/an8flower run --variant $(VARIANT) --model an8net
+
+results: .venv/.run gl ## make all that results/ holds: boards, statistics, certificates, panels, page
+	$(BIN)/an8flower run results/board.toml
+	$(BIN)/an8flower run results/layers.toml
+	$(BIN)/an8flower run results/size.toml
+	$(BIN)/an8flower run results/stability.toml
+	$(BIN)/an8flower report
 
 test: .venv/.dev gl ## run the test suite
 	$(BIN)/python -m pytest

@@ -37,7 +37,8 @@ class Leaderboard:
             each metric as iou_auc and iou_auc_std (those between 0 and 1 in percent; mean and sample standard
             deviation over folds, seeds averaged before);
             iou_auc_low and iou_auc_high (95 % interval, bootstrap over viewpoints), difference (to the best
-            method), p_holm (of that, corrected), group (methods that share a letter are not told apart),
+            method), p_holm and p_pairs (of that, corrected over the others, or over all pairs since the best
+            was picked from the same scores), group (methods that share a letter are not told apart),
             normalised (percent of the way from the best floor to the best ceiling);
             invalid, ms_per_image, forward_passes, backward_passes, peak_mib_per_image, failed (the reason).
         accuracy: of the models on their test images, one a fold.
@@ -129,7 +130,7 @@ def _with_statistics(rows: pd.DataFrame, scores: pd.DataFrame, methods: Sequence
     """The rows with what the scores by viewpoint say of them."""
     rng = np.random.default_rng(SEED)
     found = pd.DataFrame(index=rows["explainer"], columns=["iou_auc_low", "iou_auc_high"], dtype=float)
-    found["difference"] = found["p_holm"] = float("nan")
+    found["difference"] = found["p_holm"] = found["p_pairs"] = float("nan")
     found["group"] = ""
     if len(scores) > 1 and not scores.empty:
         bounds = 100 * statistics.intervals(scores, rng=rng)
@@ -140,7 +141,7 @@ def _with_statistics(rows: pd.DataFrame, scores: pd.DataFrame, methods: Sequence
         if len(methods) > 1:
             beside = statistics.compared_with_best(scores[list(methods)], rng=rng)
             found.loc[beside.index, "difference"] = 100 * beside["difference"]
-            found.loc[beside.index, "p_holm"] = beside["p_holm"]
+            found.loc[beside.index, ["p_holm", "p_pairs"]] = beside[["p_holm", "p_pairs"]]
             letters = statistics.groups(scores[list(methods)], rng=rng)
             found.loc[letters.index, "group"] = letters
     return rows.join(found, on="explainer")

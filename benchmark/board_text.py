@@ -75,8 +75,8 @@ def to_markdown(board: Leaderboard, command: str) -> str:
         f"# {board.variant}, {board.model}" + (", certified images only" if board.certified_only else ""),
         f"Made by `{command}`.\n{accuracy}\nScores in percent, mean ± standard deviation over folds; 95 % "
         "interval by bootstrap over viewpoints; methods that share a group's letter are not told apart from "
-        "its best (paired by viewpoint, Holm, p < 0.05); normalised: percent of the way from the best floor "
-        "to the best ceiling; passes and milliseconds an image.",
+        "its best (paired by viewpoint, corrected over all pairs, p < 0.05); normalised: percent of the way "
+        "from the best floor to the best ceiling; passes and milliseconds an image.",
         _table(_columns(board.rows), board.rows.to_dict("records")),
         *(f"Failed: `{row.explainer}`: {row.failed}" for row in board.rows.itertuples() if row.failed),
         *_certificate_text(board),
@@ -95,7 +95,11 @@ def to_table(board: Leaderboard) -> Table:
     )
     columns = [column for column in _columns(board.rows) if column.on_terminal]
     for column in columns:
-        table.add_column(column.heading, justify="left" if column.left else "right", no_wrap=True)
+        # Where room is scarce it is the names that take a second line, whole.
+        wraps = column.name == "explainer"
+        table.add_column(
+            column.heading, justify="left" if column.left else "right", no_wrap=not wraps, overflow="fold"
+        )
     last = None
     for row in board.rows.to_dict("records"):
         if last not in (None, row["role"]):
@@ -182,7 +186,7 @@ def _statistics_text(board: Leaderboard) -> list[str]:
                 "behind by",
                 lambda row: f"{row['difference']:.1f} ({row['low']:.1f} to {row['high']:.1f})",
             ),
-            _Column("p_holm", "p (Holm)", lambda row: f"{row['p_holm']:.2g}"),
+            _Column("p_holm", "p (Holm, if named beforehand)", lambda row: f"{row['p_holm']:.2g}"),
         )
         rows = board.first.sort_values("difference").rename_axis("explainer").reset_index().to_dict("records")
         parts += [

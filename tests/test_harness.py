@@ -247,7 +247,7 @@ def test_board_is_mean_and_sample_deviation_over_folds(go, tmp_path, tiny):
     assert oracle["iou_auc"] == 100 and chance["iou_auc"] < row["iou_auc"] < oracle["iou_auc"]
     assert len(board.accuracy) == 2
 
-    csv, markdown = write_board(board, tmp_path, "an8flower leaderboard")
+    csv, markdown, _ = write_board(board, tmp_path, "an8flower leaderboard")
     assert pd.read_csv(csv)["iou_auc"].tolist() == pytest.approx(board.rows["iou_auc"].tolist(), abs=1e-4)
     assert f"| grad_cam | method | relu3 | {row['iou_auc']:.1f} ± " in markdown.read_text()
     assert "`an8flower leaderboard`" in markdown.read_text()

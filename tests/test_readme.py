@@ -49,20 +49,23 @@ def test_every_method_is_in_the_docs():
 
 
 def test_the_board_is_the_measured_one():
-    measured = (README.parent / "results/single-6c/an8net/leaderboard.md").read_text().splitlines()
-    rows = {
-        line.split("|")[1].strip(): _cells(line) for line in measured if line.startswith("| ") and "±" in line
-    }
-    shown = {
-        line.split("|")[1].strip(): _cells(line)
-        for line in README.read_text().splitlines()
-        if line.startswith("| ") and "±" in line
-    }
-    assert shown and all(rows[name] == cells for name, cells in shown.items())
+    measured = _board((README.parent / "results/single-6c/an8net/leaderboard.md").read_text())
+    shown = _board(README.read_text())
+    assert shown
+    for name, cells in shown.items():
+        assert cells == {heading: measured[name][heading] for heading in cells}
     own = [name for name in explainers.names() if not explainers.registry.get(name).costly]
     assert set(own) <= set(shown)
 
 
-def _cells(line: str) -> list[str]:
-    """Name, role, layer, IoU-AUC and max-IoU."""
-    return [cell.strip() for cell in line.split("|")[1:6]]
+def _board(page: str) -> dict[str, dict[str, str]]:
+    """The cells of a page's first table that has scores, by explainer and heading."""
+    lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in page.splitlines()]
+    (start, *_) = [k for k, line in enumerate(lines) if "explainer" in line and "IoU-AUC" in line]
+    headings, rows = lines[start], {}
+    for line in lines[start + 2 :]:
+        if not line:
+            break
+        row = dict(zip(headings, line, strict=True))
+        rows[row["explainer"]] = row
+    return rows

@@ -74,7 +74,7 @@ def certify(
 def _show(what: str, records: list[dict[str, Any]]) -> None:
     table = Table(title=f"{what}: does it go by the part? Percent of the test images", title_justify="left")
     for heading in ("fold", "images", "necessity", "to reach", "sufficiency", "swap", "pass all"):
-        table.add_column(heading, justify="right")
+        table.add_column(heading, justify="right", overflow="fold")
     table.add_column("certified")
     for record in records:
         shares = record["shares"]
