@@ -5,7 +5,7 @@ GL_PACKAGES := libegl1 libgl1 libxrender1
 VARIANT ?= single-6c
 
 .DEFAULT_GOAL := help
-.PHONY: help leaderboard results test check format bench bench-data bench-lasso bench-methods bench-metrics bench-run parity reliability clean gl
+.PHONY: help leaderboard results test check format bench bench-data bench-lasso bench-methods bench-metrics bench-run parity reliability clean gl browser
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-13s %s\n", $$1, $$2}'
@@ -20,7 +20,7 @@ results: .venv/.run gl ## make all that results/ holds: boards, statistics, cert
 	$(BIN)/an8flower run results/stability.toml
 	$(BIN)/an8flower report
 
-test: .venv/.dev gl ## run the test suite
+test: .venv/.dev gl browser ## run the test suite
 	$(BIN)/python -m pytest
 
 check: .venv/.dev ## lint, format, types and import directions
@@ -85,5 +85,16 @@ gl: | .venv/bin/python
 			apt-get install -y -qq --no-install-recommends $(GL_PACKAGES); \
 		else \
 			echo "off-screen OpenGL is missing: run 'sudo apt-get install $(GL_PACKAGES)'"; exit 1; \
+		fi; \
+	fi
+
+# Debian's own: the page is tested in it.
+browser:
+	@if ! command -v chromium >/dev/null; then \
+		if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+			apt-get update -qq && DEBIAN_FRONTEND=noninteractive \
+			apt-get install -y -qq --no-install-recommends chromium; \
+		else \
+			echo "chromium is missing: run 'sudo apt-get install chromium'"; exit 1; \
 		fi; \
 	fi

@@ -15,24 +15,21 @@ from benchmark.store import Record
 BINS = 5
 
 
-def factor_panel(
-    records: Sequence[Record] | None, key: str, *, factor: str = "size", where: str = ""
-) -> Panel:
+def factor_panel(records: Sequence[Record] | None, key: str, *, factor: str = "size") -> Panel:
     """A line an explainer over bins of the factor, with the spread of the viewpoints within.
 
     Args:
         records: of a results folder whose data set the factor; None if there is none.
         key: of the figure's ids.
         factor: whose value the records' views hold.
-        where: the folder, to be named if it is not there.
     """
     about = ("size" if factor == "size" else "factor", f"Score against the plant's {printable(factor)}")
     if not records:
-        return Panel(*about, "", missing=f"Nothing was measured with plants of several sizes ({where}); "
-                     "'an8flower run results/size.toml' does that.")  # fmt: skip
+        why = f"Nothing was measured with plants of several {printable(factor)}s"
+        return Panel(*about, "", missing=f"{why}; 'an8flower run results/size.toml' does that.")
     table = by_factor(records, factor)
     if table.empty or table["value"].nunique() < 2:
-        return Panel(*about, "", missing=f"The records in {where} do not say the {factor} of each viewpoint.")
+        return Panel(*about, "", missing=f"The records do not say the {printable(factor)} of each viewpoint.")
     bins = binned(table)
     order = _ordered(bins)
     methods = [name for name, role in order if role == "method"]

@@ -63,7 +63,8 @@ class Gallery:
         pictures: the images.
         strips: a row's heatmaps each, by explainer.
         left_out: for rows without heatmaps the reason.
-        note: why there is nothing at all, or what should be known.
+        note: why there is nothing at all, for readers of the page.
+        cause: the same for who makes it, with paths.
     """
 
     size_px: int = 0
@@ -72,6 +73,7 @@ class Gallery:
     strips: Mapping[str, Strip] = field(default_factory=dict)
     left_out: Mapping[str, str] = field(default_factory=dict)
     note: str = ""
+    cause: str = ""
 
 
 def kept(results: str | Path, variant: str, model: str, digest: str, keys: Mapping[str, str]) -> Gallery:

@@ -31,7 +31,8 @@ from explainers import Explainer
 PICTURES = 12
 FOLD = 0
 QUALITY = 80  # of the heatmaps' WebP; each is some 112 px wide
-_PRIMES = (5, 3)  # steps through crops and rotations, so that all appear
+NOTHING = "No heatmaps are kept in the results, and data or weights to draw them from were not there."
+STEP = 7  # through the crops and rotations of a view, so that all appear
 
 
 def gallery_of(
@@ -73,11 +74,13 @@ def gallery_of(
                 raise DataFolderError(
                     f"{subject.test.manifest.folder} is not what the records were measured on"
                 )
+            rows = _shown(subject, gallery.pictures)
         except (DataFolderError, ResultsError, LookupError, OSError) as error:
-            why = f"Data or weights are not there to draw it: {error}"
-            left_out |= dict.fromkeys(missing, "data or weights are not there to draw it")
-            return replace(gallery, left_out=left_out, note="" if gallery.strips else why)
-        gallery = _drawn(subject, gallery, missing, left_out, digest)
+            if not gallery.strips:
+                return Gallery(note=NOTHING, cause=str(error))
+            left_out |= dict.fromkeys(missing, "not kept, and no data or weights to draw it from")
+            return replace(gallery, left_out=left_out, cause=str(error))
+        gallery = _drawn(subject, gallery, rows, missing, left_out)
         keep(results, variant, model, gallery, [name for name in missing if name in gallery.strips])
     return replace(gallery, left_out=left_out)
 
@@ -90,30 +93,32 @@ def chosen(table: pd.DataFrame, count: int = PICTURES) -> list[int]:
         count: how many at most.
     """
     classes, views = sorted(table["class"].unique()), sorted(table["view"].unique())
-    found: dict[int, None] = {}
+    found: list[int] = []
     for k in range(count):
-        # A class the other views in its next turn.
-        at = {
-            "class": classes[k * max(1, len(classes) // count) % len(classes)],
-            "view": views[(k * len(views) // count + k // len(classes)) % len(views)],
-        }
-        rows = np.flatnonzero((table[list(at)] == pd.Series(at)).all(axis=1))
-        if len(rows):
-            found[int(rows[k * _PRIMES[0] * _PRIMES[1] % len(rows)] if k else rows[len(rows) // 2])] = None
-    return list(found)
+        # A class meets other views in its next turn.
+        of_class = table["class"] == classes[k * max(1, len(classes) // count) % len(classes)]
+        of_view = table["view"] == views[(k * len(views) // count + k // len(classes)) % len(views)]
+        rows = [row for row in np.flatnonzero(of_class & of_view).tolist() if row not in found]
+        if rows:
+            found.append(rows[(len(rows) // 2 + k * STEP) % len(rows)])
+    return found
 
 
 def _drawn(
-    subject: Subject, gallery: Gallery, missing: Mapping[str, Record], left_out: dict[str, str], digest: str
+    subject: Subject,
+    gallery: Gallery,
+    rows: Sequence[int],
+    missing: Mapping[str, Record],
+    left_out: dict[str, str],
 ) -> Gallery:
-    rows = chosen(subject.test.table)
     part = subject.test.where(np.isin(np.arange(len(subject.test)), rows))
     batch = next(part.batches(len(part)))
     with torch.no_grad():
         targets = subject.trained.model(batch.images).argmax(1)
     if not gallery.pictures:
         pictures = _pictures(subject, part.table, batch, targets)
-        gallery = replace(gallery, pictures=pictures, size_px=batch.images.shape[-1], digest=digest)
+        gallery = replace(gallery, pictures=pictures, size_px=batch.images.shape[-1])
+        gallery = replace(gallery, digest=subject.test.manifest.images_digest)
     every = []
     for name, record in missing.items():
         try:
@@ -131,6 +136,19 @@ def _drawn(
         strips = _strips(subject, batch, targets, every, missing, left_out)
         advance(len(every))
     return replace(gallery, strips={**gallery.strips, **strips})
+
+
+def _shown(subject: Subject, pictures: Sequence[Picture]) -> list[int]:
+    """The rows of the pictures that are kept, so that new heatmaps are of the same; else a choice."""
+    table = subject.test.table
+    places = zip(table["class"], table["view"], table["crop"], table["rotation"], strict=True)
+    at = {place: row for row, place in enumerate(places)}
+    number = {name: k for k, name in enumerate(subject.test.classes, start=1)}
+    kept_at = [(number.get(one.label), one.view, one.crop, one.rotation) for one in pictures]
+    rows = [at[place] for place in kept_at if place in at]
+    if rows and (rows != sorted(rows) or len(rows) != len(pictures)):
+        raise ResultsError("the kept pictures are not those of the data; delete the gallery folder")
+    return rows or chosen(table)
 
 
 def _strips(
@@ -179,7 +197,7 @@ def outline(mask: NDArray[np.bool_]) -> str:
     """The border of a mask (H, W) as an SVG path in pixels, through the middles of pixels' edges.
 
     >>> outline(np.eye(1, dtype=bool))
-    'M0.5 1L0 0.5L0.5 0L1 0.5Z'
+    'M0 0.5L0.5 0L1 0.5L0.5 1Z'
     """
     padded = np.pad(mask.astype(float), 1)
     lines = contour_generator(z=padded).lines(0.5)

@@ -100,17 +100,14 @@ def write_report(
             curves_panel(board, records, content.key),
             cost_panel(board, content.key),
             layer_panel(board, content.key),
-            factor_panel(_records(where, variant, model), content.key, where=str(where)),
+            factor_panel(_records(where, variant, model), content.key),
             paper_panel(board, content.key),
             ranks_panel(board, content.key),
         )
         pictures = Gallery(note="It was left out of this page (--no-gallery).")
         if gallery:
             pictures = gallery_of(results, variant, model, records, root=root, checkpoints=checkpoints)
-        place = f"{variant}, {model}"
-        notes += [f"{place}: no {one.title.lower()}: {one.missing}" for one in panels if one.missing]
-        notes += [f"{place}: no gallery: {pictures.note}"] if pictures.note else []
-        notes += [f"{place}: gallery without {name}: {why}" for name, why in pictures.left_out.items()]
+        notes += [f"{variant}, {model}: {note}" for note in _notes(panels, pictures)]
         shown.append(Shown(content, panels, pictures))
     data = render(shown).encode()
     files.write(path, data)
@@ -137,6 +134,17 @@ def render(shown: Sequence[Shown]) -> str:
         details={one.content.key: [asdict(detail) for detail in one.content.details] for one in shown},
         version=version("an8flower"),
     )
+
+
+def _notes(panels: Sequence[Panel], gallery: Gallery) -> list[str]:
+    """What is not on the page, and why."""
+    notes = [f"no '{one.title}': {one.missing}" for one in panels if one.missing]
+    if gallery.note:
+        notes.append(f"no heatmaps: {gallery.note}" + (f" ({gallery.cause})" if gallery.cause else ""))
+    by_reason: dict[str, list[str]] = {}
+    for name, why in gallery.left_out.items():
+        by_reason.setdefault(why, []).append(name)
+    return notes + [f"no heatmaps of {', '.join(names)}: {why}" for why, names in by_reason.items()]
 
 
 def _place(board: tuple[str, str]) -> tuple[int, str, int, str]:

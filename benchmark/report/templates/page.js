@@ -92,7 +92,7 @@
     if (a === "" || b === "") return (a === "") - (b === ""); // nothing comes last, whichever way
     const numbers = [Number(a), Number(b)];
     if (numbers.every((one) => !Number.isNaN(one))) return sign * (numbers[0] - numbers[1]);
-    return sign * a.localeCompare(b);
+    return sign * ((a > b) - (a < b));
   };
   const table = (board) => {
     const body = board.querySelector(".main tbody");
