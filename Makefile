@@ -17,7 +17,7 @@ results: .venv/.run gl ## make all that results/ holds: boards, statistics, cert
 	$(BIN)/an8flower run results/board.toml
 	$(BIN)/an8flower run results/layers.toml
 	$(BIN)/an8flower run results/size.toml
-	$(BIN)/an8flower run results/stability.toml
+	for variant in single-6c double-12c part-2c; do $(BIN)/an8flower leaderboard --variant $$variant --certified-only; done
 	$(BIN)/an8flower report
 
 test: .venv/.dev gl browser ## run the test suite
