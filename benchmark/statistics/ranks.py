@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import product
 from typing import Literal
 
 import numpy as np
 import pandas as pd
-import scikit_posthocs
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from scipy import stats
@@ -30,14 +30,24 @@ class Friedman:
         p: of it, if all methods were alike.
         ranks: index explainer, average rank from 1 (best), best first.
         critical_difference: of average ranks, at 0.05, after Nemenyi.
-        nemenyi: p of each pair, index and columns explainer.
+        scores: that it was found from, a row a viewpoint.
     """
 
     statistic: float
     p: float
     ranks: pd.Series
     critical_difference: float
-    nemenyi: pd.DataFrame
+    scores: pd.DataFrame
+
+    @cached_property
+    def nemenyi(self) -> pd.DataFrame:
+        """p of each pair, index and columns explainer."""
+        # Costs a second to import, and a board shows Nemenyi's critical difference alone.
+        import scikit_posthocs
+
+        found = scikit_posthocs.posthoc_nemenyi_friedman(self.scores.to_numpy())
+        found.index = found.columns = self.scores.columns
+        return found
 
 
 def friedman(scores: pd.DataFrame, *, alpha: float = 0.05) -> Friedman:
@@ -61,14 +71,14 @@ def friedman(scores: pd.DataFrame, *, alpha: float = 0.05) -> Friedman:
     ranks = whole.rank(axis=1, ascending=False).mean().sort_values()
     # Nemenyi's q is the studentised range for infinitely many degrees of freedom over sqrt(2).
     q = stats.studentized_range.ppf(1 - alpha, methods, np.inf) / np.sqrt(2)
-    nemenyi = scikit_posthocs.posthoc_nemenyi_friedman(whole.to_numpy())
-    nemenyi.index = nemenyi.columns = whole.columns
     critical = float(q * np.sqrt(methods * (methods + 1) / (6 * views)))
-    return Friedman(float(statistic), float(p), ranks, critical, nemenyi)
+    return Friedman(float(statistic), float(p), ranks, critical, whole)
 
 
 def critical_difference_diagram(found: Friedman) -> Figure:
     """Average ranks on a line; a bar joins methods that Nemenyi's test does not tell apart."""
+    import scikit_posthocs
+
     figure = Figure(figsize=(9.0, 1.2 + 0.16 * len(found.ranks)), layout="constrained")
     axes = figure.subplots()
     order = list(found.ranks.index)
