@@ -88,6 +88,10 @@ def critical_difference_diagram(found: Friedman) -> Figure:
         crossbar_props={"color": "#D55E00", "linewidth": 2.5}, elbow_props={"linewidth": 0.8},
         text_h_margin=0.3,
     )  # fmt: skip
+    for line in axes.get_lines():
+        along, height = (np.asarray(one, float) for one in (line.get_xdata(), line.get_ydata()))
+        if len(np.unique(height)) == 1:  # a bar's points come from a set, in another order each time
+            line.set_data([along.min(), along.max()], [height[0], height[0]])
     axes.set_title(
         f"average rank over viewpoints, best left; critical difference {found.critical_difference:.2f}",
         fontsize=9,
