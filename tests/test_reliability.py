@@ -108,7 +108,7 @@ def test_plug_ins_that_misbehave_fail_by_name_and_the_rest_complete(small, tmp_p
     script.write_text(BAD)
     causes = {
         "raises": ("raised", "KeyError: 'no such thing'"),
-        "hangs": ("time", "it took longer than 2 s"),
+        "hangs": ("time", "it took longer than 6 s"),
         "leaks": ("memory", "it keeps what it allocates"),
         "forks": ("fork", "it copied its process"),
         "exits": ("exit", "it called sys.exit(3)"),
@@ -119,7 +119,7 @@ def test_plug_ins_that_misbehave_fail_by_name_and_the_rest_complete(small, tmp_p
     }
     chosen = [*causes, "gives_nan", "good"]
     options = [part for name in chosen for part in ("--explainer", f"{script}:{name}")]
-    limits = ("--seconds", "2", "--gib", "1")
+    limits = ("--seconds", "6", "--gib", "1")  # a busy machine is slow, no culprit
     done = run(small, tmp_path, *options, *limits, "--explainer", "grad_cam", "--explainer", "oracle")
     assert done.returncode == 1, done.stderr
     for name, (cause, reason) in causes.items():
