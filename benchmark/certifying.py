@@ -24,9 +24,10 @@ from an8flower.progress import progress
 from benchmark.certificate import Twinned, certify, shares, shares_by_view
 from benchmark.certificate.judging import failures
 from benchmark.certificate.records import found, record_path, write
+from benchmark.code_digest import code_digest
 from benchmark.device import device_of
 from benchmark.harness import DEATHS
-from benchmark.identity import code_digest, must_fit
+from benchmark.identity import must_fit
 from benchmark.models import models
 from benchmark.plan import Plan, Setup
 from benchmark.store import Record, ResultsError, key
@@ -150,7 +151,7 @@ def _identity(plan: Plan, setup: Setup, manifest: Manifest) -> Record:
         "folds": plan.scheme,
         "weights_sha256": read_record(_weights(plan, setup))["weights_sha256"],
         "dataset_digest": manifest.digest,
-        "code_sha256": code_digest(certify, package="certificate"),
+        "code_sha256": code_digest(certify),
         "device": device_of(plan.device).type,
     }
 

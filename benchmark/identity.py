@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
-import inspect
-from collections.abc import Callable, Iterable
-from functools import cache
-from itertools import takewhile
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterable
 
 from an8flower.manifest import Manifest
+from benchmark.code_digest import code_digest
 from benchmark.metrics import metrics
 from benchmark.plan import Plan
 from benchmark.store import Record, ResultsError
@@ -43,20 +38,7 @@ def identity_of(explainer: Explainer, trained: Record, device: str) -> Record:
 
 def metric_digests(names: Iterable[str]) -> dict[str, str]:
     """For each metric the SHA-256 of the code that computes it."""
-    return {name: code_digest(metrics.get(name).compute, package="metrics") for name in names}
-
-
-def code_digest(build: Callable[..., Any], *, package: str = "") -> str:
-    """SHA-256 over the sources of the package that a function is in, since it may call all of it.
-
-    Args:
-        build: a function or class.
-        package: the innermost folder of this name is taken for the package; else the outermost.
-    """
-    file = Path(inspect.getfile(getattr(build, "func", build)))  # a partial is what it calls
-    around = list(takewhile(lambda folder: (folder / "__init__.py").exists(), file.parents))
-    named = [folder for folder in around if folder.name == package]
-    return _digest(named[0] if named else around[-1]) if around else _digest(file)
+    return {name: code_digest(metrics.get(name).compute) for name in names}
 
 
 def must_fit(trained: Record, manifest: Manifest, plan: Plan, fold: int) -> None:
@@ -72,9 +54,3 @@ def must_fit(trained: Record, manifest: Manifest, plan: Plan, fold: int) -> None
             f"run 'an8flower train --variant {identity['variant']} --model {identity['model']} "
             f"--root {manifest.folder.parent}' first"
         )
-
-
-@cache
-def _digest(where: Path) -> str:
-    sources = sorted(where.rglob("*.py")) if where.is_dir() else [where]
-    return hashlib.sha256(b"\0".join(source.read_bytes() for source in sources)).hexdigest()

@@ -53,6 +53,12 @@ def file_of(spec: ExplainerSpec) -> Path | None:
     return next((file for file, module in _run_before.items() if module is given), None)
 
 
+def is_script(module: str) -> bool:
+    """Whether a module of this name is a file that was run, not one that was imported."""
+    return module == "__main__" or module.startswith(_PREFIX)
+
+
+_PREFIX = "an8flower_script_"
 _run_before: dict[Path, ModuleType] = {}
 
 
@@ -62,7 +68,7 @@ def _run(path: Path) -> ModuleType:
     except OSError as error:
         raise ScriptError(f"{path}: there is no such file") from error
     if file not in _run_before:
-        name = f"an8flower_script_{hashlib.sha256(str(file).encode()).hexdigest()[:12]}"
+        name = f"{_PREFIX}{hashlib.sha256(str(file).encode()).hexdigest()[:12]}"
         found = importlib.util.spec_from_file_location(name, file)
         assert found and found.loader
         module = importlib.util.module_from_spec(found)
