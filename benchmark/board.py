@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,10 @@ from benchmark import statistics
 from benchmark.certificate import read_certificates
 from benchmark.certified import certified_only as only_certified
 from benchmark.metrics import metrics
+from benchmark.model_set import BoardRecords, ModelSet, board_records, certificates_of
 from benchmark.paper import TABLE_1, PaperComparison, beside_paper
 from benchmark.statistics import Friedman
-from benchmark.store import Record, ResultsError, read_records
+from benchmark.store import Record, ResultsError
 
 ROLES = {"method": "methods", "floor": "floors", "ceiling": "ceilings"}
 SCORE = "iou_auc"  # what the board is ordered by
@@ -27,10 +29,11 @@ SEED = 0  # of resampling: equal records give equal boards
 
 @dataclass(frozen=True)
 class Leaderboard:
-    """Scores of one variant and model.
+    """Scores of one variant and model, all on the same images and trained models.
 
     Args:
         variant, model: what was measured.
+        source: the records it was built from, the data and models they share, and what was left out.
         rows: a row an explainer, methods first, then floors, then ceilings, best first:
             rank (of methods, from 1), explainer, role, layer, origin ("", "verified" or "self-reported", of
             a submission), folds, images;
@@ -50,10 +53,12 @@ class Leaderboard:
         stability: how far orders agree, a row a kind (folds, seeds, models, metrics): orders, tau_mean,
             tau_least.
         certified_only: whether only images were scored that pass the certificate.
+        notes: what else was left out, and why: certificates of other models, or that cannot be read.
     """
 
     variant: str
     model: str
+    source: BoardRecords
     rows: pd.DataFrame
     accuracy: tuple[float, ...]
     certificate: pd.DataFrame = field(default_factory=pd.DataFrame)
@@ -62,23 +67,42 @@ class Leaderboard:
     friedman: Friedman | None = None
     stability: pd.DataFrame = field(default_factory=pd.DataFrame)
     certified_only: bool = False
+    notes: tuple[str, ...] = ()
 
 
 def leaderboard(
-    results: str | Path, variant: str, model: str = "an8net", *, certified_only: bool = False
+    results: str | Path,
+    variant: str,
+    model: str = "an8net",
+    *,
+    certified_only: bool = False,
+    models: ModelSet | str | None = None,
 ) -> Leaderboard:
     """The board of one variant and model, from its records alone.
+
+    All rows of a board share the data and, for each fold and seed, the trained model. Other records in the
+    folder are left out and named in `source.left_out`.
 
     Args:
         results: the results folder.
         variant, model: which.
         certified_only: score only the images on which the model is certified to use the part; this takes the
             tables of per-image scores and the certificates.
+        models: which set of models, by its name or as it is; see `model_set.board_records`.
     Raises:
-        ResultsError: if there are no records, they do not belong together, or something is missing that
-            `certified_only` takes.
+        ResultsError: if there are no records, none of `models`, or something is missing that `certified_only`
+            takes.
     """
-    records = read_records(results, variant, model)
+    return board_of(
+        board_records(results, variant, model, models=models), results, certified_only=certified_only
+    )
+
+
+def board_of(found: BoardRecords, results: str | Path, *, certified_only: bool = False) -> Leaderboard:
+    """The board of records that belong together; see `leaderboard`."""
+    records = found.records
+    variant, model = records[0]["variant"], records[0]["model"]
+    certificate, notes = _certificate(results, variant, model, found.models)
     if certified_only:
         records = only_certified(records, results)
     rows = _rows(records)
@@ -93,15 +117,31 @@ def leaderboard(
     return Leaderboard(
         variant,
         model,
+        replace(found, records=records),
         rows,
         tuple(accuracy[fold] for fold in sorted(accuracy)),
-        read_certificates(results, variant, model),
+        certificate,
         beside_paper(rows, variant),
         _first_of_table_1(whole),
         _friedman(whole, methods, records),
         _stability(results, records),
         certified_only,
+        notes,
     )
+
+
+def _certificate(
+    results: str | Path, variant: str, model: str, models: ModelSet
+) -> tuple[pd.DataFrame, tuple[str, ...]]:
+    """The certificates of these models, and a line for those that are none."""
+    again = f"an8flower certify --variant {variant} --model {model} --results {shlex.quote(str(results))}"
+    try:
+        every = read_certificates(results, variant, model)
+    except ResultsError as error:
+        return pd.DataFrame(), (f"left out: the certificates: {error}",)
+    mine, others = certificates_of(every, models)
+    reason = f"left out: the certificate of {others}: made for other weights; to make it again: {again}"
+    return mine, (reason,) if others else ()
 
 
 def boards_in(results: str | Path) -> list[tuple[str, str]]:
@@ -192,7 +232,7 @@ def _of_all_models(results: str | Path, variant: str) -> list[Record]:
     for of_variant, model in boards_in(results):
         if of_variant == variant:
             try:
-                found += read_records(results, variant, model)
+                found += board_records(results, variant, model).records
             except ResultsError:  # another model's trouble is told on its own board
                 continue
     return [record for record in found if record["role"] == "method" and record["status"] != "failed"]

@@ -18,7 +18,7 @@ def certified_only(records: Sequence[Record], results: str | Path) -> list[Recor
     """The records as they would be, had only those images been scored on which the model uses the part.
 
     Args:
-        records: of one variant and model.
+        records: of one set of models.
         results: folder with their tables of per-image scores, and the certificates.
     Raises:
         ResultsError: naming what to run, if these are not there, or no image passes.
@@ -27,7 +27,8 @@ def certified_only(records: Sequence[Record], results: str | Path) -> list[Recor
         return []
     variant, model = records[0]["variant"], records[0]["model"]
     keys = ["fold", "seed", *IMAGE]
-    passed = passing(results, variant, model)[keys].drop_duplicates()
+    weights = {record["identity"]["weights_sha256"] for record in records}
+    passed = passing(results, variant, model, weights)[keys].drop_duplicates()
     kept: list[Record] = []
     for record in records:
         if record["status"] == "failed":

@@ -53,11 +53,10 @@ def certify_all(plan: Plan, *, workers: int = 0, scheduler: str | None = None) -
     plan = plan.absolute()
     setups = list(plan.setups())
     manifests = {variant: read_manifest(plan.root, variant) for variant in plan.variants}
-    keys = {setup: key(_identity(plan, setup, manifests[setup.variant])) for setup in setups}
     records = {
         setup: known
         for setup in setups
-        if (known := found(record_path(plan.results, setup), keys[setup])) is not None
+        if (known := known_certificate(plan, setup, manifests[setup.variant])) is not None
     }
     waiting = [setup for setup in setups if setup not in records]
     _prepare(plan, waiting)
@@ -90,6 +89,13 @@ def certify_all(plan: Plan, *, workers: int = 0, scheduler: str | None = None) -
         jobs = [Job(_certify, {"plan": plan, "setup": setup, "command": command}) for setup in waiting]
         run(jobs, heard, workers=workers, scheduler=scheduler)
     return [records[setup] for setup in setups]
+
+
+def known_certificate(plan: Plan, setup: Setup, manifest: Manifest | None = None) -> Record | None:
+    """The certificate of a trained model, if it was made before on equal terms."""
+    manifest = manifest or read_manifest(plan.root, setup.variant)
+    wanted = key(_identity(plan, setup, manifest))
+    return found(record_path(plan.results, setup), wanted, tables=plan.tables)
 
 
 def draw_twins(

@@ -185,6 +185,7 @@ def _functions(node: ast.AST) -> Iterator[ast.AST]:
 
 
 def _number_locals(function: ast.AST, known: set[str]) -> None:
+    """Give the local variables of a function, and of those inside it, numbers for names, in place."""
     inside = [node for node in ast.walk(function) if node is not function]
     kept = {node.arg for node in inside if isinstance(node, ast.arg)} | known
     for node in inside:
@@ -194,20 +195,26 @@ def _number_locals(function: ast.AST, known: set[str]) -> None:
             kept.update(_names_of(node.body))
     numbers: dict[str, str] = {}
     for node in inside:
-        bound = (
-            node.id if isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load)
-            else node.name if isinstance(node, ast.FunctionDef | ast.ExceptHandler | ast.MatchAs | ast.MatchStar)
-            else None
-        )  # fmt: skip
-        if bound and bound not in kept:
-            numbers.setdefault(bound, f"local {len(numbers)}")
+        loaded = isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)
+        name = None if loaded else _name(node)
+        if name and name not in kept:
+            numbers.setdefault(name, f"local {len(numbers)}")
     for node in inside:
         if isinstance(node, ast.Name):
             node.id = numbers.get(node.id, node.id)
-        elif isinstance(node, ast.FunctionDef | ast.ExceptHandler | ast.MatchAs | ast.MatchStar):
-            node.name = numbers.get(node.name, node.name) if node.name else node.name
         elif isinstance(node, ast.Nonlocal):
             node.names = [numbers.get(name, name) for name in node.names]
+        elif isinstance(node, _NAMING) and node.name:
+            node.name = numbers.get(node.name, node.name)
+
+
+_NAMING = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ExceptHandler, ast.MatchAs, ast.MatchStar)
+
+
+def _name(node: ast.AST) -> str | None:
+    if isinstance(node, ast.Name):
+        return node.id
+    return node.name if isinstance(node, _NAMING) else None
 
 
 def _plain(value: Any) -> Any:

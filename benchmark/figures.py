@@ -17,12 +17,11 @@ import explainers as methods
 from an8flower import An8Flower
 from an8flower.folds import Scheme
 from an8flower.gallery import save_figure
-from benchmark.board import ROLES, leaderboard
+from benchmark.board import ROLES, Leaderboard
 from benchmark.loader import Images
 from benchmark.metrics import iou_auc
 from benchmark.metrics.iou import CURVE_THRESHOLDS
 from benchmark.models import models
-from benchmark.store import read_records
 from benchmark.survey import default_explainers
 from benchmark.training import load_model, weights_path
 
@@ -32,26 +31,23 @@ BAND = 12  # heatmaps beside each other
 NAMED = 10  # methods with a colour of their own
 
 
-def curves(results: str | Path, variant: str, model: str, path: str | Path) -> Path:
+def curves(board: Leaderboard, path: str | Path) -> Path:
     """Draw IoU against the threshold for every explainer, mean and spread over folds.
 
     Args:
-        results: folder of the records, which alone are read.
+        board: whose records.
         path: the PNG to write.
-    Raises:
-        ResultsError: if there are no records.
     """
     by_explainer: dict[str, list[list[float]]] = {}
-    for record in read_records(results, variant, model):
+    for record in board.source.records:
         if record["status"] != "failed" and record["curve"]:  # self-reported rows have none
             by_explainer.setdefault(record["explainer"], []).append(record["curve"])
-    board = leaderboard(results, variant, model).rows
-    board = board[board["explainer"].isin(by_explainer)]
+    rows = board.rows[board.rows["explainer"].isin(by_explainer)]
     figure = Figure(figsize=(10.4, 4.8), dpi=120, layout="constrained")
     close, whole = figure.subplots(1, 2, width_ratios=[2.4, 1])
-    styles = _styles(board)
+    styles = _styles(rows)
     top = 0.0
-    for row in reversed(list(board.itertuples())):  # the best ones on top
+    for row in reversed(list(rows.itertuples())):  # the best ones on top
         lines = 100 * np.array(by_explainer[row.explainer])
         mean, spread = lines.mean(axis=0), lines.std(axis=0)
         if row.role != "ceiling":
@@ -70,7 +66,9 @@ def curves(results: str | Path, variant: str, model: str, path: str | Path) -> P
         axes.set(xlim=(0, 1), xlabel="threshold")
         axes.title.set_fontsize(9)
         axes.grid(alpha=0.25)
-    figure.suptitle(f"{variant}, {model}: mean over test images, band = spread over folds", fontsize=10)
+    figure.suptitle(
+        f"{board.variant}, {board.model}: mean over test images, band = spread over folds", fontsize=10
+    )
     handles, labels = close.get_legend_handles_labels()
     others = sum(width <= 1 for _, width in styles.values())
     figure.legend(
@@ -82,10 +80,10 @@ def curves(results: str | Path, variant: str, model: str, path: str | Path) -> P
     return Path(path)
 
 
-def _styles(board: pd.DataFrame) -> dict[str, tuple[Any, float]]:
+def _styles(board_rows: pd.DataFrame) -> dict[str, tuple[Any, float]]:
     """Colour and width of each line: the best methods coloured, floors and ceilings grey, the rest faint."""
     found: dict[str, tuple[Any, float]] = {}
-    for role, rows in board.groupby("role", sort=False):
+    for role, rows in board_rows.groupby("role", sort=False):
         for k, name in enumerate(rows["explainer"]):
             if role != "method":
                 found[name] = (str(0.25 + 0.5 * k / len(rows)), 1.4)

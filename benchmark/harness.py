@@ -38,13 +38,14 @@ def evaluate(
     seed: int = 0,
     scheme: Scheme = "interleaved",
     checkpoints: str | Path = "checkpoints",
-    results: str | Path = "results",
+    results: str | Path = "runs",
     limit_s: float | None = 600,
     limit_gib: float | None = 8,
     device: str = "cpu",
     workers: int = 0,
     scheduler: str | None = None,
     retry_failed: bool = False,
+    tables: bool = False,
 ) -> list[Record]:
     """Explain and score the test images of each fold; keep what was done before on equal terms.
 
@@ -68,6 +69,7 @@ def evaluate(
         workers: processes on this machine; 0 for this process, which a method that dies takes with it.
         scheduler: address of a Dask scheduler, whose workers measure instead.
         retry_failed: measure again what failed before on equal terms.
+        tables: measure again what has no table of per-image scores.
     Returns:
         a record for each explainer and fold, in that order.
     Raises:
@@ -79,7 +81,7 @@ def evaluate(
     plan = Plan().with_(
         variants=(variant,), models=(model,), folds=tuple(range(FOLDS) if folds is None else folds),
         seeds=(seed,), explainers=explainers, metrics=metrics, scheme=scheme, root=root,
-        checkpoints=checkpoints, results=results, device=device,
+        checkpoints=checkpoints, results=results, device=device, tables=tables,
     )  # fmt: skip
     plan = replace(plan, limit_s=limit_s, limit_gib=limit_gib)
     return measure_all(plan, workers=workers, scheduler=scheduler, retry_failed=retry_failed)

@@ -93,7 +93,7 @@ def measure(tell: Tell, unit: Unit) -> None:
     waiting = [
         name
         for name, facts in unit.facts.items()
-        if not store.found(unit.cell(name), facts["key"], dict(unit.metrics))
+        if not store.found(unit.cell(name), facts["key"], dict(unit.metrics), tables=unit.plan.tables)
     ]
     if not waiting:
         return

@@ -53,6 +53,7 @@ class Plan:
         drawing_seed: of the plant's shape.
         factors: what varies beside the class, e.g. "size=0.4..1"; see `an8flower.factors`.
         certificate: test whether the models use the part at all, which takes the images' twins.
+        tables: measure again cells whose table of per-image scores is missing; a board needs none.
         limit_s, limit_gib: seconds and memory that a method may take for one call; None for no limit.
         device: "cpu", "cuda", "mps", or "auto" for the best there is.
     """
@@ -67,10 +68,11 @@ class Plan:
     viewpoints: tuple[int, ...] = ()
     root: Path = Path("data")
     checkpoints: Path = Path("checkpoints")
-    results: Path = Path("results")
+    results: Path = Path("runs")
     drawing_seed: int = 0
     factors: tuple[str, ...] = ()
     certificate: bool = False
+    tables: bool = False
     limit_s: float | None = 600.0
     limit_gib: float | None = 8.0
     device: str = "cpu"

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import product
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import pandas as pd
 
@@ -24,10 +25,12 @@ from an8flower.gl import Platform
 from an8flower.manifest import TWINS, DataFolderError, Manifest, read_manifest, require_complete
 from an8flower.progress import progress
 from benchmark.board import Leaderboard, leaderboard
-from benchmark.board_text import write_board
-from benchmark.certifying import certify_all
+from benchmark.board_text import board_command, write_board
+from benchmark.certifying import certify_all, known_certificate
 from benchmark.figures import curves, heatmap_grid
 from benchmark.harness import DEATHS, measure_all
+from benchmark.identity import PROTOCOL_VERSION
+from benchmark.model_set import models_of
 from benchmark.plan import Plan, Setup
 from benchmark.store import Record, ResultsError
 from benchmark.survey import State, default_explainers, survey, with_data
@@ -47,6 +50,7 @@ class Done:
         files: boards and pictures written.
         seconds: wall time by stage: "draw", "train", "certify" if the plan asks for it, "measure", "picture".
         certificates: of the trained models, if the plan asks for them.
+        notes: what could not be drawn, and why.
     """
 
     trained: dict[Setup, Record]
@@ -55,6 +59,7 @@ class Done:
     files: list[Path]
     seconds: dict[str, float] = field(default_factory=dict)
     certificates: list[Record] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
 
 def carry_out(
@@ -86,8 +91,9 @@ def carry_out(
     with _timed("measure", seconds):
         records = measure_all(plan, workers=workers, scheduler=scheduler, retry_failed=retry_failed)
     with _timed("picture", seconds):
-        boards, written = _show(plan, records)
-    return Done(trained, records, boards, written, seconds, certificates)
+        boards = [_board(plan, trained, *place) for place in product(plan.variants, plan.models)]
+        written, notes = _pictures(plan, boards)
+    return Done(trained, records, boards, written, seconds, certificates, notes)
 
 
 @contextmanager
@@ -186,12 +192,18 @@ class Preview:
     Args:
         drawn: for each variant how many of its views are there, and how many are wanted.
         trained: for each variant and model how many folds and seeds are trained, of how many.
+        certified: how many of these have a certificate, of how many; empty if the plan asks for none.
         cells: a row a variant, model and explainer: how many cells are in each state of `harness.State`.
     """
 
     drawn: dict[str, tuple[int, int]]
     trained: dict[tuple[str, str], tuple[int, int]]
+    certified: dict[tuple[str, str], tuple[int, int]]
     cells: pd.DataFrame
+
+    def stages(self) -> tuple[Mapping[Any, tuple[int, int]], ...]:
+        """What is there and what is wanted before cells are measured."""
+        return self.drawn, self.trained, self.certified
 
 
 def preview(plan: Plan, recipe: Recipe | None = None) -> Preview:
@@ -203,11 +215,14 @@ def preview(plan: Plan, recipe: Recipe | None = None) -> Preview:
         there = _drawn(plan, variant)
         drawn[variant] = (wanted if there else 0, wanted)
     trained: dict[tuple[str, str], list[bool]] = {}
+    certified: dict[tuple[str, str], list[bool]] = {}
     states: dict[tuple[str, str, str], Counter[str]] = {}
     for setup in plan.setups():
         place = setup.variant, setup.model
         ready = drawn[setup.variant][0] > 0 and _trained(plan, setup, recipe) is not None
         trained.setdefault(place, []).append(ready)
+        if plan.certificate:
+            certified.setdefault(place, []).append(ready and known_certificate(plan, setup) is not None)
         if ready:
             (of_setup,) = [whole for _, whole in with_data(plan, [setup])]
             known = [(one.explainer.key, str(one.state)) for one in survey(plan, setup, of_setup)]
@@ -219,45 +234,66 @@ def preview(plan: Plan, recipe: Recipe | None = None) -> Preview:
         {"variant": v, "model": m, "explainer": name, **{state: count[state] for state in get_args(State)}}
         for (v, m, name), count in states.items()
     ]
-    return Preview(
-        drawn, {place: (sum(all_), len(all_)) for place, all_ in trained.items()}, pd.DataFrame(rows)
-    )
+
+    def counted(stage: Mapping[tuple[str, str], list[bool]]) -> dict[tuple[str, str], tuple[int, int]]:
+        return {place: (sum(flags), len(flags)) for place, flags in stage.items()}
+
+    return Preview(drawn, counted(trained), counted(certified), pd.DataFrame(rows))
 
 
-def _show(plan: Plan, records: Sequence[Record]) -> tuple[list[Leaderboard], list[Path]]:
-    """Boards and pictures; a picture that is there is drawn again only if a cell is newer."""
-    boards: list[Leaderboard] = []
+def _board(plan: Plan, trained: Mapping[Setup, Record], variant: str, model: str) -> Leaderboard:
+    """The board of the models that this run has trained or found, written beside the records."""
+    mine = [record for setup, record in trained.items() if (setup.variant, setup.model) == (variant, model)]
+    return leaderboard(plan.results, variant, model, models=models_of(mine, PROTOCOL_VERSION))
+
+
+def _pictures(plan: Plan, boards: Sequence[Leaderboard]) -> tuple[list[Path], list[str]]:
+    """Boards as files, and pictures; a picture that is there is drawn again only if a cell is newer.
+
+    Returns:
+        the files, and a line for each that could not be made: a run is not lost for the want of a picture.
+    """
     written: list[Path] = []
+    notes: list[str] = []
+
+    def draw(path: Path, make: Callable[[Path], object]) -> None:
+        try:
+            make(path)
+        except Exception as error:
+            notes.append(f"{path} could not be drawn: {type(error).__name__}: {error}")
+        else:
+            written.append(path)
+
     for variant in plan.variants:
         sheet = plan.results / variant / "contact_sheet.png"
-        if not sheet.exists():
-            contact_sheet(plan.root, variant, sheet)
-        written.append(sheet)
-        for model in plan.models:
-            folder = plan.results / variant / model
-            mine = [one for one in records if (one["variant"], one["model"]) == (variant, model)]
-            boards.append(leaderboard(plan.results, variant, model))
-            command = f"an8flower leaderboard --variant {variant} --model {model}"
-            written += write_board(boards[-1], plan.results, command)
-            latest = max((path.stat().st_mtime for path in (folder / "records").rglob("*.json")), default=0.0)
-            pictures: dict[str, Callable[[Path], Path]] = {
-                "curves.png": partial(curves, plan.results, variant, model),
-                "heatmaps.png": partial(_heatmaps, plan, variant, model, mine),
-                "training.png": partial(
-                    training_curves, plan.checkpoints, variant, model, seed=plan.seeds[0], folds=plan.folds
-                ),
-            }
-            for name, draw in pictures.items():
-                if not (folder / name).exists() or (folder / name).stat().st_mtime < latest:
-                    draw(folder / name)
-                written.append(folder / name)
-    return boards, written
+        draw(sheet, (lambda path: path) if sheet.exists() else partial(contact_sheet, plan.root, variant))
+    for board in boards:
+        written += write_board(board, plan.results, board_command(board, plan.results))
+        folder = plan.results / board.variant / board.model
+        latest = max((path.stat().st_mtime for path in (folder / "records").rglob("*.json")), default=0.0)
+        pictures: dict[str, Callable[[Path], Path]] = {
+            "curves.png": partial(curves, board),
+            "heatmaps.png": partial(_heatmaps, plan, board),
+            "training.png": partial(
+                training_curves,
+                plan.checkpoints,
+                board.variant,
+                board.model,
+                seed=plan.seeds[0],
+                folds=plan.folds,
+            ),
+        }
+        for name, make in pictures.items():
+            path = folder / name
+            fresh = path.exists() and path.stat().st_mtime >= latest
+            draw(path, (lambda path: path) if fresh else make)
+    return written, notes
 
 
-def _heatmaps(plan: Plan, variant: str, model: str, records: Sequence[Record], path: Path) -> Path:
-    working = dict.fromkeys(one["explainer"] for one in records if one["status"] == "ok")
+def _heatmaps(plan: Plan, board: Leaderboard, path: Path) -> Path:
+    working = board.rows["explainer"][board.rows["failed"] == ""]
     drawable = [name for name in working if name in plan.explainers or name in methods.names()]
     return heatmap_grid(
-        plan.root, variant, model, path, explainers=drawable, fold=plan.folds[0], seed=plan.seeds[0],
-        scheme=plan.scheme, checkpoints=plan.checkpoints,
+        plan.root, board.variant, board.model, path, explainers=drawable, fold=plan.folds[0],
+        seed=plan.seeds[0], scheme=plan.scheme, checkpoints=plan.checkpoints,
     )  # fmt: skip

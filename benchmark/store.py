@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,13 +73,17 @@ def key(identity: Record) -> str:
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
 
 
-def found(cell: Cell, wanted: str, metrics: dict[str, str]) -> Record | None:
+def found(cell: Cell, wanted: str, metrics: dict[str, str], *, tables: bool = False) -> Record | None:
     """The cell's record, if it was measured, or failed, under just this key; else None.
+
+    A board is made from records alone, so the table of per-image scores may be missing; one that is not of
+    the recorded size counts as altered.
 
     Args:
         cell: which one.
         wanted: its key now.
         metrics: for each metric that is wanted the digest of its code; the record may have more.
+        tables: the table must be there too.
     """
     try:
         record = read_record(cell.record_path)
@@ -89,8 +94,8 @@ def found(cell: Cell, wanted: str, metrics: dict[str, str]) -> Record | None:
     if record["status"] == "failed":
         return record
     described = (record["scores_file"] or {}).get("bytes")
-    whole = record["views"] and cell.scores_path.is_file() and cell.scores_path.stat().st_size == described
-    return record if whole and metrics.items() <= record["metrics"].items() else None
+    there = cell.scores_path.stat().st_size == described if cell.scores_path.is_file() else not tables
+    return record if record["views"] and there and metrics.items() <= record["metrics"].items() else None
 
 
 def write(cell: Cell, record: Record, scores: pd.DataFrame | None) -> Record:
@@ -141,34 +146,25 @@ def read_scores(cell: Cell) -> pd.DataFrame:
     if hashlib.sha256(data).hexdigest() != described.get("sha256"):
         raise ResultsError(
             f"{cell.scores_path} is not the file that its record describes; "
-            f"run 'an8flower evaluate --variant {cell.variant} --model {cell.model}' to measure it again"
+            f"run 'an8flower evaluate --variant {cell.variant} --model {cell.model} "
+            f"--results {shlex.quote(str(cell.results))} --tables' to measure it again"
         )
     return pd.read_parquet(cell.scores_path)
 
 
-def read_records(results: str | Path, variant: str, model: str) -> list[Record]:
-    """All records of one variant and model, sorted by explainer, seed and fold.
+def readable_records(results: str | Path, variant: str, model: str) -> tuple[list[Record], dict[Path, str]]:
+    """All records of one variant and model, and what cannot be read.
 
-    Raises:
-        ResultsError: if there are none, or they were measured on different data.
+    Returns:
+        records sorted by explainer, seed and fold; and for each file that is no record, why.
     """
-    folder = Path(results) / variant / model / "records"
-    records = [read_record(path) for path in sorted(folder.rglob("fold*.json"))]
-    again = f"an8flower evaluate --variant {variant} --model {model} --results {results}"
-    if not records:
-        raise ResultsError(f"no records in {folder}; run '{again}' first")
-    by_data: dict[str, set[str]] = {}
-    for record in records:
-        by_data.setdefault(record["identity"]["dataset_digest"], set()).add(record["explainer"])
-    if len(by_data) > 1:
-        groups = "; ".join(
-            f"data {digest[:8]}: {', '.join(sorted(names))}" for digest, names in by_data.items()
-        )
-        raise ResultsError(
-            f"records in {folder} were measured on different data ({groups}); run '{again}' for all of them, "
-            "or delete the old ones"
-        )
-    return sorted(records, key=lambda record: (record["explainer"], record["seed"], record["fold"]))
+    records, broken = [], {}
+    for path in sorted((Path(results) / variant / model / "records").rglob("fold*.json")):
+        try:
+            records.append(read_record(path))
+        except ResultsError as error:
+            broken[path] = str(error)
+    return sorted(records, key=lambda record: (record["explainer"], record["seed"], record["fold"])), broken
 
 
 def _from_1(record: Record) -> Record:

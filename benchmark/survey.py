@@ -112,7 +112,7 @@ def survey(plan: Plan, setup: Setup, whole: An8Flower) -> list[Wanted]:
             "resize": spec.resize,
             "command": command,
         }
-        state = _state(cell, facts["key"], digests)
+        state = _state(cell, facts["key"], digests, tables=plan.tables)
         found[explainer.key] = Wanted(setup, cell, explainer, facts, images, state)
     return list(found.values())
 
@@ -122,8 +122,8 @@ def default_explainers() -> list[str]:
     return [name for name in methods.names() if not methods.registry.get(name).costly]
 
 
-def _state(cell: Cell, key: str, digests: dict[str, str]) -> State:
-    record = store.found(cell, key, digests)
+def _state(cell: Cell, key: str, digests: dict[str, str], *, tables: bool) -> State:
+    record = store.found(cell, key, digests, tables=tables)
     if record is not None:
         return "failed" if record["status"] == "failed" else "done"
     return "changed" if cell.record_path.exists() else "new"

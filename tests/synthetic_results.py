@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,16 @@ def write_results(folder: Path) -> Path:
     # Of schema 2: no scores by viewpoint, so no intervals.
     _write(folder, "double-12c", "an8net", "vebi", 0, _by_view(0.2, "vebi", rng), views=None)
     keep(folder, "single-6c", "an8net", gallery := _gallery(rng), list(gallery.strips))
+    return folder
+
+
+def write_one_board(folder: Path, names: Sequence[str]) -> Path:
+    """One board of single-6c: some methods on 5 folds, with certificates."""
+    rng = np.random.default_rng(0)
+    for fold in range(5):
+        for name in names:
+            _write(folder, "single-6c", "an8net", name, fold, _by_view(MEANS.get(name, 0.14), name, rng))
+        _certify(folder, fold)
     return folder
 
 

@@ -204,7 +204,11 @@ def test_certificates_are_kept_and_read(twinned, checkpoints, tmp_path):
     (row,) = read_certificates(tmp_path, TINY.name, "an8net").to_dict("records")
     assert row["certified"] and row["reason"] == "" and row["images"] == 50
     assert (row["necessity"], row["necessity_expected"], row["swap"]) == (0.5, 0.5, 1.0)
-    passed = passing(tmp_path, TINY.name, "an8net")
+    assert passing(tmp_path, TINY.name, "an8net", {row["weights_sha256"]}).equals(
+        passed := passing(tmp_path, TINY.name, "an8net")
+    )
+    with pytest.raises(ResultsError, match="no certificates of these models"):
+        passing(tmp_path, TINY.name, "an8net", {"of another model"})
     assert list(passed.columns) == IMAGE and len(passed) == round(50 * row["passed"])
     assert passed["view"].eq(5).all() and not passed.duplicated().any()
 
@@ -213,7 +217,8 @@ def test_certificates_are_kept_and_read(twinned, checkpoints, tmp_path):
     path.with_suffix(".parquet").unlink()
     with pytest.raises(ResultsError, match=r"fold0.parquet is not the file .* run 'an8flower certify"):
         passing(tmp_path, TINY.name, "an8net")
-    (again,) = certify_all(asked)
+    assert certify_all(asked) == [record]  # a board needs no table
+    (again,) = certify_all(asked.with_(tables=True))
     assert path.stat().st_mtime_ns > stamp and again["shares"] == record["shares"]
     path.write_text(json.dumps(again | {"key": "of other weights", "reason": "old"}))
     assert certify_all(asked)[0]["reason"] == ""
@@ -241,7 +246,8 @@ def test_twins_are_drawn_of_just_what_is_there(data, twinned, monkeypatch):
 def test_a_run_certifies_if_the_plan_says_so(twinned, checkpoints, tmp_path, monkeypatch):
     monkeypatch.setattr(running, "train_all", lambda *_, **__: {})
     monkeypatch.setattr(running, "measure_all", lambda *_, **__: [])
-    monkeypatch.setattr(running, "_show", lambda *_: ([], []))
+    monkeypatch.setattr(running, "_board", lambda *_: None)
+    monkeypatch.setattr(running, "_pictures", lambda *_: ([], []))
     asked = plan(twinned, checkpoints, tmp_path)
     done = carry_out(asked)
     assert [record["certified"] for record in done.certificates] == [True]

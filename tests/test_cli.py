@@ -68,7 +68,7 @@ def test_lists_what_is_registered():
             ["train"],
             "no complete dataset in data/single-6c; run 'an8flower generate --variant single-6c",
         ),
-        (["leaderboard"], "no records in results/single-6c/an8net/records; run 'an8flower evaluate"),
+        (["leaderboard"], "no records of an8net on single-6c in runs; run 'an8flower evaluate"),
         (["verify"], "no complete dataset in data/single-6c"),
         (["generate", "--root", "/proc/nowhere"], "cannot use /proc/nowhere: no such file or directory"),
         (

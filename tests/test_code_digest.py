@@ -113,7 +113,10 @@ def test_a_moved_module_keeps_the_digest(edited):
     before = edited("explainers/gradients.py")
     after = edited(
         "explainers/pixels.py", "explainers/gradients.py", "from explainers.maps", "from explainers.channels",
-        moves=[("explainers/gradients.py", "explainers/pixels.py"), ("explainers/maps.py", "explainers/channels.py")],
+        moves=[
+            ("explainers/gradients.py", "explainers/pixels.py"),
+            ("explainers/maps.py", "explainers/channels.py"),
+        ],
     )  # fmt: skip
     assert after == before
 
@@ -162,7 +165,8 @@ def test_it_is_the_same_on_every_version_of_python(tmp_path):
         '    """Doc."""\n    match a:\n        case [first, *rest] if first > -1:\n'
         '            return f"{first!r:>{b}} {rest}"\n'
         "    with open(a) as handle, np.errstate():\n        return [x async for x in handle] + [...]\n"
-        "    try:\n        yield lambda q: q @ b\n    except* OSError as error:\n        raise ValueError('said') from error\n"
+        "    try:\n        yield lambda q: q @ b\n"
+        "    except* OSError as error:\n        raise ValueError('said') from error\n"
     )
     digest = digests._reached(tmp_path / "pinned.py", (digests._Place(tmp_path, ("pinned",)),))
     assert digest == "e4f23e0e6cf7e1b3fed490c5c0e1c756a75bc28c9cbaa117de9bc3abdabf623f"

@@ -27,7 +27,7 @@ def write(tmp_path, text):
 def test_a_file_gives_what_it_says_and_defaults_for_the_rest(tmp_path):
     plan = read_plan(write(tmp_path, 'models = ["mnistnet"]\nfolds = [1]\nroot = "d"\nlimit_gib = 0\n'))
     assert plan == Plan(models=("mnistnet",), folds=(1,), root=tmp_path / "d", limit_gib=None).with_(
-        checkpoints=tmp_path / "checkpoints", results=tmp_path / "results"
+        checkpoints=tmp_path / "checkpoints", results=tmp_path / "runs"
     )
     changed = plan.with_(folds=[0, 2], device="auto", metrics=None)
     assert changed.folds == (0, 2) and changed.device == "auto" and changed.metrics == plan.metrics
@@ -121,13 +121,13 @@ def test_a_plan_is_shown_carried_out_and_then_all_there(small, tmp_path):
     assert before["drawn"]["part-2c"] == {"there": 5, "wanted": 5}
     assert before["trained"] == [{"variant": "part-2c", "model": "an8net", "there": 0, "wanted": 2}]
     assert [cell["new"] for cell in before["cells"]] == [2, 2]
-    assert not (tmp_path / "results").exists()
+    assert not (tmp_path / "runs").exists()
 
     done = run()
     assert [row["explainer"] for row in done["rows"]] == ["grad_cam", "oracle"]
     assert done["rows"][1]["iou_auc"] == 100 and done["rows"][0]["folds"] == 1
     assert all(Path(file).exists() for file in done["files"])
-    assert len(list((tmp_path / "results").rglob("seed1/fold0.json"))) == 2
+    assert len(list((tmp_path / "runs").rglob("seed1/fold0.json"))) == 2
 
     after = run("--plan", "--metric", "localisation")
     assert [cell["done"] for cell in after["cells"]] == [2, 2]

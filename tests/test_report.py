@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 from benchmark import evaluate, leaderboard, store
 from benchmark.cli import app
 from benchmark.experiments.screenshots import chromium
+from benchmark.model_set import board_records
 from benchmark.report import write_report
 from benchmark.report.content import content_of
 from benchmark.report.factor_panel import binned, by_factor
@@ -26,7 +27,7 @@ from benchmark.report.heatmaps import chosen, gallery_of, outline
 from benchmark.report.layer_panel import _in_order
 from benchmark.report.score_panels import _front
 from benchmark.report.words import verdict
-from benchmark.store import ResultsError, read_records
+from benchmark.store import ResultsError
 
 
 @pytest.fixture(scope="module")
@@ -374,7 +375,7 @@ def test_the_verdict_says_by_how_much_and_how_sure(results):
 
 def test_content_is_plain(results):
     content = content_of(
-        leaderboard(results, "single-6c"), read_records(results, "single-6c", "an8net"), "b0"
+        leaderboard(results, "single-6c"), board_records(results, "single-6c", "an8net").records, "b0"
     )
     assert (
         json.loads(json.dumps(asdict(content), allow_nan=False))["rows"][0]["explainer"] == "grad_cam@conv1"
@@ -395,13 +396,13 @@ def test_no_other_method_is_both_faster_and_better_than_the_front():
 
 
 def test_factors_are_read_from_records_and_binned(results):
-    table = by_factor(read_records(results / "size", "single-6c", "an8net"), "size")
+    table = by_factor(board_records(results / "size", "single-6c", "an8net").records, "size")
     assert len(table) == len(FEW) * 2 * 8 and table["value"].between(0.4, 1).all()
     bins = binned(table)
     assert bins.groupby("explainer").size().eq(5).all()
     vebi = bins[bins["explainer"] == "vebi"]
     assert vebi["value"].is_monotonic_increasing and vebi["score"].iloc[-1] > vebi["score"].iloc[0] + 5
-    assert by_factor(read_records(results, "single-6c", "an8net"), "size").empty
+    assert by_factor(board_records(results, "single-6c", "an8net").records, "size").empty
 
 
 def test_pictures_are_spread_and_the_same_each_time(test_set):
@@ -423,7 +424,7 @@ def test_an_outline_goes_around_each_part():
 def test_the_gallery_is_drawn_kept_and_drawn_no_more(data, checkpoints, tmp_path, tiny, monkeypatch):
     explainers = ["grad_cam", "guided_grad_cam", "random", "oracle", "plant_mask"]
     evaluate(data, tiny.name, explainers=explainers, folds=[0], checkpoints=checkpoints, results=tmp_path)
-    records = read_records(tmp_path, tiny.name, "an8net")
+    records = board_records(tmp_path, tiny.name, "an8net").records
     place = {"root": data, "checkpoints": checkpoints}
     drawn = gallery_of(tmp_path, tiny.name, "an8net", records, **place)
     assert sorted(drawn.strips) == sorted(explainers) and not drawn.left_out and not drawn.note
@@ -436,7 +437,7 @@ def test_the_gallery_is_drawn_kept_and_drawn_no_more(data, checkpoints, tmp_path
         assert score == pytest.approx(100 * scores[at], abs=0.01)
     # One that is measured later is drawn for the same pictures.
     evaluate(data, tiny.name, explainers=["sobel"], folds=[0], checkpoints=checkpoints, results=tmp_path)
-    records = read_records(tmp_path, tiny.name, "an8net")
+    records = board_records(tmp_path, tiny.name, "an8net").records
     monkeypatch.setattr("benchmark.report.heatmaps.chosen", lambda table: pytest.fail("chosen anew"))
     more = gallery_of(tmp_path, tiny.name, "an8net", records, **place)
     assert more.pictures == drawn.pictures and {**more.strips} == {

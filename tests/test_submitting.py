@@ -125,7 +125,7 @@ def test_heatmaps_of_a_method_verify_and_are_scored_as_the_method_is(packed, boa
     rows = leaderboard(board.results, tiny.name).rows.set_index("explainer")
     assert rows.loc["submitted:mine", "iou_auc"] == pytest.approx(rows.loc["sobel", "iou_auc"], abs=1e-9)
     assert rows.loc["submitted:mine", "folds"] == 2 and rows.loc["submitted:mine", "role"] == "method"
-    assert curves(board.results, tiny.name, "an8net", board.results / "curves.png").exists()
+    assert curves(leaderboard(board.results, tiny.name), board.results / "curves.png").exists()
 
 
 def test_a_normal_run_leaves_submissions_alone(packed, board, tiny):
@@ -296,7 +296,7 @@ def test_a_script_is_packed_and_run_only_on_request(script, board, data, tiny, c
     }
     # Edited since.
     explainers.registry._entries.pop("my_method")
-    script.with_name("other.py").write_text(SCRIPT + "\n# edited")
+    script.with_name("other.py").write_text(SCRIPT.replace("1 - images", "2 - images"))
     changed = replace(plan, explainers=(f"{script.with_name('other.py')}:my_method?power=2",))
     with pytest.raises(SubmissionError, match="was measured with other code, data or weights on tiny-2c"):
         pack_plugin(tmp_path / "b.zip", SAID, changed)
@@ -327,7 +327,7 @@ def test_self_reported_rows_hold_the_claims_alone(packed, board, tiny, tmp_path)
     assert set(record) == {*ordinary, "submission"}
     rows = leaderboard(board.results, tiny.name).rows.set_index("explainer")
     assert rows.loc["submitted:mine", "folds"] == 2 and rows.loc["submitted:mine", "iou_auc"] > 45
-    curves(board.results, tiny.name, "an8net", board.results / "curves.png")
+    curves(leaderboard(board.results, tiny.name), board.results / "curves.png")
     (listed,) = submissions_in(board.results)
     assert (listed["explainer"], listed["status"], listed["folds"]) == ("submitted:mine", "self-reported", 2)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shlex
+from collections.abc import Collection
 from pathlib import Path
 
 import pandas as pd
@@ -49,15 +50,21 @@ def write(path: Path, record: Record, flags: pd.DataFrame) -> Record:
     return record
 
 
-def found(path: Path, key: str) -> Record | None:
-    """The certificate at `path`, if it was made under just this key and its table is there; else None."""
+def found(path: Path, key: str, *, tables: bool = False) -> Record | None:
+    """The certificate at `path`, if it was made under just this key; else None.
+
+    Args:
+        path: as `record_path` gives it.
+        key: of its identity now.
+        tables: its table of per-image flags must be there too.
+    """
     try:
         record = read_record(path)
     except (FileNotFoundError, ResultsError):
         return None
     table = path.with_suffix(".parquet")
-    whole = table.is_file() and table.stat().st_size == record["flags_file"]["bytes"]
-    return record if record["key"] == key and whole else None
+    there = table.stat().st_size == record["flags_file"]["bytes"] if table.is_file() else not tables
+    return record if record["key"] == key and there else None
 
 
 def read_record(path: Path) -> Record:
@@ -99,12 +106,15 @@ def read_certificates(results: str | Path, variant: str, model: str) -> pd.DataF
     return pd.DataFrame(records, columns=COLUMNS).sort_values(["seed", "fold"], ignore_index=True)
 
 
-def passing(results: str | Path, variant: str, model: str) -> pd.DataFrame:
+def passing(
+    results: str | Path, variant: str, model: str, weights: Collection[str] | None = None
+) -> pd.DataFrame:
     """The images on which a model goes by the part: those that pass all three tests.
 
     Args:
         results: the results folder, with the tables of flags.
         variant, model: registry names.
+        weights: SHA-256 of the models that are meant; all that have certificates by default.
     Returns:
         a row an image that passes: fold, seed, class, view, crop, rotation.
     Raises:
@@ -112,21 +122,26 @@ def passing(results: str | Path, variant: str, model: str) -> pd.DataFrame:
             or not what its record describes.
     """
     return pd.concat(
-        [flags[flags["passed"]] for flags in _flags(results, variant, model)], ignore_index=True
+        [flags[flags["passed"]] for flags in _flags(results, variant, model, weights)], ignore_index=True
     )[IMAGE]
 
 
-def _flags(results: str | Path, variant: str, model: str) -> list[pd.DataFrame]:
-    again = f"an8flower certify --variant {variant} --model {model} --results {shlex.quote(str(results))}"
+def _flags(
+    results: str | Path, variant: str, model: str, weights: Collection[str] | None
+) -> list[pd.DataFrame]:
+    place = f"--variant {variant} --model {model} --results {shlex.quote(str(results))}"
+    again = f"an8flower certify {place} --tables"
     tables = []
     for path, record in _records(results, variant, model):
+        if weights is not None and record["identity"]["weights_sha256"] not in weights:
+            continue
         table = path.with_suffix(".parquet")
         data = table.read_bytes() if table.is_file() else b""
         if hashlib.sha256(data).hexdigest() != record["flags_file"]["sha256"]:
             raise ResultsError(f"{table} is not the file that its record describes; run '{again}' first")
         tables.append(pd.read_parquet(table))
     if not tables:
-        raise ResultsError(f"no certificates of {model} on {variant} in {results}; run '{again}' first")
+        raise ResultsError(f"no certificates of these models on {variant} in {results}; run '{again}' first")
     return tables
 
 

@@ -19,6 +19,7 @@ from benchmark.cli.console import (
     ROOT,
     SCHEDULER,
     SEED,
+    TABLES,
     VARIANT,
     WORKERS,
     Device,
@@ -37,13 +38,14 @@ def certify(
     model: MODEL = "an8net",
     root: ROOT = Path("data"),
     checkpoints: CHECKPOINTS = Path("checkpoints"),
-    results: RESULTS = Path("results"),
+    results: RESULTS = Path("runs"),
     folds: FOLDS = "",
     seed: SEED = 0,
     workers: WORKERS = None,
     scheduler: SCHEDULER = None,
     device: DEVICE = Device.cpu,
     platform: PLATFORM = GLPlatform.auto,
+    tables: TABLES = False,
     as_json: JSON = False,
 ) -> None:
     """Do trained models go by the part that tells the classes? Exits with 1 if one does not.
@@ -61,6 +63,7 @@ def certify(
     plan = Plan().with_(
         variants=(variant,), models=(model,), folds=folds_of(folds), seeds=(seed,), root=root,
         checkpoints=checkpoints, results=results, device=device.value, certificate=True,
+        tables=tables,
     )  # fmt: skip
     records = certify_all(plan, workers=crew, scheduler=scheduler)
     certified = all(record["certified"] for record in records)

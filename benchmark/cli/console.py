@@ -50,6 +50,12 @@ MODEL = Annotated[str, typer.Option("--model", help="Architecture; see 'list mod
 ROOT = Annotated[Path, typer.Option("--root", help="Folder that holds a folder for each variant.")]
 CHECKPOINTS = Annotated[Path, typer.Option("--checkpoints", help="Folder for trained weights.")]
 RESULTS = Annotated[Path, typer.Option("--results", help="Folder for records, boards and pictures.")]
+TABLES = Annotated[
+    bool,
+    typer.Option(
+        "--tables", help="Also redo what has no table of per-image scores, which --certified-only needs."
+    ),
+]
 FOLDS = Annotated[str, typer.Option("--folds", help="Folds from 0 to 4, e.g. '0' or '0,2'; all by default.")]
 EXPLAINERS = Annotated[
     list[str] | None,

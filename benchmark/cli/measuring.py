@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -25,6 +26,7 @@ from benchmark.cli.console import (
     SCHEDULER,
     SECONDS,
     SEED,
+    TABLES,
     VARIANT,
     VIEWS,
     WORKERS,
@@ -99,7 +101,7 @@ def evaluate(
     metric: METRICS = None,
     root: ROOT = Path("data"),
     checkpoints: CHECKPOINTS = Path("checkpoints"),
-    results: RESULTS = Path("results"),
+    results: RESULTS = Path("runs"),
     folds: FOLDS = "",
     seed: SEED = 0,
     seconds: SECONDS = 600.0,
@@ -108,6 +110,7 @@ def evaluate(
     scheduler: SCHEDULER = None,
     device: DEVICE = Device.cpu,
     retry_failed: RETRY = False,
+    tables: TABLES = False,
     as_json: JSON = False,
 ) -> None:
     """Explain and score every test image; what was measured before on equal terms is kept.
@@ -132,6 +135,7 @@ def evaluate(
         workers=processes(workers, device),
         scheduler=scheduler,
         retry_failed=retry_failed,
+        tables=tables,
     )
     lines = [_line(record) for record in records]
     say({"records": records}, as_json, "\n".join(lines))
@@ -142,11 +146,19 @@ def evaluate(
 def leaderboard(
     variant: VARIANT = "single-6c",
     model: MODEL = "an8net",
-    results: RESULTS = Path("results"),
+    results: RESULTS = Path("runs"),
     certified_only: Annotated[
         bool,
         typer.Option("--certified-only", help="Score the images that pass the certificate alone."),
     ] = False,
+    models: Annotated[
+        str | None,
+        typer.Option(
+            "--models",
+            help="Which trained models, if the folder holds records of several; by default those with "
+            "the most explainers. The command prints their names.",
+        ),
+    ] = None,
     as_json: JSON = False,
 ) -> None:
     """Build the board from the records: terminal, CSV, Markdown, JSON and the IoU curves.
@@ -154,14 +166,13 @@ def leaderboard(
     Example: an8flower leaderboard --variant single-6c --model an8net
     """
     from benchmark import leaderboard as build
-    from benchmark.board_text import write_board
+    from benchmark.board_text import board_command, write_board
     from benchmark.figures import curves
 
-    board = build(results, variant, model, certified_only=certified_only)
-    command = f"an8flower leaderboard --variant {variant} --model {model}"
-    written = write_board(board, results, command + (" --certified-only" if certified_only else ""))
+    board = build(results, variant, model, certified_only=certified_only, models=models)
+    written = write_board(board, results, board_command(board, results, models))
     if not certified_only:  # curves are of all images
-        written.append(curves(results, variant, model, results / variant / model / "curves.png"))
+        written.append(curves(board, results / variant / model / "curves.png"))
     _say_boards([board], written, as_json)
 
 
@@ -195,7 +206,7 @@ def run(
         Path | None, typer.Option("--checkpoints", help="Of trained weights; 'checkpoints' by default.")
     ] = None,
     results: Annotated[
-        Path | None, typer.Option("--results", help="Of records and boards; 'results' by default.")
+        Path | None, typer.Option("--results", help="Of records and boards; 'runs' by default.")
     ] = None,
     viewpoints: VIEWS = "",
     drawing_seed: Annotated[
@@ -218,6 +229,7 @@ def run(
     workers: WORKERS = None,
     scheduler: SCHEDULER = None,
     retry_failed: RETRY = False,
+    tables: TABLES = False,
     plan: Annotated[
         bool, typer.Option("--plan", help="Only show what would be done, and what is there already.")
     ] = False,
@@ -236,6 +248,7 @@ def run(
         seeds=seed, root=root, checkpoints=checkpoints, results=results,
         viewpoints=numbers_of(viewpoints, "--viewpoints"), drawing_seed=drawing_seed, limit_s=seconds,
         limit_gib=gib, certificate=certificate, device=device and device.value,
+        tables=tables or None,
     )  # fmt: skip
     if plan:
         _say_preview(whole, preview(whole), as_json)
@@ -244,7 +257,7 @@ def run(
         whole, workers=processes(workers, Device(whole.device)), scheduler=scheduler,
         retry_failed=retry_failed, platform=platform.value,
     )  # fmt: skip
-    _say_boards(done.boards, done.files, as_json, seconds=done.seconds)
+    _say_boards(done.boards, done.files, as_json, seconds=done.seconds, missing=done.notes)
     raise typer.Exit(_status(done.records))
 
 
@@ -259,12 +272,17 @@ def _say_preview(plan: Plan, seen: Preview, as_json: bool) -> None:
         trained = [
             {"variant": v, "model": m, "there": a, "wanted": b} for (v, m), (a, b) in seen.trained.items()
         ]
-        say({"drawn": drawn, "trained": trained, "cells": cells}, True, "")
+        certificates = [
+            {"variant": v, "model": m, "there": a, "wanted": b} for (v, m), (a, b) in seen.certified.items()
+        ]
+        say({"drawn": drawn, "trained": trained, "certificates": certificates, "cells": cells}, True, "")
         return
     for variant, (there, wanted) in seen.drawn.items():
         out.print(f"{variant}: {there} of {wanted} views drawn", highlight=False)
     for (variant, model), (there, wanted) in seen.trained.items():
         out.print(f"{variant} {model}: {there} of {wanted} trained", highlight=False)
+    for (variant, model), (there, wanted) in seen.certified.items():
+        out.print(f"{variant} {model}: {there} of {wanted} certificates made", highlight=False)
     states = ("done", "failed", "changed", "new")
     table = Table(title="cells: folds x seeds", title_justify="left")
     for heading in ("variant", "model", "explainer"):
@@ -276,18 +294,30 @@ def _say_preview(plan: Plan, seen: Preview, as_json: bool) -> None:
         table.add_row(row["variant"], row["model"], row["explainer"], *counts)
     out.print(table)
     sums = {state: int(seen.cells[state].sum()) for state in states}
+    waiting = sums["changed"] + sums["new"]
+    complete = all(there == wanted for stage in seen.stages() for there, wanted in stage.values())
     out.print(
-        f"{sum(sums.values())} cells with {len(plan.metric_names())} metrics: {sums['done']} are done, "
-        f"{sums['changed'] + sums['new']} would be measured"
+        f"{sum(sums.values())} cells with {len(plan.metric_names())} metrics: "
+        + (
+            "nothing to do"
+            if complete and not waiting
+            else f"{sums['done']} are done, {waiting} would be measured"
+        )
         + (f", {sums['failed']} failed before and wait for --retry-failed" if sums["failed"] else ""),
         highlight=False, soft_wrap=True,
     )  # fmt: skip
 
 
 def _say_boards(
-    boards: list[Leaderboard], written: list[Path], as_json: bool, *, seconds: dict[str, float] | None = None
+    boards: list[Leaderboard],
+    written: list[Path],
+    as_json: bool,
+    *,
+    seconds: dict[str, float] | None = None,
+    missing: Sequence[str] = (),
 ) -> None:
-    from benchmark.board_text import summary, to_table
+    from benchmark.board_text import left_out, summary, to_table
+    from benchmark.published import published
 
     if as_json:
         rows = [
@@ -295,15 +325,22 @@ def _say_boards(
             for board in boards
             for row in json.loads(board.rows.to_json(orient="records"))
         ]
-        say({"rows": rows, "files": [str(path) for path in written], "seconds": seconds}, True, "")
+        notices = [line for board in boards for line in left_out(board)] + list(missing)
+        files = [str(path) for path in written]
+        say({"rows": rows, "files": files, "seconds": seconds, "left_out": notices}, True, "")
         return
     for board in boards:
-        out.print(to_table(board))
-        for line in summary(board):
+        theirs = published(board)
+        out.print(to_table(board, out.width, published=theirs))
+        for line in [*summary(board), *([theirs.relation] if theirs else [])]:
             out.print(line, markup=False, highlight=False, soft_wrap=True)
+        for line in left_out(board):
+            notes.print(line, markup=False, soft_wrap=True)
         for row in board.rows.itertuples():
             if row.failed:
                 notes.print(f"failed: {row.explainer}: {row.failed}", markup=False, soft_wrap=True)
+    for line in missing:
+        notes.print(line, markup=False, soft_wrap=True)
     listed = "wrote " + "\n      ".join(str(path) for path in written)
     out.print(listed, markup=False, highlight=False, soft_wrap=True)
     if seconds:

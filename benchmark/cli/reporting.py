@@ -12,7 +12,7 @@ from benchmark.cli.console import CHECKPOINTS, JSON, RESULTS, ROOT, app, notes, 
 
 @app.command()
 def report(
-    results: RESULTS = Path("results"),
+    results: RESULTS = Path("runs"),
     path: Annotated[
         Path | None,
         typer.Option(

@@ -99,7 +99,7 @@ def submit(
     note: Annotated[str, typer.Option("--note", help="What else to know.")] = "",
     root: ROOT = Path("data"),
     checkpoints: CHECKPOINTS = Path("checkpoints"),
-    results: RESULTS = Path("results"),
+    results: RESULTS = Path("runs"),
     device: DEVICE = Device.cpu,
     output: Annotated[
         Path | None, typer.Option("--out", help="The file to write; NAME.an8sub.zip by default.")
@@ -167,7 +167,7 @@ def verify_submission(
     from benchmark.submission.form import read_submission
     from benchmark.submission.verification import verify
 
-    plan = _plan(root, checkpoints, Path("results"), device, seconds, gib)
+    plan = _plan(root, checkpoints, Path("runs"), device, seconds, gib)
     report = verify(
         read_submission(file), plan, run_code=run_code, tolerance=tolerance, workers=workers or cores()
     )
@@ -209,7 +209,7 @@ def add(
     tolerance: TOLERANCE = None,
     root: ROOT = Path("data"),
     checkpoints: CHECKPOINTS = Path("checkpoints"),
-    results: RESULTS = Path("results"),
+    results: RESULTS = Path("runs"),
     seconds: SECONDS = 600.0,
     gib: GIB = 8.0,
     workers: WORKERS = None,
@@ -245,7 +245,7 @@ def add(
 
 
 @board.command("list")
-def list_submissions(results: RESULTS = Path("results"), as_json: JSON = False) -> None:
+def list_submissions(results: RESULTS = Path("runs"), as_json: JSON = False) -> None:
     """List the submissions on the boards of a results folder.
 
     Example: an8flower board list

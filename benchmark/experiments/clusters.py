@@ -16,8 +16,8 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmark.board import boards_in
+from benchmark.model_set import board_records
 from benchmark.statistics import scores_by_view
-from benchmark.store import read_records
 
 NEXT, FAR = 1, 5  # steps of 9 degrees
 
@@ -28,7 +28,7 @@ def main(results: Annotated[Path, typer.Option(help="folder of the records")] = 
     for heading in ("board", "methods", "median", "9 in 10", "most", "of", "9 degrees", "45 degrees"):
         table.add_column(heading, no_wrap=True)
     for variant, model in boards_in(results):
-        records = [one for one in read_records(results, variant, model) if one["role"] == "method"]
+        records = [one for one in board_records(results, variant, model).records if one["role"] == "method"]
         scores = scores_by_view(records).dropna(axis=1)
         ratio = error_ratio(scores)
         table.add_row(

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from benchmark.store import read_records
+from benchmark.model_set import board_records
 
 PLAN = """
 variants = ["part-2c"]
@@ -128,7 +128,7 @@ def _victim(run: int, rng: np.random.Generator) -> tuple[str, int]:
 def _board(folder: Path) -> dict[tuple[str, int, str], float]:
     return {
         (record["explainer"], record["fold"], metric): score
-        for record in read_records(folder / "results", "part-2c", "an8net")
+        for record in board_records(folder / "results", "part-2c", "an8net").records
         for metric, score in record["scores"].items()
     }
 

@@ -83,7 +83,7 @@ def _measured(folder: Path, arguments: argparse.Namespace) -> list[tuple[str, fl
     found = time.monotonic()
     of_models = sorted({model for model, _, _ in cells})
     for model in of_models:
-        store.read_records(folder, "variant", model)
+        store.readable_records(folder, "variant", model)
     read = time.monotonic()
     rows = len(leaderboard(folder, "variant", of_models[0]).rows)
     built = time.monotonic()
@@ -110,7 +110,8 @@ def write_empty(tell: Tell, folder: Path, cells: list[tuple[str, str, int]], ima
         }  # fmt: skip
         record: dict[str, Any] = {
             "variant": "variant", "model": model, "seed": 0, "fold": fold, "explainer": method,
-            "key": "key", "identity": {"dataset_digest": "0" * 64}, "metrics": dict.fromkeys(names, "0" * 64),
+            "key": "key", "identity": {"dataset_digest": "0" * 64, "weights_sha256": str(fold)},
+            "metrics": dict.fromkeys(names, "0" * 64),
             "role": "method", "source": "", "library": "", "reduction": "", "resize": "", "layer": None,
             "status": "ok", "cause": None, "reason": None, "images": images, "invalid": 0, "undefined": 0,
             "accuracy": 1.0, "scores": dict.fromkeys(names, 0.5), "views": views, "curve": [0.5] * 100,

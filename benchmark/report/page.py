@@ -17,6 +17,8 @@ from matplotlib import colormaps
 
 from an8flower import files
 from benchmark.board import boards_in, leaderboard
+from benchmark.board_text import left_out
+from benchmark.model_set import board_records
 from benchmark.report.content import BoardContent, content_of
 from benchmark.report.factor_panel import factor_panel
 from benchmark.report.gallery import Gallery
@@ -25,7 +27,7 @@ from benchmark.report.layer_panel import layer_panel
 from benchmark.report.order_panels import paper_panel, ranks_panel
 from benchmark.report.panel import Panel
 from benchmark.report.score_panels import cost_panel, curves_panel
-from benchmark.store import Record, ResultsError, read_records
+from benchmark.store import Record, ResultsError
 
 HEATMAP_COLOURS = "magma"  # perceptually uniform
 _STEPS = 16  # of the colour map, between which the browser interpolates
@@ -93,8 +95,13 @@ def write_report(
         )
     shown, notes = [], []
     for k, (variant, model) in enumerate(wanted):
-        records = read_records(results, variant, model)
-        content = content_of(board := leaderboard(results, variant, model), records, f"b{k}")
+        try:
+            board = leaderboard(results, variant, model)
+        except ResultsError as error:  # one board's trouble must not cost the others
+            notes.append(f"{variant}, {model}: left out: {error}")
+            continue
+        records = board.source.records
+        content = content_of(board, records, f"b{k}")
         where = Path(size or Path(results) / "size")
         panels = (
             curves_panel(board, records, content.key),
@@ -107,11 +114,15 @@ def write_report(
         pictures = Gallery(note="It was left out of this page (--no-gallery).")
         if gallery:
             pictures = gallery_of(results, variant, model, records, root=root, checkpoints=checkpoints)
-        notes += [f"{variant}, {model}: {note}" for note in _notes(panels, pictures)]
+        notes += [f"{variant}, {model}: {note}" for note in (*left_out(board), *_notes(panels, pictures))]
         shown.append(Shown(content, panels, pictures))
+    if not shown:
+        raise ResultsError("; ".join(notes))
     data = render(shown).encode()
     files.write(path, data)
-    return Report(path, tuple(wanted), len(data), tuple(notes))
+    return Report(
+        path, tuple((one.content.variant, one.content.model) for one in shown), len(data), tuple(notes)
+    )
 
 
 def render(shown: Sequence[Shown]) -> str:
@@ -165,7 +176,7 @@ def breakable(name: str) -> Markup:
 
 def _records(results: Path, variant: str, model: str) -> list[Record] | None:
     try:
-        return read_records(results, variant, model)
+        return board_records(results, variant, model).records
     except ResultsError:
         return None
 

@@ -114,7 +114,8 @@ def submissions_in(results: str | Path) -> list[dict[str, Any]]:
     found = []
     for variant, model in _boards(results):
         rows: dict[str, list[Record]] = {}
-        for record in store.read_records(results, variant, model):
+        records, _ = store.readable_records(results, variant, model)
+        for record in records:
             if record.get("submission"):
                 rows.setdefault(record["explainer"], []).append(record)
         for name, records in rows.items():
@@ -189,14 +190,25 @@ def _must_join(submission: Submission, plan: Plan, self_reported: bool) -> None:
     for claim in submission.described.claims:
         setup = claim.setup
         place = f"{setup.variant} {setup.model}"
-        records = []
+        records: list[Record] = []
         if (setup.variant, setup.model) in _boards(plan.results):
-            records = store.read_records(plan.results, setup.variant, setup.model)
-        others = {one["identity"]["dataset_digest"] for one in records if one["explainer"] != name}
-        if others - {claim.dataset_digest}:
+            records, _ = store.readable_records(plan.results, setup.variant, setup.model)
+        others = [record for record in records if record["explainer"] != name]
+        theirs = {record["identity"]["dataset_digest"] for record in others}
+        if theirs and claim.dataset_digest not in theirs:
             raise SubmissionError(
                 f"{submission.path} is of other data ({claim.dataset_digest[:12]}) than the records of "
-                f"{place} in {plan.results} ({min(others)[:12]}), so they cannot share a board"
+                f"{place} in {plan.results} ({min(theirs)[:12]}), so they cannot share a board"
+            )
+        weights = {
+            record["identity"]["weights_sha256"]
+            for record in others
+            if (record["fold"], record["seed"]) == (setup.fold, setup.seed)
+        }
+        if weights and claim.weights_sha256 not in weights:
+            raise SubmissionError(
+                f"{submission.path} is of other weights ({claim.weights_sha256[:12]}) than the records of "
+                f"{setup} in {plan.results} ({min(weights)[:12]}), so they cannot share a board"
             )
         if self_reported and not others:
             raise SubmissionError(

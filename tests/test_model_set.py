@@ -1,0 +1,136 @@
+"""Which records share a board, and what is said of the others."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from synthetic_results import write_one_board
+
+from benchmark import leaderboard
+from benchmark.board_text import left_out
+from benchmark.model_set import board_records, model_sets, models_of
+from benchmark.store import ResultsError, readable_records
+
+OTHER_DATA, OTHER_WEIGHTS = "e" * 64, "9" * 64
+METHODS = {"grad_cam", "gradient", "vebi"}
+
+
+@pytest.fixture
+def results(tmp_path):
+    return write_one_board(tmp_path / "results", ["grad_cam", "gradient", "vebi", "random"])
+
+
+def changed(results, explainer, only=range(5), *, finished=None, **identity):
+    for fold in only:
+        path = results / f"single-6c/an8net/records/{explainer}/fold{fold}.json"
+        record = json.loads(path.read_text())
+        record["identity"] |= identity
+        record["finished"] = finished or record["finished"]
+        path.write_text(json.dumps(record))
+
+
+def shown(board):
+    return board.rows.set_index("explainer")["folds"].to_dict()
+
+
+def test_records_of_one_set_leave_nothing_out(results):
+    board = leaderboard(results, "single-6c")
+    assert set(shown(board)) == {*METHODS, "random"} and left_out(board) == []
+    assert len(board.source.models.weights) == 5 and board.source.others == ()
+
+
+@pytest.mark.parametrize(
+    ("identity", "reason"),
+    [
+        ({"dataset_digest": OTHER_DATA}, "measured on other data"),
+        ({"weights_sha256": OTHER_WEIGHTS}, "measured on other weights"),
+        ({"folds": "blocks"}, "measured with other folds"),
+        ({"protocol_version": 7}, "measured under another version of the protocol"),
+    ],
+)
+def test_a_row_of_other_models_is_left_out_and_named(results, identity, reason):
+    changed(results, "grad_cam", **identity)
+    board = leaderboard(results, "single-6c")
+    assert set(shown(board)) == {"gradient", "vebi", "random"}
+    said, choice = left_out(board)
+    assert said.startswith(
+        f"left out: grad_cam (folds 0, 1, 2, 3, 4): {reason}; to measure again: an8flower "
+    )
+    assert said.endswith(f"--results {results} --explainer grad_cam")
+    assert "there are 1 explainers on 5 models" in choice
+    name = board.source.others[0].models.name
+    assert f"--models {name}" in choice
+    other = leaderboard(results, "single-6c", models=name)
+    assert set(shown(other)) == {"grad_cam"} and other.source.models.name == name
+
+
+def test_the_folds_that_belong_stay(results):
+    changed(results, "grad_cam", [1, 3], weights_sha256=OTHER_WEIGHTS)
+    board = leaderboard(results, "single-6c")
+    assert shown(board)["grad_cam"] == 3
+    assert left_out(board)[0].startswith("left out: grad_cam (folds 1, 3): measured on other weights")
+
+
+def test_of_two_complete_sets_the_last_is_shown_and_the_other_can_be_chosen(results):
+    changed(results, "grad_cam", finished="2030-01-01", weights_sha256=OTHER_WEIGHTS)
+    changed(results, "vebi", finished="2030-01-01", weights_sha256=OTHER_WEIGHTS)
+    board = leaderboard(results, "single-6c")
+    assert set(shown(board)) == {"grad_cam", "vebi"}
+    first, choice, certificates = left_out(board)
+    assert "made for other weights" in certificates
+    assert first.startswith("left out: gradient, random (folds 0, 1, 2, 3, 4): measured on other weights")
+    assert "there are 2 explainers on 5 models" in choice
+    other = leaderboard(results, "single-6c", models=board.source.others[0].models.name[:4])
+    assert set(shown(other)) == {"gradient", "random"}
+    with pytest.raises(ResultsError, match=r"no set of models .* is called 'xyz'; there are "):
+        leaderboard(results, "single-6c", models="xyz")
+
+
+def test_a_run_shows_its_own_models_however_few_rows_they_have(results):
+    changed(results, "grad_cam", [0], weights_sha256=OTHER_WEIGHTS)
+    identity = json.loads((results / "single-6c/an8net/records/vebi/fold0.json").read_text())["identity"]
+    trained = {"identity": {**identity, "fold": 0, "seed": 0}, "weights_sha256": OTHER_WEIGHTS}
+    board = leaderboard(results, "single-6c", models=models_of([trained], 1))
+    assert shown(board)["grad_cam"] == 5 and shown(board)["vebi"] == 4
+    assert "vebi" in left_out(board)[0] and "(fold 0): measured on other weights" in left_out(board)[0]
+
+
+def test_statistics_and_certificate_are_of_the_shown_models_alone(results):
+    whole = leaderboard(results, "single-6c")
+    assert len(whole.certificate) > 0
+    for fold in range(5):
+        changed(results, "gradient", [fold], weights_sha256="abcde"[fold] * 64)
+    board = leaderboard(results, "single-6c")
+    assert "gradient" not in shown(board)
+    assert board.rows.set_index("explainer")["iou_auc"]["vebi"] == pytest.approx(
+        whole.rows.set_index("explainer")["iou_auc"]["vebi"]
+    )
+    other = leaderboard(results, "single-6c", models=board.source.others[0].models.name)
+    assert len(other.certificate) == 0
+    assert any(
+        "made for other weights; to make it again: an8flower certify" in one for one in left_out(other)
+    )
+
+
+def test_a_file_that_cannot_be_read_costs_no_other_row(results):
+    path = results / "single-6c/an8net/records/vebi/fold2.json"
+    path.write_text("{")
+    certificate = next((results / "single-6c/an8net/certificate").glob("*.json"))
+    certificate.write_text("[")
+    board = leaderboard(results, "single-6c")
+    assert shown(board)["vebi"] == 4 and shown(board)["grad_cam"] == 5
+    told = "\n".join(left_out(board))
+    assert (
+        f"left out: {path}: " in told and "left out: the certificates: " in told and str(certificate) in told
+    )
+
+
+def test_every_record_belongs_to_one_set(results):
+    changed(results, "grad_cam", [0, 1], weights_sha256=OTHER_WEIGHTS)
+    changed(results, "vebi", dataset_digest=OTHER_DATA)
+    records, _ = readable_records(results, "single-6c", "an8net")
+    sets = model_sets(records)
+    assert [sum(record in models for models in sets) for record in records] == [1] * len(records)
+    found = board_records(results, "single-6c", "an8net")
+    assert found.models == sets[0] and [one.models for one in found.others] == sets[1:]
