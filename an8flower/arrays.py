@@ -61,12 +61,14 @@ class Arrays:
         for kind in kinds:
             digest = manifest.digest if kind in TWINS else manifest.images_digest
             current = {"format": FORMAT_VERSION, "digest": digest, "size_px": size_px}
-            marker, array = folder / f"{kind}.json", folder / f"{kind}.npy"
-            there = marker.is_file() and array.is_file()
-            if not there or json.loads(marker.read_text()) != current:
-                marker.unlink(missing_ok=True)
-                files.write_with(array, partial(_make, manifest, table, size_px, kind))
-                files.write_json(marker, current)
+            array = folder / f"{kind}.npy"
+            if _is_current(array, current):
+                continue
+            with files.locked(folder, wait=True):  # by another process, perhaps, until now
+                if not _is_current(array, current):
+                    array.with_suffix(".json").unlink(missing_ok=True)
+                    files.write_with(array, partial(_make, manifest, table, size_px, kind))
+                    files.write_json(array.with_suffix(".json"), current)
         return cls(folder, kinds)
 
     def __contains__(self, kind: str) -> bool:
@@ -78,6 +80,11 @@ class Arrays:
 
     def __reduce__(self) -> tuple[type[Arrays], tuple[Path, list[str]]]:
         return type(self), (self._folder, list(self._arrays))
+
+
+def _is_current(array: Path, current: dict[str, Any]) -> bool:
+    marker = array.with_suffix(".json")
+    return marker.is_file() and array.is_file() and json.loads(marker.read_text()) == current
 
 
 def _make(manifest: Manifest, table: pd.DataFrame, size_px: int, kind: str, path: Path) -> None:

@@ -45,16 +45,19 @@ def remove_temporaries(folder: Path) -> None:
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
+def locked(folder: Path, *, wait: bool = False) -> Iterator[None]:
     """Hold `folder` (made if missing) for this process alone.
 
+    Args:
+        folder: what to hold.
+        wait: until another process lets go of it, instead of raising.
     Raises:
         BlockingIOError: if another process holds it.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / ".lock").open("a") as handle:
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError as error:
             raise BlockingIOError(
                 f"{folder} is being written by another process; wait for it to end"

@@ -4,69 +4,130 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Protocol
 
 LINE_EVERY_S = 5.0
+# Before so many units and seconds, an estimate of the time left would be a guess.
+SURE_UNITS, SURE_S = 2, 3.0
+
+
+class Advance(Protocol):
+    """Tells of `n` more units done, and in `note` of what is under way."""
+
+    def __call__(self, n: int, note: str = "") -> None: ...
 
 
 @contextmanager
-def progress(task: str, total: int, unit: str) -> Iterator[Callable[[int], None]]:
-    """Show how far `task` is; yields the function that tells it of `n` more units done.
+def progress(task: str, total: int, unit: str, *, done: int = 0) -> Iterator[Advance]:
+    """Show how far `task` is.
+
+    Args:
+        task: what is done, e.g. "train an8net on single-6c".
+        total: how many units there are.
+        unit: what they are, in the plural.
+        done: how many were done before, which says nothing of the pace now.
+    Yields:
+        the function to call with each few units that are done.
 
     >>> with progress("count", total=2, unit="steps") as advance:
     ...     advance(2)
     """
-    if sys.stderr.isatty():
-        with _bar(task, total, unit) as advance:
+    if total == 0:
+        yield lambda n, note="": None
+    elif done >= total:
+        _say(f"{task}: all {total} {unit} were done before")
+        yield lambda n, note="": None
+    elif sys.stderr.isatty():
+        with _bar(_Pace(task, total, unit, done)) as advance:
             yield advance
     else:
-        yield _lines(task, total, unit)
+        yield _lines(_Pace(task, total, unit, done))
+
+
+@dataclass
+class _Pace:
+    """How far work is, and how fast it goes."""
+
+    task: str
+    total: int
+    unit: str
+    done: int
+    before: int = field(init=False)
+    begun: float = field(default_factory=time.monotonic, init=False)
+
+    def __post_init__(self) -> None:
+        self.before = self.done
+
+    @property
+    def elapsed_s(self) -> float:
+        return max(time.monotonic() - self.begun, 1e-9)
+
+    def rate(self) -> str:
+        """Units per second, or seconds per unit if that is more than one; empty while it is unknown."""
+        new = self.done - self.before
+        if new <= 0:
+            return ""
+        per_s = new / self.elapsed_s
+        return f"{per_s:.1f} {self.unit}/s" if per_s >= 1 else f"{1 / per_s:.1f} s/{self.unit.rstrip('s')}"
+
+    def left(self) -> str:
+        """Estimated time left; empty while it is unknown."""
+        new, elapsed_s = self.done - self.before, self.elapsed_s
+        if self.done >= self.total:
+            return f"done in {elapsed_s:.1f} s"
+        if new < SURE_UNITS or elapsed_s < SURE_S:
+            return ""
+        return f"{(self.total - self.done) * elapsed_s / new:.0f} s left"
 
 
 @contextmanager
-def _bar(task: str, total: int, unit: str) -> Iterator[Callable[[int], None]]:
+def _bar(pace: _Pace) -> Iterator[Advance]:
     from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        ProgressColumn,
-        TextColumn,
-        TimeRemainingColumn,
-    )
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn
     from rich.progress import Task as RichTask
     from rich.text import Text
 
-    class Rate(ProgressColumn):
+    class Pace(ProgressColumn):
         def render(self, task: RichTask) -> Text:
-            return Text(f"{task.speed:.1f} {unit}/s" if task.speed else f"- {unit}/s")
+            return Text(", ".join(filter(None, (pace.rate(), pace.left()))))
 
     columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
+        TextColumn("{task.description}", markup=False),
+        BarColumn(bar_width=20),
         MofNCompleteColumn(),
-        Rate(),
-        TimeRemainingColumn(),
+        TextColumn(pace.unit, markup=False),
+        Pace(),
+        TextColumn("{task.fields[note]}", markup=False),
     )
     with Progress(*columns, console=Console(stderr=True)) as bar:
-        shown = bar.add_task(task, total=total)
-        yield lambda n: bar.advance(shown, n)
+        shown = bar.add_task(pace.task, total=pace.total, completed=pace.done, note="")
+
+        def advance(n: int, note: str = "") -> None:
+            pace.done += n
+            bar.update(shown, advance=n, note=note)
+
+        yield advance
 
 
-def _lines(task: str, total: int, unit: str) -> Callable[[int], None]:
-    begun = last = time.monotonic()
-    done = 0
+def _lines(pace: _Pace) -> Advance:
+    last = pace.begun
 
-    def advance(n: int) -> None:
-        nonlocal done, last
-        done += n
+    def advance(n: int, note: str = "") -> None:
+        nonlocal last
+        pace.done += n
         now = time.monotonic()
-        if done < total and now - last < LINE_EVERY_S:
+        finished = n > 0 and pace.done >= pace.total
+        if not finished and now - last < LINE_EVERY_S:
             return
         last = now
-        rate = done / max(now - begun, 1e-9)
-        left = f"{(total - done) / rate:.0f} s left" if done < total else f"done in {now - begun:.1f} s"
-        print(f"{task}: {done}/{total} {unit}, {rate:.1f} {unit}/s, {left}", file=sys.stderr, flush=True)  # noqa: T201
+        count = f"{pace.done}/{pace.total} {pace.unit}"
+        _say(f"{pace.task}: {', '.join(filter(None, (count, note, pace.rate(), pace.left())))}")
 
     return advance
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)  # noqa: T201

@@ -63,9 +63,8 @@ def certify_all(plan: Plan, *, workers: int = 0, scheduler: str | None = None) -
     images = {setup: _images(manifests[setup.variant], setup.fold, plan) for setup in setups}
     deaths: Counter[Setup] = Counter()
     title = f"certify {', '.join(plan.variants)} {', '.join(plan.models)}"
-    with progress(title, sum(images.values()), "images") as advance:
-        if kept := sum(images[setup] for setup in records):
-            advance(kept)
+    kept = sum(images[setup] for setup in records)
+    with progress(title, sum(images.values()), "images", done=kept) as advance:
         told: Counter[Setup] = Counter()
 
         def heard(job: Job, event: Event) -> Sequence[Job]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -55,7 +55,7 @@ def fit(
     seed: int,
     state_path: Path,
     terms: dict[str, Any],
-    epoch_done: Callable[[], None] | None,
+    report: Callable[[float], None] | None,
 ) -> list[dict[str, float]]:
     """Train in place; leaves the weights of the epoch with the lowest validation loss.
 
@@ -66,7 +66,7 @@ def fit(
         seed: of initial weights, order of the images, and layers that draw.
         state_path: where the state is kept after each epoch, and read from if it was begun on equal terms.
         terms: what the outcome hangs on; with "identity".
-        epoch_done: called after each epoch, instead of a progress bar.
+        report: told how many epochs are done, whole ones and in between, instead of a progress bar.
     Returns:
         loss and accuracy on fitted and validation images, an entry an epoch.
     Raises:
@@ -93,23 +93,18 @@ def fit(
     for _ in curve:
         rng.permutation(len(fitted))  # the order of an epoch that is done
 
-    identity = terms["identity"]
-    task = f"train {identity['model']} fold {identity['fold']}, at most {recipe.epochs} epochs"
-    left = (recipe.epochs - len(curve)) * len(fitted)
-    with progress(task, left, "images") if epoch_done is None else nullcontext(_silent) as advance:
+    with _reported(terms["identity"], report) as tell:
         while not _ended(curve, recipe):
             with _own_randomness(device_holding(model), seed, len(curve)):
-                epoch = _epoch(model, fitted, recipe, rng, optimiser, advance)
-            epoch["validation_loss"] = _loss(model, validation, recipe.batch)
-            epoch["validation_accuracy"] = accuracy(model, validation, recipe.batch)
+                epoch = _epoch(model, fitted, recipe, rng, optimiser, partial(_further, tell, len(curve)))
+            epoch |= _validated(model, validation, recipe.batch)
             _must_be_numbers(epoch, len(curve) + 1, recipe)
             curve.append(epoch)
             if epoch["validation_loss"] == min(one["validation_loss"] for one in curve):
                 best = _copied(model)
             state = State(model.state_dict(), best, momenta_of(optimiser, model), curve)
             write_state(state_path, state, terms)
-            if epoch_done is not None:
-                epoch_done()
+            tell(len(curve))
     model.load_state_dict(best)
     model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     return curve
@@ -158,18 +153,19 @@ def _epoch(
     recipe: Recipe,
     rng: np.random.Generator,
     optimiser: torch.optim.Optimizer,
-    advance: Callable[[int], None],
+    advance: Callable[[float], None],
 ) -> dict[str, float]:
-    """Go through all images once; returns loss and accuracy on the way."""
+    """Go through all images once, telling of the share that is done; returns loss and accuracy on the way."""
     model.train()
-    total, right, at_once = 0.0, 0, recipe.batch
+    total, right, seen, at_once = 0.0, 0, 0, recipe.batch
     for batch in data.batches(recipe.batch, rng=rng):
         going_back = partial(_gradients, model, optimiser, batch.images, batch.labels)
         (loss, hits), at_once = halving(at_once, going_back)
         optimiser.step()
         total += loss
         right += hits
-        advance(len(batch.labels))
+        seen += len(batch.labels)
+        advance(seen / len(data))
     return {"train_loss": total / len(data), "train_accuracy": right / len(data)}
 
 
@@ -194,8 +190,33 @@ def _gradients(
     return total, right
 
 
-def _silent(images: int) -> None:
-    """Show nothing."""
+@contextmanager
+def _reported(
+    identity: dict[str, Any], report: Callable[[float], None] | None
+) -> Iterator[Callable[[float], None]]:
+    """Where the number of epochs that are done is told: to `report`, or on a bar of its own."""
+    if report is not None:
+        yield report
+        return
+    task = f"train {identity['model']} on {identity['variant']}, fold {identity['fold']}"
+    with progress(task, 1, "models") as advance:
+        yield lambda epochs: advance(0, epoch_note(epochs))
+        advance(1)
+
+
+def epoch_note(epochs: float) -> str:
+    """How far training is, in words.
+
+    >>> epoch_note(2.25), epoch_note(3)
+    ('epoch 3 (25 %)', '3 epochs')
+    """
+    whole, part = divmod(epochs, 1)
+    return f"epoch {whole + 1:.0f} ({part:.0%})".replace("%", " %") if part else f"{whole:.0f} epochs"
+
+
+def _further(tell: Callable[[float], None], epochs: int, share: float) -> None:
+    if share < 1:  # an epoch is done once it is validated and kept
+        tell(epochs + share)
 
 
 def _ended(curve: list[dict[str, float]], recipe: Recipe) -> bool:
@@ -242,11 +263,14 @@ def _set_mean(model: nn.Module, data: An8Flower, batch: int) -> None:
 
 
 @torch.inference_mode()
-def _loss(model: nn.Module, data: An8Flower, batch: int) -> float:
+def _validated(model: nn.Module, data: An8Flower, batch: int) -> dict[str, float]:
+    """Mean loss and share of right answers on images that nothing is fitted to."""
     model.eval()
     place = device_holding(model)
-    losses: Iterable[float] = (
-        functional.cross_entropy(model(b.images.to(place)), b.labels.to(place), reduction="sum").item()
-        for b in data.batches(batch)
-    )
-    return sum(losses) / len(data)
+    total, right = 0.0, 0
+    for part in data.batches(batch):
+        wanted = part.labels.to(place)
+        logits = model(part.images.to(place))
+        total += functional.cross_entropy(logits, wanted, reduction="sum").item()
+        right += int((logits.argmax(1) == wanted).sum())
+    return {"validation_loss": total / len(data), "validation_accuracy": right / len(data)}

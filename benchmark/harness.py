@@ -109,9 +109,10 @@ def measure_all(
         if one.state == "failed":  # else what failed before would be taken for what this run has seen
             one.cell.record_path.unlink(missing_ok=True)
     _prepare(plan, to_do)
-    with _announced(plan), progress(_title(plan), sum(one.images for one in wanted), "maps") as advance:
-        if kept := sum(one.images for one in wanted if one.state in repeat):
-            advance(kept)
+    maps, kept = (
+        sum(one.images for one in some) for some in (wanted, [one for one in wanted if one.state in repeat])
+    )
+    with _announced(plan), progress(_title(plan), maps, "maps", done=kept) as advance:
         # Those that learn first, which take longest, so that all workers end at about the same time.
         learning = {one.explainer.key for one in to_do if one.explainer.spec.needs_fit}
         units = sorted(_units(plan, to_do, digests), key=lambda unit: learning.isdisjoint(unit.facts))

@@ -28,6 +28,7 @@ from benchmark.board import Leaderboard, leaderboard
 from benchmark.board_text import board_command, write_board
 from benchmark.certifying import certify_all, known_certificate
 from benchmark.figures import curves, heatmap_grid
+from benchmark.fitting import epoch_note
 from benchmark.harness import DEATHS, measure_all
 from benchmark.identity import PROTOCOL_VERSION
 from benchmark.model_set import models_of
@@ -139,31 +140,40 @@ def train_all(
     if not waiting:
         return {setup: records[setup] for setup in setups}
     plan = plan.absolute()
+    for _ in with_data(plan, waiting):  # resized once, not by each worker
+        pass
     jobs = [Job(_train, {"plan": plan, "setup": setup, "recipe": recipe}) for setup in waiting]
     title = f"train {', '.join(plan.models)} on {', '.join(plan.variants)}"
-    told: Counter[Setup] = Counter()
+    under_way: dict[Setup, str] = {}
     deaths: Counter[Setup] = Counter()
-    with progress(title, recipe.epochs * len(jobs), "epochs at most") as advance:
+    with progress(title, len(setups), "models", done=len(records)) as advance:
 
         def heard(job: Job, event: Event) -> list[Job]:
             setup: Setup = job.arguments["setup"]
             if event.kind == "told":
-                told[setup] += 1
-                advance(1)
-            elif event.kind == "raised":
-                raise event.value
-            elif event.kind == "done":
-                records[setup] = event.value
-                advance(recipe.epochs - told[setup])  # it stops once the validation loss is low enough
+                under_way[setup] = f"{_short(plan, setup)}: {epoch_note(event.value)}"
             else:
+                under_way.pop(setup, None)
+            if event.kind == "raised":
+                raise event.value
+            if event.kind == "done":
+                records[setup] = event.value
+            if event.kind in ("died", "overdue"):
                 deaths[setup] += 1
                 if deaths[setup] > DEATHS:
                     raise ResultsError(f"{setup} cannot be trained: {event.value}, {deaths[setup]} times")
                 return [job]  # goes on after the last whole epoch
+            advance(int(event.kind == "done"), "; ".join(under_way.values()))
             return []
 
         run(jobs, heard, workers=workers, scheduler=scheduler)
     return {setup: records[setup] for setup in setups}
+
+
+def _short(plan: Plan, setup: Setup) -> str:
+    """A model's name where the title has the rest."""
+    alone = len(plan.variants) == len(plan.models) == len(plan.seeds) == 1
+    return f"fold {setup.fold}" if alone else str(setup)
 
 
 def _trained(plan: Plan, setup: Setup, recipe: Recipe) -> Record | None:
@@ -180,7 +190,7 @@ def _train(tell: Tell, plan: Plan, setup: Setup, recipe: Recipe) -> Record:
     trained = train(
         plan.root, setup.variant, setup.model, fold=setup.fold, seed=setup.seed, recipe=recipe,
         checkpoints=plan.checkpoints, folds=plan.scheme, device=plan.device,
-        epoch_done=partial(tell, "epoch"),
+        report=tell,
     )  # fmt: skip
     return trained.record
 

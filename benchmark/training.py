@@ -46,7 +46,7 @@ def train(
     recipe: Recipe | None = None,
     folds: Scheme = "interleaved",
     device: str | torch.device = "cpu",
-    epoch_done: Callable[[], None] | None = None,
+    report: Callable[[float], None] | None = None,
 ) -> Trained:
     """Train one model on one fold, or load it if that was done before on the same data.
 
@@ -63,7 +63,7 @@ def train(
         recipe: how to train; `Recipe()` by default.
         folds: how views are grouped into folds.
         device: where, e.g. "auto".
-        epoch_done: called after each epoch, instead of a progress bar.
+        report: told how many epochs are done, whole ones and in between, instead of a progress bar.
     Returns:
         the model with the lowest validation loss, on `device`, and its record, both also on disk.
     Raises:
@@ -91,7 +91,7 @@ def train(
             "versions": {"python": platform.python_version()} | {name: version(name) for name in PACKAGES},
         }
         network = built(spec, len(data.classes))
-        curve = fit(network.to(place), data, recipe, seed, partial_path(path), terms, epoch_done)
+        curve = fit(network.to(place), data, recipe, seed, partial_path(path), terms, report)
         test = An8Flower(root, variant, fold=fold, split="test", size_px=spec.size_px, folds=folds)
         record = {
             **terms,

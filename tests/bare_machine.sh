@@ -2,7 +2,7 @@
 # Is the README enough on a bare Debian? Makes one, installs in it what the README and the Makefile name,
 # and runs the commands as a plain user whose home has a space and a non-ASCII letter in its path.
 #
-#   sudo -E tests/bare_machine.sh [FOLDER]   # FOLDER: where the system is made and removed; else /tmp
+#   sudo -E tests/bare_machine.sh [FOLDER]   # where the system is made, a path without spaces; else /tmp
 #
 #   COMMANDS="leaderboard test"              # make targets, in this order
 #   SUITE=bookworm MIRROR=http://...         # for debootstrap; without MIRROR its own default
@@ -58,8 +58,9 @@ inside() { # USER HOME PATH FOLDERS COMMAND: a step in the system
             mount --bind "$folder" "$system$folder"
             mount -o remount,bind,ro "$system$folder"
         done
-        exec chroot --userspec="$user:$user" "$system" env -i "${@:7}" USER="$user" HOME="$home" PATH="$path" \
-            sh -euc "if [ -d ~/an8Flower ]; then cd ~/an8Flower; fi; $command"
+        # No exec: who changes user is no longer killed with the parent, but this shell is, and all with it.
+        chroot --userspec="$user:$user" "$system" env -i "${@:7}" USER="$user" HOME="$home" PATH="$path" \
+            sh -euc "if [ -d ~/an8Flower ]; then cd ~/an8Flower; fi; $command" || exit
     ' - "$system" "$@" "${given[@]}" DEBIAN_FRONTEND=noninteractive
 }
 root() { inside root /root /usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin "" "$1"; }

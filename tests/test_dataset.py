@@ -419,3 +419,16 @@ def test_a_lost_array_is_made_again(copied, tiny):
     first = An8Flower(copied, tiny.name, size_px=16)[5][0]
     (copied / tiny.name / "cache/16px/image.npy").unlink()
     assert torch.equal(An8Flower(copied, tiny.name, size_px=16)[5][0], first)
+
+
+def test_two_processes_resize_once(data, tiny, tmp_path):
+    copy = tmp_path / "data"
+    shutil.copytree(data / tiny.name, copy / tiny.name, ignore=shutil.ignore_patterns("cache"))
+    code = f"from an8flower import An8Flower; print(len(An8Flower({str(copy)!r}, {tiny.name!r}, size_px=32)))"
+    both = [
+        subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    told = [process.communicate(timeout=120) for process in both]
+    assert [process.returncode for process in both] == [0, 0] and told[0][0] == told[1][0]
+    assert "".join(error for _, error in told).count("32 px: image") == 1

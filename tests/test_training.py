@@ -174,12 +174,18 @@ def test_stopped_anywhere_it_goes_on_to_the_same_bytes(undisturbed, data, tiny, 
                 fold=2,
                 checkpoints=tmp_path,
                 recipe=THREE,
-                epoch_done=lambda: done.append(1),
+                report=lambda epochs: done.append(1) if epochs == int(epochs) else None,
             )
     assert partial_path(path).exists() and not path.exists()
     assert len(done) == 1
     train(
-        data, tiny.name, name, fold=2, checkpoints=tmp_path, recipe=THREE, epoch_done=lambda: done.append(1)
+        data,
+        tiny.name,
+        name,
+        fold=2,
+        checkpoints=tmp_path,
+        recipe=THREE,
+        report=lambda epochs: done.append(1) if epochs == int(epochs) else None,
     )
     assert len(done) == 3
     assert path.read_bytes() == weights
@@ -230,7 +236,9 @@ def test_killed_between_weights_and_record(data, tiny, tmp_path, monkeypatch):
         train(data, tiny.name, **arguments)
     weights = path.read_bytes()
     done = []
-    train(data, tiny.name, **arguments, epoch_done=lambda: done.append(1))
+    train(
+        data, tiny.name, **arguments, report=lambda epochs: done.append(1) if epochs == int(epochs) else None
+    )
     assert not done  # the epoch was done, and is not done again
     assert load_model(path).record["epochs"] == 1
     assert path.read_bytes() == weights
@@ -261,7 +269,7 @@ def test_a_state_of_no_use_is_replaced(data, tiny, tmp_path, monkeypatch, capsys
         fold=2,
         checkpoints=tmp_path,
         recipe=THREE,
-        epoch_done=lambda: done.append(1),
+        report=lambda epochs: done.append(1) if epochs == int(epochs) else None,
     )
     assert len(done) == 3
     (line,) = capsys.readouterr().err.splitlines()
