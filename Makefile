@@ -5,25 +5,31 @@ GL_PACKAGES := libegl1 libgl1 libxrender1
 VARIANT ?= single-6c
 
 .DEFAULT_GOAL := help
-.PHONY: help leaderboard results test check format bench bench-data bench-lasso bench-methods bench-metrics bench-run parity reliability clean gl browser
+.PHONY: help leaderboard results test check format bench bench-data bench-lasso bench-methods bench-metrics bench-run parity reliability public-index bare-machine clean gl browser
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-13s %s\n", $$1, $$2}'
 
-leaderboard: .venv/.run gl ## draw single-6c (or VARIANT=double-12c, ...), train an8net on 5 folds, explain, score, print the board
+# What is missing of the system is told first, before minutes of installing.
+leaderboard: gl .venv/.run ## draw single-6c (or VARIANT=double-12c, ...), train an8net on 5 folds, explain, score, print the board
 	$(BIN)/an8flower run --variant $(VARIANT) --model an8net
 
-results: .venv/.run gl ## make all that results/ holds: boards, statistics, certificates, panels, page
-	$(BIN)/an8flower run results/board.toml
-	$(BIN)/an8flower run results/layers.toml
+results: gl .venv/.run ## make all that results/ holds: boards, statistics, certificates, panels, page
+	$(BIN)/an8flower run results/board.toml --tables
+	$(BIN)/an8flower run results/layers.toml --tables
 	$(BIN)/an8flower run results/size.toml
-	for variant in single-6c double-12c part-2c; do $(BIN)/an8flower leaderboard --variant $$variant --certified-only; done
-	$(BIN)/an8flower report
+	for variant in single-6c double-12c part-2c; do \
+		$(BIN)/an8flower leaderboard --results results --variant $$variant --certified-only || exit 1; \
+	done
+	$(BIN)/an8flower report --results results
+	$(BIN)/python -m benchmark.published results
 
-test: .venv/.dev gl browser ## run the test suite
+test: gl browser .venv/.dev ## run the test suite
 	$(BIN)/python -m pytest
 
-check: .venv/.dev ## lint, format, types and import directions
+check: .venv/.dev ## lint, format, types, import directions, and versions that every index has
+	@! grep -nE '==[^ ]*\+' constraints.txt \
+		|| { echo "constraints.txt pins a local build, which no public index has: leave out what follows the +"; exit 1; }
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -58,14 +64,20 @@ bench-run: .venv/.dev gl ## measure a run with two workers beside one, and a run
 reliability: .venv/.dev gl ## kill runs 50 times at random moments, and compare the board
 	$(BIN)/python -m benchmark.experiments.reliability
 
-clean: ## remove the environment, data, weights and caches; results stay
+public-index: ## check that pip resolves the installation with its public index alone, on Python 3.11 to 3.13
+	tests/public_index.sh
+
+bare-machine: ## run 'make leaderboard' and 'make test' as a plain user of a minimal Debian, in a temporary folder
+	tests/bare_machine.sh
+
+clean: ## remove the environment, data, weights and caches; results and runs stay
 	rm -rf .venv data checkpoints *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
 .venv/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 		|| { echo "an8Flower needs Python 3.11 or newer, e.g. make PYTHON=python3.12"; exit 1; }
 	@$(PYTHON) -m venv .venv \
-		|| { rm -rf .venv; echo "Python has no venv module: run 'apt-get install python3-venv'"; exit 1; }
+		|| { rm -rf .venv; echo "Python has no venv module: run 'sudo apt-get install python3-venv'"; exit 1; }
 
 .venv/.run: .venv/bin/python pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e .
@@ -84,7 +96,7 @@ gl: | .venv/bin/python
 			apt-get update -qq && DEBIAN_FRONTEND=noninteractive \
 			apt-get install -y -qq --no-install-recommends $(GL_PACKAGES); \
 		else \
-			echo "off-screen OpenGL is missing: run 'sudo apt-get install $(GL_PACKAGES)'"; exit 1; \
+			$(BIN)/python -c 'from an8flower.gl import choose_platform; choose_platform()' 2>&1 | tail -n 1; exit 1; \
 		fi; \
 	fi
 

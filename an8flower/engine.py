@@ -35,8 +35,8 @@ ONE_THREAD = dict.fromkeys(
     ),
     "1",
 )
-# glibc returns large blocks to the system at once, so that each batch touches new pages: a third of the time of
-# a small CNN. Other C libraries ignore these variables.
+# glibc returns large blocks to the system at once, so that each batch touches new pages: a third of the time
+# of a small CNN. Other C libraries ignore these variables.
 KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(2**28), "MALLOC_TRIM_THRESHOLD_": str(2**29)}
 
 

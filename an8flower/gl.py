@@ -3,15 +3,28 @@
 from __future__ import annotations
 
 import ctypes
+import platform
+from contextlib import suppress
 from typing import Literal
 
 Platform = Literal["auto", "egl", "osmesa"]
 
-PACKAGES = {"egl": "libegl1 libgl1 libxrender1", "osmesa": "libosmesa6 libgl1 libxrender1"}
+# What installs each on a bare system, by the name that the system gives itself in /etc/os-release.
+INSTALL = {
+    "egl": {
+        "debian": "sudo apt-get install libegl1 libgl1 libxrender1",
+        "fedora": "sudo dnf install mesa-libEGL mesa-libGL mesa-dri-drivers libXrender",
+    },
+    "osmesa": {
+        "debian": "sudo apt-get install libosmesa6 libgl1 libxrender1",
+        "fedora": "sudo dnf install mesa-libOSMesa mesa-libGL libXrender",
+    },
+}
+_CALLED = {"debian": "Debian or Ubuntu", "fedora": "Fedora"}
 
 
 class NoGraphicsError(RuntimeError):
-    """No off-screen OpenGL on this machine; the message names the package that brings it."""
+    """No off-screen OpenGL on this machine; the message has the command that installs it."""
 
 
 def choose_platform(wanted: Platform = "auto") -> Literal["egl", "osmesa"]:
@@ -24,17 +37,27 @@ def choose_platform(wanted: Platform = "auto") -> Literal["egl", "osmesa"]:
     for name in candidates:
         if _works(name):
             return name
-    install = "' or 'apt-get install ".join(PACKAGES[name] for name in candidates)
-    raise NoGraphicsError(
-        f"no off-screen OpenGL ({' or '.join(candidates)}): run 'apt-get install {install}'"
+    raise NoGraphicsError(f"no off-screen OpenGL ({' or '.join(candidates)}): {_advice(candidates[0])}")
+
+
+def _advice(name: str) -> str:
+    """The command that installs a platform on this system; on one that is not known, all commands."""
+    mine: dict[str, str] = {}
+    with suppress(OSError):
+        mine = platform.freedesktop_os_release()
+    names = [mine.get("ID", ""), *mine.get("ID_LIKE", "").split()]
+    known = [system for system in INSTALL[name] if system in names]
+    return "run " + " or ".join(
+        f"'{INSTALL[name][system]}'" + ("" if known else f" on {_CALLED[system]}")
+        for system in known or INSTALL[name]
     )
 
 
-def _works(platform: str) -> bool:
+def _works(name: str) -> bool:
     # Asked of the libraries themselves: PyOpenGL binds to one platform at import, for good.
     try:
         ctypes.CDLL("libGL.so.1")
-        if platform == "osmesa":
+        if name == "osmesa":
             return any(_loads(f"libOSMesa.so{suffix}") for suffix in ("", ".8", ".6"))
         egl = ctypes.CDLL("libEGL.so.1")
     except OSError:

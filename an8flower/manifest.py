@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -132,7 +133,7 @@ def read_manifest(root: str | Path, variant: str) -> Manifest:
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataFolderError(f"{table_path} is no manifest table: {error}") from error
     for path in table["path"]:
-        if PurePosixPath(path).is_absolute() or ".." in PurePosixPath(path).parts:
+        if path.startswith("/") or ".." in path.split("/"):
             raise DataFolderError(f"{table_path} names a path outside its folder: {path}")
     if digest != header.get("digest"):
         raise DataFolderError(
@@ -148,12 +149,24 @@ def require_complete(manifest: Manifest) -> None:
     Raises:
         DataFolderError: naming the first such file and the command that redraws it.
     """
+    # Listing each folder once is several times as fast as asking for each file.
+    folders: dict[str, dict[str, int]] = {}
     for path, size in zip(manifest.table["path"], manifest.table["size_bytes"], strict=True):
-        file = manifest.folder / path
-        if not file.is_file():
-            raise damaged(manifest, file, "is missing")
-        if file.stat().st_size != size:
-            raise damaged(manifest, file, f"has {file.stat().st_size} bytes instead of {size}")
+        parent, _, name = path.rpartition("/")
+        if parent not in folders:
+            folders[parent] = _sizes(manifest.folder / parent)
+        found = folders[parent].get(name)
+        if found != size:
+            what = "is missing" if found is None else f"has {found} bytes instead of {size}"
+            raise damaged(manifest, manifest.folder / path, what)
+
+
+def _sizes(folder: Path) -> dict[str, int]:
+    """The files of a folder, links to files too, and how many bytes each has."""
+    if not folder.is_dir():
+        return {}
+    with os.scandir(folder) as entries:
+        return {entry.name: entry.stat().st_size for entry in entries if entry.is_file()}
 
 
 def read_verified(manifest: Manifest, path: str, sha256: str) -> bytes:

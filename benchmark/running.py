@@ -11,9 +11,6 @@ from dataclasses import dataclass, field
 from functools import partial
 from itertools import product
 from pathlib import Path
-from typing import Any, get_args
-
-import pandas as pd
 
 import explainers as methods
 from an8flower import generate
@@ -26,7 +23,7 @@ from an8flower.manifest import TWINS, DataFolderError, Manifest, read_manifest, 
 from an8flower.progress import progress
 from benchmark.board import Leaderboard, leaderboard
 from benchmark.board_text import board_command, write_board
-from benchmark.certifying import certify_all, known_certificate
+from benchmark.certifying import certify_all
 from benchmark.figures import curves, heatmap_grid
 from benchmark.fitting import epoch_note
 from benchmark.harness import DEATHS, measure_all
@@ -34,7 +31,7 @@ from benchmark.identity import PROTOCOL_VERSION
 from benchmark.model_set import models_of
 from benchmark.plan import Plan, Setup
 from benchmark.store import Record, ResultsError
-from benchmark.survey import State, default_explainers, survey, with_data
+from benchmark.survey import with_data
 from benchmark.training import Recipe, train, trained_record
 from benchmark.training_figure import training_curves
 from benchmark.weights import weights_path
@@ -107,7 +104,7 @@ def _timed(stage: str, seconds: dict[str, float]) -> Iterator[None]:
 def draw_all(plan: Plan, *, workers: int, scheduler: str | None, platform: Platform = "auto") -> None:
     """Draw the variants of a plan that are not there whole."""
     for variant in plan.variants:
-        if _drawn(plan, variant) is None:
+        if known_data(plan, variant) is None:
             generate(
                 plan.root, variant, viewpoints=plan.viewpoints or None, workers=max(1, workers),
                 scheduler=scheduler, seed=plan.drawing_seed, platform=platform, twins=plan.certificate,
@@ -115,7 +112,7 @@ def draw_all(plan: Plan, *, workers: int, scheduler: str | None, platform: Platf
             )  # fmt: skip
 
 
-def _drawn(plan: Plan, variant: str) -> Manifest | None:
+def known_data(plan: Plan, variant: str) -> Manifest | None:
     """The manifest of a dataset that has all the plan asks for, by name and size of its files."""
     wanted = set(plan.viewpoints or range(1, VIEWPOINTS + 1))
     with suppress(DataFolderError):
@@ -135,7 +132,12 @@ def train_all(
     """Train the models of a plan that are not trained yet on just this data; a record for each."""
     recipe = recipe or Recipe()
     setups = list(plan.setups())
-    records = {setup: known for setup in setups if (known := _trained(plan, setup, recipe)) is not None}
+    data = {variant: read_manifest(plan.root, variant) for variant in plan.variants}
+    records = {
+        setup: known
+        for setup in setups
+        if (known := known_weights(plan, setup, recipe, data[setup.variant])) is not None
+    }
     waiting = [setup for setup in setups if setup not in records]
     if not waiting:
         return {setup: records[setup] for setup in setups}
@@ -176,11 +178,11 @@ def _short(plan: Plan, setup: Setup) -> str:
     return f"fold {setup.fold}" if alone else str(setup)
 
 
-def _trained(plan: Plan, setup: Setup, recipe: Recipe) -> Record | None:
+def known_weights(plan: Plan, setup: Setup, recipe: Recipe, data: Manifest) -> Record | None:
     """The record of weights that were trained on just this data in just this way."""
     path = weights_path(plan.checkpoints, setup.variant, setup.model, setup.fold, setup.seed)
     return trained_record(
-        path, read_manifest(plan.root, setup.variant), setup.model, fold=setup.fold, seed=setup.seed,
+        path, data, setup.model, fold=setup.fold, seed=setup.seed,
         recipe=recipe, folds=plan.scheme,
     )  # fmt: skip
 
@@ -193,62 +195,6 @@ def _train(tell: Tell, plan: Plan, setup: Setup, recipe: Recipe) -> Record:
         report=tell,
     )  # fmt: skip
     return trained.record
-
-
-@dataclass(frozen=True)
-class Preview:
-    """What of a plan is done already.
-
-    Args:
-        drawn: for each variant how many of its views are there, and how many are wanted.
-        trained: for each variant and model how many folds and seeds are trained, of how many.
-        certified: how many of these have a certificate, of how many; empty if the plan asks for none.
-        cells: a row a variant, model and explainer: how many cells are in each state of `harness.State`.
-    """
-
-    drawn: dict[str, tuple[int, int]]
-    trained: dict[tuple[str, str], tuple[int, int]]
-    certified: dict[tuple[str, str], tuple[int, int]]
-    cells: pd.DataFrame
-
-    def stages(self) -> tuple[Mapping[Any, tuple[int, int]], ...]:
-        """What is there and what is wanted before cells are measured."""
-        return self.drawn, self.trained, self.certified
-
-
-def preview(plan: Plan, recipe: Recipe | None = None) -> Preview:
-    """Look what there is, and do nothing."""
-    recipe = recipe or Recipe()
-    drawn: dict[str, tuple[int, int]] = {}
-    for variant in plan.variants:
-        wanted = len(plan.viewpoints or range(VIEWPOINTS))
-        there = _drawn(plan, variant)
-        drawn[variant] = (wanted if there else 0, wanted)
-    trained: dict[tuple[str, str], list[bool]] = {}
-    certified: dict[tuple[str, str], list[bool]] = {}
-    states: dict[tuple[str, str, str], Counter[str]] = {}
-    for setup in plan.setups():
-        place = setup.variant, setup.model
-        ready = drawn[setup.variant][0] > 0 and _trained(plan, setup, recipe) is not None
-        trained.setdefault(place, []).append(ready)
-        if plan.certificate:
-            certified.setdefault(place, []).append(ready and known_certificate(plan, setup) is not None)
-        if ready:
-            (of_setup,) = [whole for _, whole in with_data(plan, [setup])]
-            known = [(one.explainer.key, str(one.state)) for one in survey(plan, setup, of_setup)]
-        else:
-            known = [(name, "new") for name in plan.explainers or default_explainers()]
-        for name, state in known:
-            states.setdefault((*place, name), Counter())[state] += 1
-    rows = [
-        {"variant": v, "model": m, "explainer": name, **{state: count[state] for state in get_args(State)}}
-        for (v, m, name), count in states.items()
-    ]
-
-    def counted(stage: Mapping[tuple[str, str], list[bool]]) -> dict[tuple[str, str], tuple[int, int]]:
-        return {place: (sum(flags), len(flags)) for place, flags in stage.items()}
-
-    return Preview(drawn, counted(trained), counted(certified), pd.DataFrame(rows))
 
 
 def _board(plan: Plan, trained: Mapping[Setup, Record], variant: str, model: str) -> Leaderboard:

@@ -426,7 +426,9 @@ def test_two_processes_resize_once(data, tiny, tmp_path):
     shutil.copytree(data / tiny.name, copy / tiny.name, ignore=shutil.ignore_patterns("cache"))
     code = f"from an8flower import An8Flower; print(len(An8Flower({str(copy)!r}, {tiny.name!r}, size_px=32)))"
     both = [
-        subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        subprocess.Popen(
+            [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
         for _ in range(2)
     ]
     told = [process.communicate(timeout=120) for process in both]

@@ -97,5 +97,18 @@ def test_without_a_gl_library_the_package_is_named(monkeypatch, platform):
 
     monkeypatch.setattr(ctypes, "CDLL", missing)
     package = {"auto": "libegl1", "egl": "libegl1", "osmesa": "libosmesa6"}[platform]
-    with pytest.raises(NoGraphicsError, match=f"apt-get install {package}"):
+    monkeypatch.setattr("platform.freedesktop_os_release", lambda: {"ID": "ubuntu", "ID_LIKE": "debian"})
+    with pytest.raises(NoGraphicsError, match=rf"run 'sudo apt-get install {package} [^']*'$"):
         choose_platform(platform)
+    monkeypatch.setattr("platform.freedesktop_os_release", lambda: {"ID": "fedora"})
+    with pytest.raises(NoGraphicsError, match=r"run 'sudo dnf install mesa-[^']*'$"):
+        choose_platform(platform)
+    monkeypatch.setattr("platform.freedesktop_os_release", missing_release)
+    with pytest.raises(
+        NoGraphicsError, match=rf"{package} .*' on Debian or Ubuntu or 'sudo dnf .*' on Fedora$"
+    ):
+        choose_platform(platform)
+
+
+def missing_release() -> dict[str, str]:
+    raise OSError("no such file")

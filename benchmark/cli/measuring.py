@@ -44,7 +44,7 @@ from benchmark.cli.console import (
 if TYPE_CHECKING:
     from benchmark.board import Leaderboard
     from benchmark.plan import Plan
-    from benchmark.running import Preview
+    from benchmark.preview import Preview
 
 
 @app.command()
@@ -241,7 +241,8 @@ def run(
     Example: an8flower run --variant single-6c --model an8net
     """
     from benchmark.plan import Plan, read_plan
-    from benchmark.running import carry_out, preview
+    from benchmark.preview import preview
+    from benchmark.running import carry_out
 
     whole = (Plan() if file is None else read_plan(file)).with_(
         variants=variant, models=model, explainers=explainer, metrics=metric, folds=folds_of(folds),
@@ -266,6 +267,8 @@ def _status(records: list[dict[str, Any]]) -> int:
 
 
 def _say_preview(plan: Plan, seen: Preview, as_json: bool) -> None:
+    from benchmark.board_text import broken
+
     cells = seen.cells.to_dict("records")
     if as_json:
         drawn = {variant: {"there": a, "wanted": b} for variant, (a, b) in seen.drawn.items()}
@@ -284,14 +287,16 @@ def _say_preview(plan: Plan, seen: Preview, as_json: bool) -> None:
     for (variant, model), (there, wanted) in seen.certified.items():
         out.print(f"{variant} {model}: {there} of {wanted} certificates made", highlight=False)
     states = ("done", "failed", "changed", "new")
+    taken = max(len(f"{row['variant']}{row['model']}") for row in cells) + len("".join(states)) + 22
+    room = max(out.width - taken, 16)
     table = Table(title="cells: folds x seeds", title_justify="left")
     for heading in ("variant", "model", "explainer"):
-        table.add_column(heading)
+        table.add_column(heading, no_wrap=True)
     for state in states:
         table.add_column(state, justify="right")
     for row in cells:
         counts = (str(row[state] or "") for state in states)
-        table.add_row(row["variant"], row["model"], row["explainer"], *counts)
+        table.add_row(row["variant"], row["model"], broken(row["explainer"], room), *counts)
     out.print(table)
     sums = {state: int(seen.cells[state].sum()) for state in states}
     waiting = sums["changed"] + sums["new"]
