@@ -56,10 +56,10 @@ class _Pace:
     unit: str
     done: int
     before: int = field(init=False)
-    begun: float = field(default_factory=time.monotonic, init=False)
+    begun: float = field(init=False)
 
     def __post_init__(self) -> None:
-        self.before = self.done
+        self.before, self.begun = self.done, time.monotonic()
 
     @property
     def elapsed_s(self) -> float:
@@ -92,22 +92,27 @@ def _bar(pace: _Pace) -> Iterator[Advance]:
 
     class Pace(ProgressColumn):
         def render(self, task: RichTask) -> Text:
-            return Text(", ".join(filter(None, (pace.rate(), pace.left()))))
+            return Text(
+                pace.left() if task.fields["note"] else ", ".join(filter(None, (pace.rate(), pace.left())))
+            )
 
     columns = (
         TextColumn("{task.description}", markup=False),
-        BarColumn(bar_width=20),
+        BarColumn(bar_width=10),
         MofNCompleteColumn(),
         TextColumn(pace.unit, markup=False),
         Pace(),
         TextColumn("{task.fields[note]}", markup=False),
     )
-    with Progress(*columns, console=Console(stderr=True)) as bar:
+    console = Console(stderr=True)
+    # What a line has left for the note: the bar, the spaces and the time left take 27 columns.
+    room = max(console.width - len(f"{pace.task}{pace.total}/{pace.total}{pace.unit}") - 27, 0)
+    with Progress(*columns, console=console) as bar:
         shown = bar.add_task(pace.task, total=pace.total, completed=pace.done, note="")
 
         def advance(n: int, note: str = "") -> None:
             pace.done += n
-            bar.update(shown, advance=n, note=note)
+            bar.update(shown, advance=n, note=note if len(note) <= room else f"{note[: max(room - 1, 0)]}…")
 
         yield advance
 
