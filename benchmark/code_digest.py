@@ -70,7 +70,7 @@ class _Place:
             return None
         stem = self.folder.joinpath(*parts)
         return next(
-            (file for file in (stem.with_name(f"{stem.name}.py"), stem / "__init__.py") if file.is_file()),
+            (file for file in (stem / "__init__.py", stem.with_name(f"{stem.name}.py")) if file.is_file()),
             None,
         )
 
@@ -156,7 +156,11 @@ def _tree_digest(file: Path) -> str:
 @cache
 def _parsed(file: Path) -> ast.Module:
     """The syntax tree without docstrings, and with local variables numbered."""
-    tree = ast.parse(file.read_bytes())
+    data = file.read_bytes()
+    try:
+        tree = ast.parse(data)
+    except (SyntaxError, ValueError):  # one that this Python cannot import counts by its bytes
+        return ast.Module([ast.Return(ast.Constant(hashlib.sha256(data).hexdigest()))], [])
     known = {*dir(builtins), *_names_of(tree.body)}
     for scope in _functions(tree):
         _number_locals(scope, known)

@@ -11,7 +11,8 @@ import pandas as pd
 import pytest
 
 from benchmark import leaderboard, store
-from benchmark.board_text import summary, to_csv, to_json, to_markdown, to_table, write_board
+from benchmark.board_terminal import to_table
+from benchmark.board_text import summary, to_csv, to_json, to_markdown, write_board
 from benchmark.paper import TABLE_1, beside_paper
 from benchmark.store import Cell
 

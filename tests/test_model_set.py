@@ -58,7 +58,7 @@ def test_a_row_of_other_models_is_left_out_and_named(results, identity, reason):
         f"left out: grad_cam (folds 0, 1, 2, 3, 4): {reason}; to measure again: an8flower "
     )
     assert said.endswith(f"--results {results} --explainer grad_cam")
-    assert "there are 1 explainers on 5 models" in choice
+    assert "1 explainer measured on 5 trained models called" in choice
     name = board.source.others[0].models.name
     assert f"--models {name}" in choice
     other = leaderboard(results, "single-6c", models=name)
@@ -80,7 +80,7 @@ def test_of_two_complete_sets_the_last_is_shown_and_the_other_can_be_chosen(resu
     first, choice, certificates = left_out(board)
     assert "made for other weights" in certificates
     assert first.startswith("left out: gradient, random (folds 0, 1, 2, 3, 4): measured on other weights")
-    assert "there are 2 explainers on 5 models" in choice
+    assert "2 explainers measured on 5 trained models called" in choice
     other = leaderboard(results, "single-6c", models=board.source.others[0].models.name[:4])
     assert set(shown(other)) == {"gradient", "random"}
     with pytest.raises(ResultsError, match=r"no set of models .* is called 'xyz'; there are "):

@@ -10,7 +10,8 @@ import pytest
 
 from benchmark import leaderboard
 from benchmark import published as module
-from benchmark.board_text import to_csv, to_table
+from benchmark.board_terminal import to_table
+from benchmark.board_text import to_csv
 from benchmark.published import collected, published
 
 RESULTS = Path(__file__).parents[1] / "results"

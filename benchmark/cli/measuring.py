@@ -267,7 +267,7 @@ def _status(records: list[dict[str, Any]]) -> int:
 
 
 def _say_preview(plan: Plan, seen: Preview, as_json: bool) -> None:
-    from benchmark.board_text import broken
+    from benchmark.board_terminal import broken
 
     cells = seen.cells.to_dict("records")
     if as_json:
@@ -321,7 +321,8 @@ def _say_boards(
     seconds: dict[str, float] | None = None,
     missing: Sequence[str] = (),
 ) -> None:
-    from benchmark.board_text import left_out, summary, to_table
+    from benchmark.board_terminal import to_table
+    from benchmark.board_text import left_out, summary
     from benchmark.published import published
 
     if as_json:
