@@ -43,6 +43,15 @@ def test_links_and_pictures_lead_somewhere(page, path):
     assert (page.parent / path).exists()
 
 
+def test_the_statistics_of_the_docs_run_as_they_stand(monkeypatch):
+    monkeypatch.chdir(README.parent)
+    page = (README.parent / "docs/statistics.md").read_text()
+    (block,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    known: dict[str, object] = {}
+    exec(compile(block, "docs/statistics.md", "exec"), known)
+    assert {"vebi", "deconv_gb", "grad_cam"} <= set(known["scores"])
+
+
 def test_every_method_is_in_the_docs():
     page = (README.parent / "docs/explainers.md").read_text()
     assert [name for name in explainers.names() if f"`{name}`" not in page] == []

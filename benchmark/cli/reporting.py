@@ -44,7 +44,7 @@ def report(
 
     It works offline, from the file. Heatmaps that are not kept in the results yet take data and weights.
 
-    Example: an8flower report --results results --out results/report.html
+    Example: an8flower report --results runs --out report.html
     """
     from benchmark.report import write_report
 
