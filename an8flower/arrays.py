@@ -84,7 +84,10 @@ class Arrays:
 
 def _is_current(array: Path, current: dict[str, Any]) -> bool:
     marker = array.with_suffix(".json")
-    return marker.is_file() and array.is_file() and json.loads(marker.read_text()) == current
+    try:
+        return array.is_file() and bool(json.loads(marker.read_text()) == current)
+    except (OSError, ValueError):  # none, or one that cannot be read: the array is made again
+        return False
 
 
 def _make(manifest: Manifest, table: pd.DataFrame, size_px: int, kind: str, path: Path) -> None:

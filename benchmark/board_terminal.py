@@ -69,7 +69,7 @@ def _that_fit(
 def broken(name: str, room: int) -> str:
     """A method's name in lines of at most `room` characters, each but the last ending in a sign.
 
-    >>> broken("captum:IntegratedGradients?n_steps=20", 30)
+    >>> broken("captum:IntegratedGradients?n_steps=20", 28)
     'captum:IntegratedGradients?\\nn_steps=20'
     """
     lines = [""]

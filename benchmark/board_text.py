@@ -116,7 +116,7 @@ def left_out(board: Leaderboard) -> list[str]:
         rows = f"{one.rows} explainer{'' if one.rows == 1 else 's'}"
         places = f"{one.places} trained model{'' if one.places == 1 else 's'}"
         lines.append(
-            f"the folder also holds {rows} measured on {places} called {one.models.name}; "
+            f"the folder also holds {rows} measured on {places} of another set, {one.models.name}; "
             f"to show that board, add --models {one.models.name}"
         )
     return [*lines, *board.notes]

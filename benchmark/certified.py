@@ -37,7 +37,10 @@ def certified_only(records: Sequence[Record], results: str | Path) -> list[Recor
         cell = Cell(Path(results), variant, model, record["explainer"], record["fold"], record["seed"])
         table = read_scores(cell).merge(passed, on=keys)
         if table.empty:
-            raise ResultsError(f"no image of {cell} passes the certificate: there is nothing to score")
+            raise ResultsError(
+                f"no image of {cell} passes a certificate of these models: there is nothing to score; "
+                f"'an8flower certify --variant {variant} --model {model}' makes those that are missing"
+            )
         names = list(record["scores"])
         views = record["views"] or {"view": [], "factors": {}}
         factors = pd.DataFrame(views["factors"], index=views["view"])

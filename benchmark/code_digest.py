@@ -11,11 +11,16 @@ import builtins
 import hashlib
 import inspect
 import json
+import sys
+import sysconfig
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from functools import cache
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from explainers.scripts import is_script
 
@@ -29,7 +34,7 @@ _HERE = Path(__file__).resolve().parents[1]
 # Fields of a syntax tree that compute nothing, and those that not every Python version has.
 _SILENT = {"annotation", "returns", "type_comment", "type_params", "ctx", "kind"}
 # Keyword arguments of a registration that say in words what the code does.
-_REGISTRATIONS = {"explainer", "ExplainerSpec", "MetricSpec"}
+_SPECS = {"ExplainerSpec", "MetricSpec"}
 _PROSE = {"source", "reduction", "resize"}
 
 
@@ -40,15 +45,63 @@ def code_digest(build: Callable[..., Any]) -> str:
     ours, and, for a script, in the folder of the script.
 
     Args:
-        build: a function, a class, or a partial of one.
+        build: a function, a class, or a partial of one; decorators are followed to what they wrap.
+    Raises:
+        ValueError: if its code is in no file.
     """
-    code = getattr(build, "func", build)
-    file = Path(inspect.getfile(code)).resolve()
+    digests = {_reached(file, _places(file, name)): None for file, name in _files_of(build)}
+    return _hash([*digests, _given(build)]) if len(digests) > 1 or _given(build) else next(iter(digests))
+
+
+def _files_of(build: Any) -> list[tuple[Path, str]]:
+    """The files, with the names of their modules, of a function and of all that it wraps."""
+    found: dict[Path, str] = {}
+    layer: Any = build
+    while layer is not None:
+        code = layer if inspect.isroutine(layer) or inspect.isclass(layer) else type(layer)
+        module = getattr(code, "__module__", None) or ""
+        names = [getattr(sys.modules.get(module), "__file__", None)]  # where it was written
+        with suppress(TypeError, OSError):
+            names.append(inspect.getfile(code))  # where its code lies: of a decorator's wrapper, another file
+        for name in filter(None, names):
+            file = Path(name).resolve()
+            if file.suffix == ".py" and file.is_file() and not _is_standard(file):
+                found.setdefault(file, module)
+        layer = getattr(layer, "func", None) or getattr(layer, "__wrapped__", None)
+    if not found:
+        name = getattr(build, "__name__", type(build).__name__)
+        raise ValueError(f"the code of {name!r} is in no file; write it to one and name it as file.py:{name}")
+    return list(found.items())
+
+
+def _is_standard(file: Path) -> bool:
+    """Whether a file is Python's own or PyTorch's: what wraps a method there computes nothing of its own."""
+    own = file.is_relative_to(_STANDARD) and "site-packages" not in file.relative_to(_STANDARD).parts
+    return own or file.is_relative_to(_TORCH)
+
+
+def _given(build: Any) -> list[Any]:
+    """The plain values that a partial holds."""
+    if not isinstance(build, partial):
+        return []
+    values = [*build.args, *(value for _, value in sorted(build.keywords.items()))]
+    return [repr(one) for one in values if isinstance(one, str | int | float | bool | tuple | None)]
+
+
+def _places(file: Path, name: str) -> _Places:
+    parts = name.split(".")
+    if is_script(name) or (len(parts) == 1 and file.parent not in _INSTALLED):
+        # What a script imports may lie next to it; next to an installed package lies all that is installed.
+        return (_Place(file.parent, ()), _Place(_HERE, OURS))
     package = _package_of(file)
-    root, top = file.parents[len(package)], package[0] if package else file.stem
-    # What a script imports may lie next to it; next to an installed package lies all that is installed.
-    mine = _Place(root, () if is_script(code.__module__) else (top,))
-    return _reached(file, (mine, _Place(_HERE, OURS)))
+    if file.with_suffix("").parts[-len(parts) :] == tuple(parts):  # its folders need no __init__.py
+        package = parts[:-1]
+    return (_Place(file.parents[len(package)], (package[0] if package else file.stem,)), _Place(_HERE, OURS))
+
+
+_STANDARD = Path(sysconfig.get_path("stdlib")).resolve()
+_TORCH = Path(torch.__file__).resolve().parent
+_INSTALLED = {Path(sysconfig.get_path(name)).resolve() for name in ("purelib", "platlib", "stdlib")}
 
 
 @dataclass(frozen=True)
@@ -103,29 +156,64 @@ def _reached(file: Path, places: _Places) -> str:
             continue
         bindings = list(_bindings(current, places))
         waiting += [one.file for one in bindings if one.file is not None]
-        seen[current] = _hash([_tree_digest(current), sorted(one.said for one in bindings)])
+        waiting += _initialised(current, places)
+        # The order of imports says nothing, but where they depend on something or one may hide another.
+        free = sorted(one.said for one in bindings if not one.ordered)
+        bound = [one.said for one in bindings if one.ordered]
+        seen[current] = _hash([_tree_digest(current), free, *([bound] if bound else [])])
     return _hash([seen.pop(file), sorted(seen.values())])
 
 
 @dataclass(frozen=True)
 class _Binding:
-    """A name that an import binds: what is said of it in the digest, and the module to follow, if any."""
+    """A name that an import binds.
+
+    Args:
+        said: of it, in the digest.
+        file: of the module to follow, if any.
+        ordered: whether its place among the imports counts.
+    """
 
     said: str
     file: Path | None = None
+    ordered: bool = False
 
 
 def _bindings(file: Path, places: _Places) -> Iterator[_Binding]:
-    package = _package_of(file)
+    package = _inside(file, places)
+    top = {id(node) for node in _parsed(file).body}
     for node in ast.walk(_parsed(file)):
-        if isinstance(node, ast.Import):
-            for alias in node.names:
-                yield _binding(alias.asname or alias.name, "", alias.name, places)
-        elif isinstance(node, ast.ImportFrom):
-            above = package[: len(package) - node.level + 1] if node.level else []
-            module = ".".join([*above, *filter(None, [node.module])])
-            for alias in node.names:
-                yield _binding(alias.asname or alias.name, alias.name, module, places)
+        if not isinstance(node, ast.Import | ast.ImportFrom):
+            continue
+        level = node.level if isinstance(node, ast.ImportFrom) else 0
+        above = package[: len(package) - level + 1] if level else []
+        for alias in node.names:
+            ordered = id(node) not in top or alias.name == "*"
+            if isinstance(node, ast.Import):
+                found = _binding(alias.asname or alias.name, "", alias.name, places)
+            else:
+                module = ".".join([*above, *filter(None, [node.module])])
+                found = _binding(alias.asname or alias.name, alias.name, module, places)
+            yield replace(found, ordered=ordered)
+
+
+def _inside(file: Path, places: _Places) -> list[str]:
+    """The package of a module, by where it lies."""
+    for place in places:
+        if file.is_relative_to(place.folder):
+            parts = file.relative_to(place.folder).parent.parts
+            if not place.tops or (parts and parts[0] in place.tops):
+                return list(parts)
+    return _package_of(file)
+
+
+def _initialised(file: Path, places: _Places) -> list[Path]:
+    """What Python runs before a module of a package of others; ours run nothing that matters to a method."""
+    package = _inside(file, places)
+    if not package or package[0] in OURS:
+        return []
+    folders = [file.parents[len(package) - 1 - depth] for depth in range(len(package))]
+    return [init for folder in folders if (init := folder / "__init__.py").is_file()]
 
 
 def _binding(bound: str, name: str, module: str, places: _Places) -> _Binding:
@@ -161,6 +249,14 @@ def _parsed(file: Path) -> ast.Module:
         tree = ast.parse(data)
     except (SyntaxError, ValueError):  # one that this Python cannot import counts by its bytes
         return ast.Module([ast.Return(ast.Constant(hashlib.sha256(data).hexdigest()))], [])
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            node.decorator_list = [
+                _without_prose(one)
+                if isinstance(one, ast.Call) and getattr(one.func, "id", "") == "explainer"
+                else one
+                for one in node.decorator_list
+            ]
     known = {*dir(builtins), *_names_of(tree.body)}
     for scope in _functions(tree):
         _number_locals(scope, known)
@@ -175,8 +271,12 @@ def _names_of(body: Sequence[ast.stmt]) -> Iterator[str]:
                 yield (node.asname or node.name).partition(".")[0]
         if isinstance(top, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
             yield top.name
-        else:
-            yield from (node.id for node in ast.walk(top) if isinstance(node, ast.Name))
+            continue
+        for node in ast.walk(top):
+            if isinstance(node, ast.Name):
+                yield node.id
+            elif isinstance(node, ast.FunctionDef | ast.ClassDef):
+                yield node.name
 
 
 def _functions(node: ast.AST) -> Iterator[ast.AST]:
@@ -228,13 +328,18 @@ def _plain(value: Any) -> Any:
     if isinstance(value, ast.Constant):
         return [type(value.value).__name__, repr(value.value)]
     if isinstance(value, ast.Raise):  # that it raises counts, and what; not in which words
-        raised = value.exc.func if isinstance(value.exc, ast.Call) else value.exc
+        raised = value.exc
+        if isinstance(raised, ast.Call):
+            said = [one for one in raised.args if not _is_text(one)]
+            raised = ast.Call(raised.func, said, raised.keywords)
         return ["Raise", _plain(raised)]
+    if isinstance(value, ast.Assert):
+        return ["Assert", _plain(value.test)]
     if isinstance(value, ast.AST):
-        if isinstance(value, ast.Call) and getattr(value.func, "id", "") in _REGISTRATIONS:
-            value = ast.Call(value.func, value.args, [one for one in value.keywords if not _is_prose(one)])
+        if isinstance(value, ast.Call) and getattr(value.func, "id", "") in _SPECS:
+            value = _without_prose(value)
         # An empty field is left out: Python versions differ in which fields there are.
-        fields = {
+        fields: dict[str, Any] = {
             name: plain
             for name, field in ast.iter_fields(value)
             if name not in _SILENT and (plain := _plain(field)) not in (None, [])
@@ -243,8 +348,13 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def _is_prose(keyword: ast.keyword) -> bool:
-    return keyword.arg in _PROSE and isinstance(keyword.value, ast.Constant)
+def _is_text(node: ast.expr) -> bool:
+    return isinstance(node, ast.JoinedStr) or (isinstance(node, ast.Constant) and isinstance(node.value, str))
+
+
+def _without_prose(call: ast.Call) -> ast.Call:
+    kept = [one for one in call.keywords if not (one.arg in _PROSE and isinstance(one.value, ast.Constant))]
+    return ast.Call(call.func, call.args, kept)
 
 
 def _says_nothing(node: Any) -> bool:
@@ -253,9 +363,7 @@ def _says_nothing(node: Any) -> bool:
     if isinstance(node, ast.Expr):
         return isinstance(node.value, ast.Constant)
     if isinstance(node, ast.If):
-        return isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
-    if isinstance(node, ast.Assign):
-        return any(isinstance(target, ast.Name) and target.id == "__all__" for target in node.targets)
+        return isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING" and not node.orelse
     return False
 
 

@@ -208,10 +208,10 @@ def epoch_note(epochs: float) -> str:
     """How far training is, in words.
 
     >>> epoch_note(2.25), epoch_note(3)
-    ('epoch 3 (25 %)', 'epoch 3 done')
+    ('25 % of epoch 3', 'epoch 3 done')
     """
     whole, part = divmod(epochs, 1)
-    return f"epoch {whole + 1:.0f} ({100 * part:.0f} %)" if part else f"epoch {whole:.0f} done"
+    return f"{100 * part:.0f} % of epoch {whole + 1:.0f}" if part else f"epoch {whole:.0f} done"
 
 
 def _further(tell: Callable[[float], None], epochs: int, share: float) -> None:

@@ -44,7 +44,7 @@ class ModelSet:
         if digest != self.dataset_digest:
             return "measured on other data"
         if scheme != self.scheme:
-            return "measured with other folds"
+            return f"measured with views grouped into folds by {scheme!r}, not {self.scheme!r}"
         if protocol_version != self.protocol_version:
             return "measured under another version of the protocol"
         return "" if _weights(record) == self.weights.get(_place(record)) else "measured on other weights"
@@ -73,7 +73,7 @@ class LeftOut:
         what: the explainers, or the file that cannot be read.
         folds: of which folds, in words.
         reason: why, in words.
-        again: the command that measures them on the trained models that are there now.
+        again: the command that measures them on the models that are there now; empty if `reason` says it.
     """
 
     what: tuple[str, ...]
@@ -82,7 +82,8 @@ class LeftOut:
     again: str
 
     def __str__(self) -> str:
-        return f"left out: {', '.join(self.what)}{self.folds}: {self.reason}; to measure again: {self.again}"
+        told = f"left out: {', '.join(self.what)}{self.folds}: {self.reason}"
+        return f"{told}; to measure again: {self.again}" if self.again else told
 
 
 @dataclass(frozen=True)
@@ -136,7 +137,7 @@ def board_records(
         why = f"; {next(iter(broken.values()))}" if broken else ""
         raise ResultsError(f"no records of {model} on {variant} in {results}{why}; run '{again}' first")
     sets = model_sets(records)
-    if isinstance(models, str):
+    if isinstance(models, str) and models:
         named = [one for one in sets if one.name.startswith(models)]
         if len(named) != 1:
             known = ", ".join(one.name for one in sets)
@@ -146,14 +147,14 @@ def board_records(
             )
         chosen = named[0]
     else:
-        chosen = sets[0] if models is None else _completed(models, records)
+        chosen = _completed(models, records) if isinstance(models, ModelSet) else sets[0]
     mine = [record for record in records if record in chosen]
     if not mine:
         raise ResultsError(
             f"{results} has no records of {model} on {variant} of these models; run '{again}' first"
         )
     rest = [record for record in records if record not in chosen]
-    left_out = [*_left_out(rest, chosen, again), *_unreadable(broken, again)]
+    left_out = [*_left_out(rest, chosen, again), *_unreadable(broken)]
     return BoardRecords(mine, chosen, tuple(left_out), tuple(_counted(rest)))
 
 
@@ -171,16 +172,24 @@ def model_sets(records: Sequence[Record]) -> list[ModelSet]:
 
 
 def _completed(models: ModelSet | None, records: Sequence[Record]) -> ModelSet:
-    """A set with a model for each fold and seed of the records on its data: the most used one."""
+    """A set with a model for each fold and seed of the records on its data.
+
+    The models that most explainers were measured on are taken together, so that of two complete sets one is
+    shown; other models only for a fold or seed that these lack.
+    """
+    recent = _by_age(records)
     if models is None:
-        models = ModelSet(*_most_used(_ground(record) for record in _by_age(records)))
+        models = ModelSet(*_most_used(_ground(record) for record in recent))
     ground = models.dataset_digest, models.scheme, models.protocol_version
-    candidates: dict[Place, list[str]] = {}
-    for record in _by_age(records):
+    measured: dict[str, dict[Place, str]] = {}
+    for record in recent:
         if _ground(record) == ground:
-            candidates.setdefault(_place(record), []).append(_weights(record))
-    most_used = {place: _most_used(weights) for place, weights in candidates.items()}
-    return replace(models, weights=most_used | dict(models.weights))
+            measured.setdefault(record["explainer"], {})[_place(record)] = _weights(record)
+    chosen = dict(models.weights)
+    counted = Counter(frozenset(weights.items()) for weights in measured.values())
+    for weights, _ in counted.most_common():
+        chosen = dict(weights) | chosen
+    return replace(models, weights=chosen)
 
 
 def _by_age(records: Sequence[Record]) -> list[Record]:
@@ -215,12 +224,22 @@ def _left_out(records: Sequence[Record], chosen: ModelSet, again: str) -> list[L
             where = tuple(sorted(place for place, why in reasons.items() if why == reason))
             together.setdefault((reason, where), []).append(name)
     return [
-        LeftOut(
-            tuple(names), f" ({places_in_words(where)})", reason,
-            f"{again} {shlex.join(part for name in names for part in ('--explainer', name))}",
-        )
+        LeftOut(tuple(names), f" ({places_in_words(where)})", reason, _again(again, names, where))
         for (reason, where), names in together.items()
-    ]  # fmt: skip
+    ]
+
+
+def _again(command: str, names: Sequence[str], places: Sequence[Place]) -> str:
+    """The commands, one for each seed, that measure some explainers on some folds."""
+    if all(name.startswith("submitted:") for name in names):
+        return "submit it again for these models"
+    commands = []
+    for seed in sorted({seed for _, seed in places}):
+        folds = ",".join(str(fold) for fold, of_seed in places if of_seed == seed)
+        options = ["--folds", folds, *(["--seed", str(seed)] if seed else [])]
+        options += [part for name in names for part in ("--explainer", name)]
+        commands.append(f"{command} {shlex.join(options)}")
+    return "; ".join(commands)
 
 
 def places_in_words(places: Iterable[Place]) -> str:
@@ -239,8 +258,8 @@ def places_in_words(places: Iterable[Place]) -> str:
     )
 
 
-def _unreadable(broken: Mapping[Path, str], again: str) -> list[LeftOut]:
-    return [LeftOut((str(path),), "", reason, again) for path, reason in broken.items()]
+def _unreadable(broken: Mapping[Path, str]) -> list[LeftOut]:
+    return [LeftOut((path.parent.name,), f" ({path.stem})", why, "") for path, why in broken.items()]
 
 
 def certificates_of(certificates: pd.DataFrame, models: ModelSet) -> tuple[pd.DataFrame, str]:

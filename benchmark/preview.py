@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, get_args
 
 import pandas as pd
@@ -41,7 +41,9 @@ class Preview:
 def preview(plan: Plan, recipe: Recipe | None = None) -> Preview:
     """Look what there is, and do nothing."""
     recipe = recipe or Recipe()
-    data = {variant: known_data(plan, variant) for variant in plan.variants}
+    # Twins do not count here: they are drawn for the certificate, and change no model and no score.
+    untwinned = replace(plan, certificate=False)
+    data = {variant: known_data(untwinned, variant) for variant in plan.variants}
     wanted = len(plan.viewpoints or range(VIEWPOINTS))
     drawn = {variant: (wanted if there else 0, wanted) for variant, there in data.items()}
     ready = [

@@ -64,21 +64,21 @@ def _relation(board: Leaderboard, entry: Mapping[str, Any]) -> str:
     models = board.source.models
     if models.dataset_digest != entry["dataset_digest"]:
         return (
-            "'published' is the project's own score by the same protocol; its images and trained models are "
-            "not the same bytes as these, so that scores are close but not equal"
+            "'published' is the project's own score by the same protocol; your images and trained models are "
+            "not byte-identical to its own (other digests), so expect similar scores, not equal ones"
         )
     theirs = {(fold, seed): digest for fold, seed, digest in entry["weights"]}
     other = [place for place, digest in models.weights.items() if theirs.get(place) != digest]
     if other:
         return (
             "'published' is the project's own score on the same images (equal digests); its models of "
-            f"{places_in_words(other)} are others, so that scores are close but not equal"
+            f"{places_in_words(other)} differ, so expect similar scores, not equal ones"
         )
     return "'published' is the project's own score on the same images and the same weights (equal digests)"
 
 
 def _has_factors(board: Leaderboard) -> bool:
-    return any((record["views"] or {}).get("factors") for record in board.source.records)
+    return any((record.get("views") or {}).get("factors") for record in board.source.records)
 
 
 @cache

@@ -224,11 +224,13 @@ def _pictures(plan: Plan, boards: Sequence[Leaderboard]) -> tuple[list[Path], li
         sheet = plan.results / variant / "contact_sheet.png"
         draw(sheet, (lambda path: path) if sheet.exists() else partial(contact_sheet, plan.root, variant))
     for board in boards:
-        written += write_board(board, plan.results, board_command(board, plan.results))
+        try:
+            written += write_board(board, plan.results, board_command(board, plan.results))
+        except OSError as error:
+            notes.append(f"the board could not be written to {plan.results}: {error.strerror}")
         folder = plan.results / board.variant / board.model
         latest = max((path.stat().st_mtime for path in (folder / "records").rglob("*.json")), default=0.0)
         pictures: dict[str, Callable[[Path], Path]] = {
-            "curves.png": partial(curves, board),
             "heatmaps.png": partial(_heatmaps, plan, board),
             "training.png": partial(
                 training_curves,
@@ -239,9 +241,11 @@ def _pictures(plan: Plan, boards: Sequence[Leaderboard]) -> tuple[list[Path], li
                 folds=plan.folds,
             ),
         }
+        draw(folder / "curves.png", partial(curves, board))
         for name, make in pictures.items():
             path = folder / name
-            fresh = path.exists() and path.stat().st_mtime >= latest
+            # With several sets of models in the folder the picture may be of another one.
+            fresh = path.exists() and path.stat().st_mtime >= latest and not board.source.others
             draw(path, (lambda path: path) if fresh else make)
     return written, notes
 

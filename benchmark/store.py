@@ -117,21 +117,55 @@ def read_record(path: Path) -> Record:
         FileNotFoundError: if there is none.
     """
     try:
-        record: Record = json.loads(path.read_text())
-        version = record["schema_version"]
-    except (ValueError, KeyError, TypeError) as error:
+        record: Record = json.loads(path.read_bytes())
+        while (version := record["schema_version"]) in list(_MIGRATIONS):
+            record = _MIGRATIONS[version](record)
+        wrong = _wrong(record) if version == SCHEMA_VERSION else ""
+    except FileNotFoundError:
+        raise
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OSError) as error:
         raise ResultsError(
-            f"{path} is no readable record ({error!r}); delete it and evaluate again"
+            f"{path} is no readable record ({type(error).__name__}: {error}); delete it and evaluate again"
         ) from error
-    while version in _MIGRATIONS:
-        record = _MIGRATIONS[version](record)
-        version = record["schema_version"]
     if version != SCHEMA_VERSION:
         raise ResultsError(
             f"{path} has schema version {version!r}, this release reads 1 to {SCHEMA_VERSION}; "
             "install a newer release, or delete it and evaluate again"
         )
+    if wrong:
+        raise ResultsError(f"{path} is no readable record ({wrong}); delete it and evaluate again")
     return record
+
+
+ROLES = ("method", "floor", "ceiling")
+_NONE = type(None)
+# Fields that boards read: of every record, and of one that was measured.
+_ALWAYS: dict[str, Any] = {
+    "variant": str, "model": str, "explainer": str, "fold": int, "seed": int, "key": str, "identity": dict,
+    "metrics": dict, "role": str, "status": str, "source": str, "reason": (str, _NONE),
+}  # fmt: skip
+_MEASURED: dict[str, Any] = {
+    "scores": dict, "images": int, "invalid": int, "accuracy": (float, int, _NONE), "layer": (str, _NONE),
+    "cost": (dict, _NONE), "views": (dict, _NONE), "curve": (list, _NONE),
+}  # fmt: skip
+
+
+def _wrong(record: Record) -> str:
+    """The first field that boards read and that is missing or of another type, in words; empty if none is."""
+    failed = record["status"] == "failed"
+    for name, kind in {**_ALWAYS, **({} if failed else _MEASURED)}.items():
+        if name not in record:
+            return f"{name} is missing"
+        if not isinstance(record[name], kind) or isinstance(record[name], bool):
+            return f"{name} is {str(record[name])[:40]!r}"
+    if record["status"] not in ("ok", "invalid", "failed") or record["role"] not in ROLES:
+        return f"status is {record['status']!r} and role {record['role']!r}"
+    if not isinstance(record["identity"].get("dataset_digest"), str):
+        return "identity has no dataset_digest"
+    scores = {} if failed else record["scores"]
+    if not all(value is None or isinstance(value, int | float) for value in scores.values()):
+        return "a score is no number"
+    return ""
 
 
 def read_scores(cell: Cell) -> pd.DataFrame:
@@ -161,9 +195,16 @@ def readable_records(results: str | Path, variant: str, model: str) -> tuple[lis
     records, broken = [], {}
     for path in sorted((Path(results) / variant / model / "records").rglob("fold*.json")):
         try:
-            records.append(read_record(path))
-        except ResultsError as error:
+            record = read_record(path)
+        except (ResultsError, OSError) as error:
             broken[path] = str(error)
+            continue
+        cell = Cell(Path(results), variant, model, record["explainer"], record["fold"], record["seed"])
+        if (record["variant"], record["model"]) == (variant, model) and cell.record_path == path:
+            records.append(record)
+        else:
+            named = f"{record['variant']} {record['model']} fold {record['fold']}: {record['explainer']}"
+            broken[path] = f"{path} is the record of another cell ({named}); delete it and evaluate again"
     return sorted(records, key=lambda record: (record["explainer"], record["seed"], record["fold"])), broken
 
 

@@ -51,7 +51,7 @@ def edited(tmp_path):
 
 def test_it_is_the_digest_of_the_registered_methods(edited):
     assert code_digest(explainers.registry.get("grad_cam").build) == edited(FILES["method"])
-    assert code_digest(explainers.registry.get("vebi").build) == edited(FILES["learned"])
+    assert code_digest(explainers.registry.get("vebi").build.func) == edited(FILES["learned"])
     assert code_digest(metrics.get("iou_auc").compute) == edited(FILES["metric"])
     assert code_digest(certify) == edited(FILES["certificate"])
 
@@ -157,6 +157,145 @@ def test_a_script_read_by_name_is_one(tmp_path):
     assert digests.is_script(build.__module__) and code_digest(build)
 
 
+@pytest.fixture
+def digest_of(tmp_path):
+    """The digest of `f` in the module `mine` of some files, which are written and imported."""
+    folders = count()
+
+    def digest(files, module="mine", script=True):
+        folder = tmp_path / f"of{next(folders)}"
+        for name, text in files.items():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_text(text)
+        before, path = set(sys.modules), list(sys.path)
+        sys.path.insert(0, str(folder))
+        try:
+            if script:
+                name = f"an8flower_script_{folder.name}"
+                found = importlib.util.spec_from_file_location(name, folder / f"{module}.py")
+                sys.modules[name] = importlib.util.module_from_spec(found)
+                sys.path.insert(0, str((folder / f"{module}.py").parent))
+                found.loader.exec_module(sys.modules[name])
+            else:
+                name = module
+                importlib.invalidate_caches()
+                importlib.import_module(name)
+            return code_digest(sys.modules[name].f)
+        finally:
+            sys.path[:] = path
+            for name in set(sys.modules) - before:
+                del sys.modules[name]
+
+    return digest
+
+
+WRAP = (
+    "import functools\n\n\ndef wrap(g):\n    @functools.wraps(g)\n    def inner(*a):\n        return g(*a)\n"
+    "    return inner\n"
+)
+TRY = "try:\n    from {} import K\nexcept ImportError:\n    from {} import K\n\n\ndef f():\n    return K\n"
+LIB = "from k import K\n\n\ndef f():\n    return K\n"
+CHECKED = "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    pass\nelse:\n    K = {}\n\n\ndef f(): ..."
+TWO = {"a.py": "K = 1\n", "b.py": "K = 2\n"}
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        pytest.param(
+            {"mine.py": "import torch\n\n\n@torch.no_grad()\ndef f():\n    return 1\n"},
+            {"mine.py": "import torch\n\n\n@torch.no_grad()\ndef f():\n    return 2\n"},
+            id="under a decorator of a library",
+        ),
+        pytest.param(
+            {"mine.py": "from wrap import wrap\n\n\n@wrap\ndef f():\n    return 1\n", "wrap.py": WRAP},
+            {"mine.py": "from wrap import wrap\n\n\n@wrap\ndef f():\n    return 2\n", "wrap.py": WRAP},
+            id="under a decorator of one's own",
+        ),
+        pytest.param(
+            {
+                "mine.py": "from functools import partial\nfrom g import g\nf = partial(g, a=2)\n",
+                "g.py": "def g(a): ...",
+            },
+            {
+                "mine.py": "from functools import partial\nfrom g import g\nf = partial(g, a=3)\n",
+                "g.py": "def g(a): ...",
+            },
+            id="in a partial",
+        ),
+        pytest.param(
+            {"mine.py": "def f(x):\n    raise KeyError(x * 2)\n"},
+            {"mine.py": "def f(x):\n    raise KeyError(x * 3)\n"},
+            id="a value that is raised",
+        ),
+        pytest.param(
+            {"mine.py": TRY.format("a", "b"), **TWO},
+            {"mine.py": TRY.format("b", "a"), **TWO},
+            id="the order of imports that depend on something",
+        ),
+        pytest.param(
+            {"mine.py": "from a import *\nfrom b import *\n\n\ndef f():\n    return K\n", **TWO},
+            {"mine.py": "from b import *\nfrom a import *\n\n\ndef f():\n    return K\n", **TWO},
+            id="the order of star imports",
+        ),
+        pytest.param(
+            {
+                "mine.py": "from lib import f\n",
+                "lib.py": LIB,
+                "k.py": "K = 1",
+            },
+            {
+                "mine.py": "from lib import f\n",
+                "lib.py": LIB,
+                "k.py": "K = 2",
+            },
+            id="what a helper imports",
+        ),
+        pytest.param(
+            {"mine.py": CHECKED.format(1)},
+            {"mine.py": CHECKED.format(2)},
+            id="what a type checker does not see",
+        ),
+    ],
+)
+def test_what_scripts_compute_is_found_behind_anything(digest_of, before, after):
+    assert digest_of(before) == digest_of(before) != digest_of(after)
+
+
+@pytest.mark.parametrize("init", ["__init__.py", "of_no_import.txt"])
+def test_packages_of_others_with_and_without_an_init_file(digest_of, init):
+    def files(constant, first=""):
+        return {
+            f"plug/{init}": first, "plug/sub/method.py": "from ..k import K\n\n\ndef f():\n    return K\n",
+            f"plug/sub/{init}": "", "plug/k.py": f"K = {constant}\n",
+        }  # fmt: skip
+
+    def digest(*what):
+        return digest_of(files(*what), "plug.sub.method", script=False)
+
+    assert digest(1) == digest(1) != digest(2)
+    assert (digest(1, "seed = 1\n") != digest(1)) == (init == "__init__.py")
+
+
+def test_a_script_in_the_folder_of_a_package_finds_its_helper(digest_of):
+    def files(constant):
+        return {
+            "p/__init__.py": "", "p/helper.py": f"K = {constant}\n",
+            "p/mine.py": "from helper import K\n\n\ndef f():\n    return K\n",
+        }  # fmt: skip
+
+    assert digest_of(files(1), "p/mine") == digest_of(files(1), "p/mine") != digest_of(files(2), "p/mine")
+
+
+def test_code_without_a_file_is_refused_in_words():
+    made: dict[str, object] = {}
+    exec("def made_up():\n    return 1\n", {"__name__": "nowhere"}, made)
+    with pytest.raises(
+        ValueError, match=r"the code of 'made_up' is in no file; write it to one and name it as"
+    ):
+        code_digest(made["made_up"])
+
+
 def test_it_is_the_same_on_every_version_of_python(tmp_path):
     """Pinned: a run on another version must find the records of this one."""
     (tmp_path / "pinned.py").write_text(
@@ -169,4 +308,4 @@ def test_it_is_the_same_on_every_version_of_python(tmp_path):
         "    except* OSError as error:\n        raise ValueError('said') from error\n"
     )
     digest = digests._reached(tmp_path / "pinned.py", (digests._Place(tmp_path, ("pinned",)),))
-    assert digest == "e4f23e0e6cf7e1b3fed490c5c0e1c756a75bc28c9cbaa117de9bc3abdabf623f"
+    assert digest == "eece6d0a1579a16130418100e02add4008d9db7fd7689e58836669eeba679ba5"

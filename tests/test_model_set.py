@@ -10,6 +10,7 @@ from synthetic_results import write_one_board
 from benchmark import leaderboard
 from benchmark.board_text import left_out
 from benchmark.model_set import board_records, model_sets, models_of
+from benchmark.published import published
 from benchmark.store import ResultsError, readable_records
 
 OTHER_DATA, OTHER_WEIGHTS = "e" * 64, "9" * 64
@@ -45,7 +46,7 @@ def test_records_of_one_set_leave_nothing_out(results):
     [
         ({"dataset_digest": OTHER_DATA}, "measured on other data"),
         ({"weights_sha256": OTHER_WEIGHTS}, "measured on other weights"),
-        ({"folds": "blocks"}, "measured with other folds"),
+        ({"folds": "blocks"}, "measured with views grouped into folds by 'blocks', not 'interleaved'"),
         ({"protocol_version": 7}, "measured under another version of the protocol"),
     ],
 )
@@ -57,8 +58,8 @@ def test_a_row_of_other_models_is_left_out_and_named(results, identity, reason):
     assert said.startswith(
         f"left out: grad_cam (folds 0, 1, 2, 3, 4): {reason}; to measure again: an8flower "
     )
-    assert said.endswith(f"--results {results} --explainer grad_cam")
-    assert "1 explainer measured on 5 trained models called" in choice
+    assert said.endswith(f"--results {results} --folds 0,1,2,3,4 --explainer grad_cam")
+    assert "1 explainer measured on 5 trained models of another set" in choice
     name = board.source.others[0].models.name
     assert f"--models {name}" in choice
     other = leaderboard(results, "single-6c", models=name)
@@ -80,7 +81,7 @@ def test_of_two_complete_sets_the_last_is_shown_and_the_other_can_be_chosen(resu
     first, choice, certificates = left_out(board)
     assert "made for other weights" in certificates
     assert first.startswith("left out: gradient, random (folds 0, 1, 2, 3, 4): measured on other weights")
-    assert "2 explainers measured on 5 trained models called" in choice
+    assert "2 explainers measured on 5 trained models of another set" in choice
     other = leaderboard(results, "single-6c", models=board.source.others[0].models.name[:4])
     assert set(shown(other)) == {"gradient", "random"}
     with pytest.raises(ResultsError, match=r"no set of models .* is called 'xyz'; there are "):
@@ -122,7 +123,7 @@ def test_a_file_that_cannot_be_read_costs_no_other_row(results):
     assert shown(board)["vebi"] == 4 and shown(board)["grad_cam"] == 5
     told = "\n".join(left_out(board))
     assert (
-        f"left out: {path}: " in told and "left out: the certificates: " in told and str(certificate) in told
+        f"left out: vebi (fold2): {path} is no readable record" in told and "left out: the certificates: " in told and str(certificate) in told
     )
 
 
@@ -134,3 +135,86 @@ def test_every_record_belongs_to_one_set(results):
     assert [sum(record in models for models in sets) for record in records] == [1] * len(records)
     found = board_records(results, "single-6c", "an8net")
     assert found.models == sets[0] and [one.models for one in found.others] == sets[1:]
+
+
+def test_of_two_sets_one_is_shown_whole_after_one_cell_was_measured_again(results):
+    for name in ("grad_cam", "random"):
+        changed(results, name, finished="2030-01-01", weights_sha256=OTHER_WEIGHTS)
+    changed(results, "vebi", [0], finished="2031-01-01")
+    board = leaderboard(results, "single-6c")
+    assert len(set(board.source.models.weights.values())) == 1
+    assert set(shown(board)) in ({"grad_cam", "random"}, {"gradient", "vebi"})
+    assert set(shown(board).values()) == {5}
+
+
+def test_the_command_measures_just_what_was_left_out(results):
+    changed(results, "grad_cam", [1, 3], weights_sha256=OTHER_WEIGHTS)
+    said = left_out(leaderboard(results, "single-6c"))[0]
+    assert said.endswith(f"--results {results} --folds 1,3 --explainer grad_cam")
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"schema_version": 3},
+        {"schema_version": 1},
+        {"schema_version": []},
+        {"identity": None},
+        {"identity": {}},
+        {"explainer": "gradient"},
+        {"fold": 1},
+        {"fold": "0"},
+        {"variant": "part-2c"},
+        {"role": "king"},
+        {"status": "fine"},
+        {"scores": [1]},
+        {"scores": {"iou_auc": "much"}},
+        {"views": 3},
+        {"accuracy": "good"},
+    ],
+    ids=str,
+)
+def test_a_damaged_record_costs_its_own_cell_alone(results, damage):
+    path = results / "single-6c/an8net/records/vebi/fold0.json"
+    whole = json.loads(path.read_text())
+    path.write_text(json.dumps(damage if "schema_version" in damage else whole | damage))
+    board = leaderboard(results, "single-6c")
+    assert shown(board) == {"grad_cam": 5, "gradient": 5, "random": 5, "vebi": 4}
+    (said,) = left_out(board)
+    assert said.startswith(f"left out: vebi (fold0): {path} ") and said.endswith("evaluate again")
+
+
+def test_a_folder_in_the_place_of_a_record_is_no_record(results):
+    path = results / "single-6c/an8net/records/vebi/fold0.json"
+    path.unlink()
+    path.mkdir()
+    assert shown(leaderboard(results, "single-6c"))["vebi"] == 4
+
+
+def test_a_failed_row_stands_next_to_published_scores(results):
+    for fold in range(5):
+        path = results / f"single-6c/an8net/records/gradient/fold{fold}.json"
+        record = json.loads(path.read_text())
+        kept = (
+            "schema_version",
+            "variant",
+            "model",
+            "seed",
+            "fold",
+            "explainer",
+            "key",
+            "identity",
+            "metrics",
+        )
+        failed = {
+            "status": "failed",
+            "cause": "raised",
+            "reason": "ValueError: x",
+            "cost": None,
+            "library": "",
+        }
+        failed |= {name: record[name] for name in (*kept, "role", "source")}
+        path.write_text(json.dumps(failed))
+    board = leaderboard(results, "single-6c")
+    assert "ValueError: x" in board.rows.set_index("explainer")["failed"]["gradient"]
+    published(board)

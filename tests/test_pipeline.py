@@ -21,14 +21,14 @@ def test_nothing_to_a_leaderboard_and_again(tmp_path):
     first = run(tmp_path)
     assert "grad_cam" in first.stdout and "oracle" in first.stdout
     assert "generate single-6c: 30/30 frames" in first.stderr  # plain progress lines, no bar
-    rows = leaderboard(tmp_path / "results", "single-6c").rows.set_index("explainer")
+    rows = leaderboard(tmp_path / "runs", "single-6c").rows.set_index("explainer")
     assert rows["folds"].eq(2).all() and rows["images"].eq(300).all() and rows["invalid"].eq(0).all()
     score = rows["iou_auc"]
     assert score["random"] < score["grad_cam"] < score["oracle"] == 100
     for picture in ("contact_sheet.png", "an8net/curves.png", "an8net/heatmaps.png"):
-        assert min(imread(tmp_path / "results/single-6c" / picture).shape[:2]) > 300
+        assert min(imread(tmp_path / "runs/single-6c" / picture).shape[:2]) > 300
 
-    records = sorted((tmp_path / "results").rglob("fold*.json"))
+    records = sorted((tmp_path / "runs").rglob("fold*.json"))
     stamps = [
         path.stat().st_mtime_ns for path in [*records, *sorted((tmp_path / "checkpoints").rglob("*.*"))]
     ]
@@ -38,6 +38,6 @@ def test_nothing_to_a_leaderboard_and_again(tmp_path):
     ]
     assert stamps == stamps_after  # everything done was re-used
     assert {row["explainer"] for row in again["rows"]} == set(rows.index)
-    csv = pd.read_csv(tmp_path / "results/single-6c/an8net/leaderboard.csv").set_index("explainer")
+    csv = pd.read_csv(tmp_path / "runs/single-6c/an8net/leaderboard.csv").set_index("explainer")
     assert abs(csv["iou_auc"] - score).max() < 1e-3
     assert all((tmp_path / path).is_file() for path in again["files"])

@@ -37,9 +37,9 @@ def test_the_line_says_what_is_the_same(board):
     assert published(board).relation.endswith("on the same images and the same weights (equal digests)")
     weights = dict(board.source.models.weights) | {(2, 0): "f" * 64, (4, 0): "e" * 64}
     other = published(with_models(board, weights=weights)).relation
-    assert "on the same images (equal digests); its models of folds 2, 4 are others" in other
+    assert "on the same images (equal digests); its models of folds 2, 4 differ" in other
     other = published(with_models(board, dataset_digest="f" * 64)).relation
-    assert "by the same protocol; its images and trained models are not the same bytes" in other
+    assert "by the same protocol; your images and trained models are not byte-identical" in other
 
 
 def test_only_what_is_measured_alike_is_compared(board):

@@ -170,10 +170,15 @@ def leaderboard(
     from benchmark.figures import curves
 
     board = build(results, variant, model, certified_only=certified_only, models=models)
-    written = write_board(board, results, board_command(board, results, models))
-    if not certified_only:  # curves are of all images
-        written.append(curves(board, results / variant / model / "curves.png"))
-    _say_boards([board], written, as_json)
+    written: list[Path] = []
+    missing = []
+    try:
+        written += write_board(board, results, board_command(board, results, models))
+        if not certified_only:  # curves are of all images
+            written.append(curves(board, results / variant / model / "curves.png"))
+    except OSError as error:  # shown all the same
+        missing.append(f"the board could not be written to {results}: {error.strerror}")
+    _say_boards([board], written, as_json, missing=missing)
 
 
 @app.command()
@@ -347,8 +352,9 @@ def _say_boards(
                 notes.print(f"failed: {row.explainer}: {row.failed}", markup=False, soft_wrap=True)
     for line in missing:
         notes.print(line, markup=False, soft_wrap=True)
-    listed = "wrote " + "\n      ".join(str(path) for path in written)
-    out.print(listed, markup=False, highlight=False, soft_wrap=True)
+    if written:
+        listed = "wrote " + "\n      ".join(str(path) for path in written)
+        out.print(listed, markup=False, highlight=False, soft_wrap=True)
     if seconds:
         stages = ", ".join(f"{stage} {one:.0f} s" for stage, one in seconds.items())
         out.print(f"took {sum(seconds.values()):.0f} s: {stages}", highlight=False)

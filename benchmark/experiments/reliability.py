@@ -128,7 +128,7 @@ def _victim(run: int, rng: np.random.Generator) -> tuple[str, int]:
 def _board(folder: Path) -> dict[tuple[str, int, str], float]:
     return {
         (record["explainer"], record["fold"], metric): score
-        for record in board_records(folder / "results", "part-2c", "an8net").records
+        for record in board_records(folder / "runs", "part-2c", "an8net").records
         for metric, score in record["scores"].items()
     }
 
