@@ -23,7 +23,7 @@ command -v debootstrap >/dev/null || { echo "debootstrap is missing: run 'apt-ge
 readme=$(sed -n 's/^sudo apt-get install -y \([^#]*[^# ]\).*/\1/p' README.md)
 makefile=$(sed -n 's/^GL_PACKAGES := //p' Makefile)
 [ -n "$readme" ] && [ -n "$makefile" ] || { echo "no packages are named in README.md or Makefile"; exit 1; }
-[[ " $COMMANDS " != *" test "* ]] || makefile+=" chromium"
+[[ " $COMMANDS " != *" test "* ]] || makefile+=" $(sed -n 's/^BROWSER_PACKAGES := //p' Makefile)"
 mapfile -t given < <(env | grep -iE '^(PIP_[a-z_]+|[a-z]+_proxy)=')
 
 system=$(mktemp -d -p "${1:-/tmp}" bare.XXXXXX)
