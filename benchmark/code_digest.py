@@ -33,7 +33,7 @@ OURS = ("an8flower", "explainers", "benchmark")
 _HERE = Path(__file__).resolve().parents[1]
 # Fields of a syntax tree that compute nothing, and those that not every Python version has.
 _SILENT = {"annotation", "returns", "type_comment", "type_params", "ctx", "kind"}
-# Keyword arguments of a registration that say in words what the code does.
+# Calls that register a method or a score, and their arguments that only describe it in words.
 _SPECS = {"ExplainerSpec", "MetricSpec"}
 _PROSE = {"source", "reduction", "resize"}
 

@@ -16,12 +16,13 @@ import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 from urllib.parse import quote
 
 import pandas as pd
 
 from an8flower import files
+from explainers.base import Role
 
 SCHEMA_VERSION = 3
 
@@ -137,7 +138,6 @@ def read_record(path: Path) -> Record:
     return record
 
 
-ROLES = ("method", "floor", "ceiling")
 _NONE = type(None)
 # Fields that boards read: of every record, and of one that was measured.
 _ALWAYS: dict[str, Any] = {
@@ -158,7 +158,7 @@ def _wrong(record: Record) -> str:
             return f"{name} is missing"
         if not isinstance(record[name], kind) or isinstance(record[name], bool):
             return f"{name} is {str(record[name])[:40]!r}"
-    if record["status"] not in ("ok", "invalid", "failed") or record["role"] not in ROLES:
+    if record["status"] not in ("ok", "invalid", "failed") or record["role"] not in get_args(Role):
         return f"status is {record['status']!r} and role {record['role']!r}"
     if not isinstance(record["identity"].get("dataset_digest"), str):
         return "identity has no dataset_digest"
