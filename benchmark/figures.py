@@ -163,8 +163,9 @@ def heatmap_grid(
             _bare(axes)
         for axes in grid[:, len(band) + 1 :].flat:
             axes.set_visible(False)
+    between = ": " if wide > 5 else "\n"  # a narrow picture has no room for one line
     figure.suptitle(
-        f"{variant}, {model}, fold {fold}: heatmaps, masks outlined, IoU-AUC in % below", fontsize=9
+        f"{variant}, {model}, fold {fold}{between}heatmaps, masks outlined, IoU-AUC in % below", fontsize=9
     )
     save_figure(figure, path)
     return Path(path)
