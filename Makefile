@@ -23,7 +23,7 @@ results: gl .venv/.run ## make all that results/ holds: boards, statistics, cert
 		$(BIN)/an8flower leaderboard --results results --variant $$variant --certified-only || exit 1; \
 	done
 	$(BIN)/an8flower report --results results
-	$(BIN)/python -m benchmark.published results
+	$(BIN)/python -m benchmark.board.published results
 
 test: gl browser .venv/.dev ## run the test suite
 	$(BIN)/python -m pytest
@@ -41,29 +41,29 @@ format: .venv/.dev ## put the code into its standard form
 	$(BIN)/ruff format .
 
 bench: .venv/.dev gl ## measure the speed of each link beside an alternative
-	$(BIN)/python -m benchmark.experiments.speed
+	$(BIN)/python -m benchmark.experiments.speed.links
 
 bench-lasso: .venv/.dev ## measure the μ-lasso beside spgl1 and cvxpy, then at 12 416 features and 1 000 classes
-	$(BIN)/python -m benchmark.experiments.lasso
-	$(BIN)/python -m benchmark.experiments.lasso --large
+	$(BIN)/python -m benchmark.experiments.speed.lasso
+	$(BIN)/python -m benchmark.experiments.speed.lasso --large
 
 bench-methods: .venv/.dev gl ## measure the methods beside captum's, pytorch-grad-cam's and zennit's
-	$(BIN)/python -m benchmark.experiments.methods --checkpoint checkpoints/single-6c/an8net/fold0.safetensors
+	$(BIN)/python -m benchmark.experiments.speed.methods --checkpoint checkpoints/single-6c/an8net/fold0.safetensors
 
 parity: .venv/.dev gl ## compare the same methods of four libraries and write docs/parity.md
-	$(BIN)/python -m benchmark.experiments.parity --checkpoint checkpoints/single-6c/an8net/fold0.safetensors
+	$(BIN)/python -m benchmark.experiments.evidence.parity --checkpoint checkpoints/single-6c/an8net/fold0.safetensors
 
 bench-data: .venv/.dev gl ## measure how fast all three variants are drawn, and where the time goes
-	$(BIN)/python -m benchmark.experiments.generation
+	$(BIN)/python -m benchmark.experiments.speed.generation
 
 bench-metrics: .venv/.dev ## measure the metrics beside a plain loop and Quantus
-	$(BIN)/python -m benchmark.experiments.metrics
+	$(BIN)/python -m benchmark.experiments.speed.metrics
 
 bench-run: .venv/.dev gl ## measure a run with two workers beside one, and a run of which all is done
-	$(BIN)/python -m benchmark.experiments.running
+	$(BIN)/python -m benchmark.experiments.speed.running
 
 reliability: .venv/.dev gl ## kill runs 50 times at random moments, and compare the board
-	$(BIN)/python -m benchmark.experiments.reliability
+	$(BIN)/python -m benchmark.experiments.evidence.reliability
 
 public-index: ## check that pip resolves the installation with its public index alone, on Python 3.11 to 3.13
 	tests/public_index.sh
@@ -92,12 +92,12 @@ clean: ## remove the environment, data, weights and caches; results and runs sta
 
 # Off-screen OpenGL is the one thing pip cannot bring.
 gl: | .venv/bin/python
-	@if ! $(BIN)/python -c 'from an8flower.gl import choose_platform; choose_platform()' 2>/dev/null; then \
+	@if ! $(BIN)/python -c 'from an8flower.drawing.gl import choose_platform; choose_platform()' 2>/dev/null; then \
 		if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 			apt-get update -qq && DEBIAN_FRONTEND=noninteractive \
 			apt-get install -y -qq --no-install-recommends $(GL_PACKAGES); \
 		else \
-			$(BIN)/python -c 'from an8flower.gl import choose_platform; choose_platform()' 2>&1 | tail -n 1; exit 1; \
+			$(BIN)/python -c 'from an8flower.drawing.gl import choose_platform; choose_platform()' 2>&1 | tail -n 1; exit 1; \
 		fi; \
 	fi
 

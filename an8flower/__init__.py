@@ -8,18 +8,24 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from an8flower.ground.moved import install
+
 if TYPE_CHECKING:
     from an8flower.dataset import An8Flower
-    from an8flower.generation import generate
-    from an8flower.verification import verify
+    from an8flower.drawing.generation import generate
+    from an8flower.drawing.verification import verify
 
 __all__ = ["An8Flower", "generate", "verify"]
 
 # Read when asked for: importing the package loads no GL, torch or OpenCV.
-_HOMES = {"An8Flower": "dataset", "generate": "generation", "verify": "verification"}
+_HOMES = {"An8Flower": "dataset", "generate": "drawing.generation", "verify": "drawing.verification"}
+
+install()
 
 
 def __getattr__(name: str) -> Any:
     if name in _HOMES:
         return getattr(import_module(f"an8flower.{_HOMES[name]}"), name)
+    if name in ("benchmark", "explainers"):
+        return import_module(name)
     raise AttributeError(f"module 'an8flower' has no attribute {name!r}")

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 from typing import Any, Self
@@ -13,22 +12,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from an8flower import files, png
-from an8flower.augment import resize_ids, resize_image, resize_mask
-from an8flower.manifest import TWINS, Manifest, read_verified
-from an8flower.plant import PLANT_PARTS
-from an8flower.progress import progress
+from an8flower.ground import files
+from an8flower.manifest import TWINS, Manifest
 
 FORMAT_VERSION = 2
-# What is kept at another size: from which kind of file, and how it gets there.
-_MADE: dict[str, tuple[str, Callable[[NDArray[np.uint8], int], NDArray[Any]]]] = {
-    "image": ("image", resize_image),
-    "part_only": ("part_only", resize_image),
-    "all_but_part": ("all_but_part", resize_image),
-    "mask": ("mask", lambda mask, size_px: resize_mask(mask > 0, size_px)),
-    "plant": ("parts", lambda ids, size_px: resize_mask(np.isin(ids, list(PLANT_PARTS)), size_px)),
-    "parts": ("parts", resize_ids),
-}
 
 
 class Arrays:
@@ -64,10 +51,12 @@ class Arrays:
             array = folder / f"{kind}.npy"
             if _is_current(array, current):
                 continue
+            from an8flower.resizing import write_array  # takes OpenCV, which reading does without
+
             with files.locked(folder, wait=True):  # by another process, perhaps, until now
                 if not _is_current(array, current):
                     array.with_suffix(".json").unlink(missing_ok=True)
-                    files.write_with(array, partial(_make, manifest, table, size_px, kind))
+                    files.write_with(array, partial(write_array, manifest, table, size_px, kind))
                     files.write_json(array.with_suffix(".json"), current)
         return cls(folder, kinds)
 
@@ -88,23 +77,3 @@ def _is_current(array: Path, current: dict[str, Any]) -> bool:
         return array.is_file() and bool(json.loads(marker.read_text()) == current)
     except (OSError, ValueError):  # none, or one that cannot be read: the array is made again
         return False
-
-
-def _make(manifest: Manifest, table: pd.DataFrame, size_px: int, kind: str, path: Path) -> None:
-    source, resized = _MADE[kind]
-    shape = (len(table), size_px, size_px, 3) if resized is resize_image else (len(table), size_px, size_px)
-    dtype = bool if kind in ("mask", "plant") else np.uint8
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # Straight to disk: the array may be larger than memory.
-    array = np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
-    rows = list(zip(table[f"{source}_path"], table[f"{source}_sha256"], strict=True))
-
-    def fill(index: int) -> None:
-        array[index] = resized(png.decode(read_verified(manifest, *rows[index])), size_px)
-
-    # Decoding and resizing happen outside the interpreter lock.
-    title = f"resize {manifest.folder.name} to {size_px} px: {kind}"
-    with ThreadPoolExecutor() as pool, progress(title, len(rows), "files") as advance:
-        for _ in pool.map(fill, range(len(rows))):
-            advance(1)
-    array.flush()

@@ -18,8 +18,8 @@ from torch.utils.data import Dataset
 
 from an8flower import png
 from an8flower.arrays import Arrays
-from an8flower.folds import Scheme, Split, in_split
-from an8flower.generation import generate as generate_files
+from an8flower.folds import in_split
+from an8flower.ground.torchvision_shim import import_torchvision
 from an8flower.manifest import (
     TWINS,
     DataFolderError,
@@ -29,8 +29,7 @@ from an8flower.manifest import (
     read_verified,
     require_complete,
 )
-from an8flower.plant import PLANT_PARTS
-from an8flower.torchvision_shim import import_torchvision
+from an8flower.protocol import PLANT_PARTS, Scheme, Split
 
 Target = Literal["label", "mask", "plant", "parts", "view"]
 Twin = Literal["part_only", "all_but_part"]
@@ -109,7 +108,12 @@ class An8Flower(Dataset[Any]):
                 raise ValueError(f"unknown target {name!r}; known are {', '.join(get_args(Target))}")
         if transforms is not None and (transform is not None or target_transform is not None):
             raise ValueError("give either transforms, or transform and target_transform, not both")
-        self.manifest = generate_files(root, variant) if generate else read_manifest(root, variant)
+        if generate:
+            from an8flower.drawing.generation import generate as draw  # which reading does without
+
+            self.manifest = draw(root, variant)
+        else:
+            self.manifest = read_manifest(root, variant)
         require_complete(self.manifest)
         self.root, self.variant, self.fold, self.split = Path(root), variant, fold, split
         self.target, self.size_px, self.twin = target, size_px, twin

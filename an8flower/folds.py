@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-FOLDS = 5
-VIEWS_A_BLOCK = 8
-
-Scheme = Literal["interleaved", "blocks"]
-Split = Literal["train", "test", "all"]
+from an8flower.protocol import FOLDS, VIEWS_A_BLOCK, Scheme, Split
 
 
 def fold_of(views: ArrayLike, scheme: Scheme = "interleaved") -> NDArray[np.int64]:

@@ -10,13 +10,13 @@ import numpy as np
 from matplotlib.figure import Figure, SubFigure
 from numpy.typing import NDArray
 
-from an8flower import files, png
-from an8flower.augment import CROPS, ROTATIONS_DEG
-from an8flower.factors import FACTORS, Value, values_of
-from an8flower.gl import Platform
+from an8flower import png
+from an8flower.drawing.factors import FACTORS, Value, values_of
+from an8flower.drawing.gl import Platform
+from an8flower.drawing.renderer import Renderer
+from an8flower.ground import files
 from an8flower.manifest import DataFolderError, Manifest, command, file_path, read_manifest
-from an8flower.plant import PART_IDS
-from an8flower.renderer import Renderer
+from an8flower.protocol import CROPS, PART_IDS, ROTATIONS_DEG
 from an8flower.variants import variants
 
 SHOWN_VIEWS = 8

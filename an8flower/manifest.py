@@ -13,8 +13,8 @@ from typing import Any
 
 import pandas as pd
 
-from an8flower import files
-from an8flower.registry import unknown
+from an8flower.ground import files
+from an8flower.ground.registry import unknown
 
 SCHEMA_VERSION = 1
 HEADER, TABLE = "manifest.json", "manifest.parquet"

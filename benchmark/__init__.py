@@ -8,21 +8,26 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from an8flower.ground.moved import install
+
 if TYPE_CHECKING:
-    from benchmark.board import leaderboard
-    from benchmark.explaining import explain
-    from benchmark.harness import evaluate
-    from benchmark.training import load_model, train
+    from benchmark.board.rows import leaderboard
+    from benchmark.measuring.harness import evaluate
+    from benchmark.training.trainer import train
+    from benchmark.training.weights import load_model
+    from benchmark.why import explain
 
 __all__ = ["evaluate", "explain", "leaderboard", "load_model", "train"]
 
 _HOMES = {
-    "evaluate": "harness",
-    "explain": "explaining",
+    "evaluate": "measuring.harness",
+    "explain": "why",
     "leaderboard": "board",
     "load_model": "training",
     "train": "training",
 }
+
+install()
 
 
 def __getattr__(name: str) -> Any:

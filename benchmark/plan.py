@@ -9,9 +9,9 @@ from itertools import product
 from pathlib import Path
 from typing import Any, get_args
 
-from an8flower.factors import parse
-from an8flower.folds import FOLDS, Scheme
-from an8flower.registry import unknown
+from an8flower.drawing.factors import parse
+from an8flower.ground.registry import unknown
+from an8flower.protocol import FOLDS, Scheme
 from benchmark.metrics import metrics
 from benchmark.models import models
 from benchmark.store import Cell
@@ -51,7 +51,7 @@ class Plan:
         viewpoints: of the dataset, from 1; none for all 40.
         root, checkpoints, results: folders of data, weights, and records.
         drawing_seed: of the plant's shape.
-        factors: what varies beside the class, e.g. "size=0.4..1"; see `an8flower.factors`.
+        factors: what varies beside the class, e.g. "size=0.4..1"; see `an8flower.drawing.factors`.
         certificate: test whether the models use the part at all, which takes the images' twins.
         tables: measure again cells whose table of per-image scores is missing; a board needs none.
         limit_s, limit_gib: seconds and memory that a method may take for one call; None for no limit.

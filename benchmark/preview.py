@@ -9,12 +9,12 @@ from typing import Any, get_args
 
 import pandas as pd
 
-from an8flower.camera import VIEWPOINTS
-from benchmark.certifying import known_certificate
-from benchmark.fitting import Recipe
+from an8flower.protocol import VIEWPOINTS
+from benchmark.certificate.certifying import known_certificate
+from benchmark.measuring.cells import State, default_explainers, survey, with_data
 from benchmark.plan import Plan, Setup
 from benchmark.running import known_data, known_weights
-from benchmark.survey import State, default_explainers, survey, with_data
+from benchmark.training.recipes import Recipe
 
 
 @dataclass(frozen=True)

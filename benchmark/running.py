@@ -14,27 +14,28 @@ from pathlib import Path
 
 import explainers as methods
 from an8flower import generate
-from an8flower.camera import VIEWPOINTS
-from an8flower.engine import Event, Job, Tell, run
-from an8flower.factors import parse
+from an8flower.drawing.factors import parse
+from an8flower.drawing.gl import Platform
 from an8flower.gallery import contact_sheet
-from an8flower.gl import Platform
+from an8flower.ground.jobs import Event, Job, Tell, run
+from an8flower.ground.progress import progress
 from an8flower.manifest import TWINS, DataFolderError, Manifest, read_manifest, require_complete
-from an8flower.progress import progress
-from benchmark.board import Leaderboard, leaderboard
-from benchmark.board_text import board_command, write_board
-from benchmark.certifying import certify_all
-from benchmark.figures import curves, heatmap_grid
-from benchmark.fitting import epoch_note
-from benchmark.harness import DEATHS, measure_all
-from benchmark.identity import PROTOCOL_VERSION
-from benchmark.model_set import models_of
+from an8flower.protocol import VIEWPOINTS
+from benchmark.board.figures import curves, heatmap_grid
+from benchmark.board.model_set import models_of
+from benchmark.board.rows import Leaderboard, leaderboard
+from benchmark.board.text import board_command, write_board
+from benchmark.certificate.certifying import certify_all
+from benchmark.measuring.cells import with_data
+from benchmark.measuring.harness import DEATHS, measure_all
+from benchmark.measuring.identity import PROTOCOL_VERSION
 from benchmark.plan import Plan, Setup
 from benchmark.store import Record, ResultsError
-from benchmark.survey import with_data
-from benchmark.training import Recipe, train, trained_record
-from benchmark.training_figure import training_curves
-from benchmark.weights import weights_path
+from benchmark.training.figure import training_curves
+from benchmark.training.fitting import epoch_note
+from benchmark.training.recipes import Recipe
+from benchmark.training.trainer import train, trained_record
+from benchmark.training.weights import weights_path
 
 
 @dataclass(frozen=True)

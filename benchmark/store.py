@@ -21,7 +21,7 @@ from urllib.parse import quote
 
 import pandas as pd
 
-from an8flower import files
+from an8flower.ground import files
 from explainers.base import Role
 
 SCHEMA_VERSION = 3

@@ -6,7 +6,7 @@ True
 """
 
 from explainers.base import Explainer, ExplainerError, ExplainerSpec, explainer, registry
-from explainers.reference import get, names
+from explainers.names import get, names
 from explainers.together import explain_many
 
 __all__ = [

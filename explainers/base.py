@@ -11,7 +11,7 @@ from typing import Any, Literal, Protocol, Self, TypeVar
 import torch
 from torch import nn
 
-from an8flower.registry import Registry
+from an8flower.ground.registry import Registry
 from explainers.guard import unchanged
 
 Role = Literal["method", "floor", "ceiling"]

@@ -7,11 +7,11 @@ from functools import partial
 import torch
 from torch import nn
 
-from explainers.backprop import forward
+from an8flower.ground.memo import is_shared, once
+from explainers.backward.backprop import forward
 from explainers.base import explainer
 from explainers.layers import forward_from, named
 from explainers.maps import upsampled
-from explainers.sharing import is_shared, once
 
 _RESIZE = "bilinear, half-pixel centres"
 

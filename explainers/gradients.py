@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from explainers.backprop import class_scores_back
+from explainers.backward.backprop import class_scores_back
 from explainers.base import explainer
 from explainers.maps import Reduction, reduced
 

@@ -7,11 +7,11 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
-from explainers.backprop import class_scores_back
+from an8flower.ground.memo import sharing
+from explainers.backward.backprop import class_scores_back
 from explainers.base import explainer
 from explainers.cam import grad_cam, grad_cam_pp
 from explainers.maps import Reduction, reduced
-from explainers.sharing import sharing
 
 _HOW = "l2 norm over the 3 channels of guided backprop (reduce=), times the map"
 _RESIZE = "the map: bilinear, half-pixel centres"

@@ -16,7 +16,7 @@ import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
-from an8flower.registry import unknown
+from an8flower.ground.registry import unknown
 from explainers.receptive_field import ReceptiveField, ReceptiveFields
 
 Kind = Literal["conv", "relu", "pool", "fc"]

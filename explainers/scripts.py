@@ -11,7 +11,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from an8flower.registry import unknown
+from an8flower.ground.registry import unknown
 from explainers.base import ExplainerSpec, registry
 
 

@@ -8,9 +8,9 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 from torch import nn
 
+from an8flower.ground.memo import Memory, sharing
 from explainers.base import Explainer, pieces, plain
-from explainers.reference import get
-from explainers.sharing import Memory, sharing
+from explainers.names import get
 
 
 def explain_many(

@@ -18,9 +18,11 @@ from hypothesis import settings
 from torch import nn
 
 from an8flower import An8Flower, generate
-from an8flower.renderer import Renderer
+from an8flower.drawing.renderer import Renderer
 from an8flower.variants import Variant, variants
-from benchmark.training import Recipe, Trained, train
+from benchmark.training.recipes import Recipe
+from benchmark.training.trainer import train
+from benchmark.training.weights import Trained
 
 # A shared machine must not fail a test by being slow.
 settings.register_profile("an8flower", deadline=None, print_blob=True)

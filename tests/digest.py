@@ -10,8 +10,8 @@ import json
 import sys
 from pathlib import Path
 
-from an8flower.generation import RECIPE_VERSION, fingerprint
-from an8flower.renderer import Renderer
+from an8flower.drawing.generation import RECIPE_VERSION, fingerprint
+from an8flower.drawing.renderer import Renderer
 from an8flower.variants import variants
 
 RECORDED = Path(__file__).with_name("digests.json")

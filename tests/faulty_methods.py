@@ -8,7 +8,7 @@ import time
 import numpy as np
 import torch
 
-from explainers import probes
+from explainers.conformance import probes
 
 
 def good(model, images, targets):

@@ -9,7 +9,7 @@ import sys
 import time
 from pathlib import Path
 
-from an8flower.engine import Job, run
+from an8flower.ground.jobs import Job, run
 
 
 def doubled(tell, x):

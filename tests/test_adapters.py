@@ -13,8 +13,8 @@ from torch import nn
 from torch.nn import functional
 
 import explainers
-from an8flower.registry import MissingExtraError, UnknownNameError
-from an8flower.torchvision_shim import import_torchvision
+from an8flower.ground.registry import MissingExtraError, UnknownNameError
+from an8flower.ground.torchvision_shim import import_torchvision
 from explainers import adapters
 from explainers.maps import reduced, upsampled
 

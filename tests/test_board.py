@@ -11,9 +11,9 @@ import pandas as pd
 import pytest
 
 from benchmark import leaderboard, store
-from benchmark.board_terminal import to_table
-from benchmark.board_text import summary, to_csv, to_json, to_markdown, write_board
-from benchmark.paper import TABLE_1, beside_paper
+from benchmark.board.paper import TABLE_1, beside_paper
+from benchmark.board.terminal import to_table
+from benchmark.board.text import summary, to_csv, to_json, to_markdown, write_board
 from benchmark.store import Cell
 
 VIEWS = 8  # a fold

@@ -16,16 +16,16 @@ from an8flower import generate
 from an8flower.manifest import DataFolderError, read_manifest
 from benchmark import running
 from benchmark.certificate import Twinned, certify, judged, passing, read_certificates, shares, swap
+from benchmark.certificate.certifying import certify_all, draw_twins
 from benchmark.certificate.judging import expected_necessity, failures, shares_by_view
 from benchmark.certificate.pictures import partner_of, rim_px
 from benchmark.certificate.records import COLUMNS, IMAGE, record_path
-from benchmark.certifying import certify_all, draw_twins
 from benchmark.cli import app
-from benchmark.experiments.cheating import paint, patch_colours, study
+from benchmark.experiments.evidence.cheating import paint, patch_colours, study
 from benchmark.plan import Plan, Setup
 from benchmark.running import carry_out
 from benchmark.store import ResultsError
-from benchmark.training import train
+from benchmark.training.trainer import train
 
 CLASSES = ["red petals", "blue petals"]
 
@@ -234,7 +234,9 @@ def test_without_twins_it_says_what_to_run(data, checkpoints, tmp_path):
 
 def test_twins_are_drawn_of_just_what_is_there(data, twinned, monkeypatch):
     asked = []
-    monkeypatch.setattr("benchmark.certifying.generate", lambda *given, **more: asked.append((given, more)))
+    monkeypatch.setattr(
+        "benchmark.certificate.certifying.generate", lambda *given, **more: asked.append((given, more))
+    )
     draw_twins(twinned, TINY.name, workers=2)
     assert asked == []  # it has them
     draw_twins(data, TINY.name, workers=0)

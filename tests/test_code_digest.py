@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 import explainers
-from benchmark import code_digest as digests
 from benchmark.certificate import certify
-from benchmark.code_digest import code_digest
+from benchmark.measuring import code_digest as digests
+from benchmark.measuring.code_digest import code_digest
 from benchmark.metrics import metrics
 from explainers.scripts import spec
 
@@ -65,7 +65,7 @@ def test_it_is_the_digest_of_the_registered_methods(edited):
         ("metric", "benchmark/metrics/iou.py", "The area under IoU(t)", "Area below IoU(t)"),
         ("certificate", "benchmark/certificate/judging.py", "Ask a model about", "Query a model on"),
         # comments, layout, annotations
-        ("method", "explainers/backprop.py", "\n\n\n", "\n\n# a comment\n\n\n"),
+        ("method", "explainers/backward/backprop.py", "\n\n\n", "\n\n# a comment\n\n\n"),
         ("method", "explainers/cam.py", "model: nn.Module", "model: torch.nn.Module"),
         ("metric", "benchmark/metrics/iou.py", "NDArray[np.float64] = np.arange", '"an array" = np.arange'),
         # what a registration says in words, and the text of an error
@@ -74,14 +74,14 @@ def test_it_is_the_digest_of_the_registered_methods(edited):
         # names of local variables
         ("method", "explainers/cam.py", "alpha", "share"),
         # files that are not imported, and those that call all methods alike
-        ("method", "explainers/checks.py", "CPU", "GPU"),
+        ("method", "explainers/conformance/checks.py", "CPU", "GPU"),
         ("method", "explainers/baselines.py", "0.5", "0.6"),
         ("method", "explainers/base.py", "it changed", "it altered"),
         ("learned", "explainers/vebi/figures.py", 'colors="cyan"', 'colors="white"'),
         ("metric", "benchmark/metrics/pointing.py", "SIDE_PX", "2 * SIDE_PX"),
-        ("metric", "benchmark/board.py", "SEED = 0", "SEED = 1"),
+        ("metric", "benchmark/board/rows.py", "SEED = 0", "SEED = 1"),
         ("certificate", "benchmark/certificate/records.py", "SCHEMA_VERSION = 1", "SCHEMA_VERSION = 2"),
-        ("certificate", "an8flower/progress.py", "LINE_EVERY_S = 5.0", "LINE_EVERY_S = 6.0"),
+        ("certificate", "an8flower/ground/progress.py", "LINE_EVERY_S = 5.0", "LINE_EVERY_S = 6.0"),
     ],
 )
 def test_what_computes_nothing_changes_no_digest(edited, kind, changed, old, new):
@@ -93,8 +93,13 @@ def test_what_computes_nothing_changes_no_digest(edited, kind, changed, old, new
     [
         ("method", "explainers/cam.py", '"last_conv"', '"last_relu"'),  # a default
         ("method", "explainers/cam.py", "mean(dim=(2, 3))", "mean(dim=(2,))"),
-        ("method", "explainers/backprop.py", "once(", "twice("),  # imported directly
-        ("method", "explainers/stride_fix.py", '"stride 1"', '"stride 2"'),  # imported by what it imports
+        ("method", "explainers/backward/backprop.py", "once(", "twice("),  # imported directly
+        (
+            "method",
+            "explainers/backward/stride_fix.py",
+            '"stride 1"',
+            '"stride 2"',
+        ),  # imported by what it imports
         ("method", "explainers/cam.py", "from explainers.maps import", "from explainers.baselines import"),
         ("learned", "explainers/vebi/lasso.py", "1e-", "2e-"),
         ("metric", "benchmark/metrics/iou.py", "np.arange(1, 101)", "np.arange(0, 101)"),
@@ -102,7 +107,7 @@ def test_what_computes_nothing_changes_no_digest(edited, kind, changed, old, new
         ("certificate", "benchmark/certificate/judging.py", "SWAP = 0.9", "SWAP = 0.8"),
         ("certificate", "benchmark/certificate/pictures.py", "+ 1\n", "+ 2\n"),
         # a constant by name, out of a module that is not followed
-        ("certificate", "an8flower/augment.py", "CROP_SIZE_PX = 250", "CROP_SIZE_PX = 240"),
+        ("certificate", "an8flower/protocol.py", "CROP_SIZE_PX = 250", "CROP_SIZE_PX = 240"),
     ],
 )
 def test_what_computes_something_changes_the_digest(edited, kind, changed, old, new):

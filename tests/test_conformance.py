@@ -15,9 +15,9 @@ import torch
 from torch import nn
 
 import explainers
-from explainers import conformance, limits, probes
 from explainers.base import ExplainerError, ExplainerSpec
-from explainers.conformance import CHECKS, assert_conforms, check
+from explainers.conformance import checking, limits, probes
+from explainers.conformance.checking import CHECKS, assert_conforms, check
 
 BAD = [
     (faulty.raises, "runs", "KeyError: 'no such\\nthing'"),
@@ -187,7 +187,7 @@ def test_known_defects_of_an_adapted_method_are_facts(monkeypatch):
     class Adapter:
         known = staticmethod(lambda name: "it looks at modules alone" if name == "Old" else "")
 
-    monkeypatch.setattr(conformance.importlib, "import_module", lambda name: Adapter)
+    monkeypatch.setattr(checking.importlib, "import_module", lambda name: Adapter)
     for name, passed in (("Old", True), ("New", False)):
         spec = ExplainerSpec(
             f"captum:{name}", faulty.ignores_the_target, source="a paper", library="captum 0"

@@ -10,10 +10,11 @@ from torch import nn
 from torch.utils._python_dispatch import _get_current_dispatch_mode
 
 import explainers
-from benchmark import cost as costs
-from benchmark.cost import MIB, Meter, cost
-from explainers import Explainer, ExplainerSpec, probes
-from explainers.sharing import sharing
+from an8flower.ground.memo import sharing
+from benchmark.measuring import cost as costs
+from benchmark.measuring.cost import MIB, Meter, cost
+from explainers import Explainer, ExplainerSpec
+from explainers.conformance import probes
 
 # Multiply-accumulates of conftest's network: 28 -> 12 -> 10 -> 5, outputs times inputs of each.
 CONV1, CONV2, FC = 12 * 12 * 4 * 3 * 25, 10 * 10 * 6 * 4 * 9, 3 * 6 * 5 * 5

@@ -15,10 +15,10 @@ import torch
 from torch.utils.data import DataLoader
 
 from an8flower import An8Flower, generate
-from an8flower.augment import resize_image, resize_mask
+from an8flower.ground.torchvision_shim import import_torchvision
 from an8flower.manifest import DataFolderError
 from an8flower.png import decode
-from an8flower.torchvision_shim import import_torchvision
+from an8flower.resizing import resize_image, resize_mask
 
 EVERYTHING = ("label", "mask", "parts", "view", "plant")
 
@@ -105,9 +105,8 @@ def test_where_keeps_rows_and_pixels_together(data, tiny):
 
 def test_generate_draws_what_is_missing(tmp_path, monkeypatch):
     asked = []
-    monkeypatch.setattr(
-        "an8flower.dataset.generate_files", lambda root, variant: asked.append(variant) or 1 / 0
-    )
+    drawing = "an8flower.drawing.generation.generate"
+    monkeypatch.setattr(drawing, lambda root, variant: asked.append(variant) or 1 / 0)
     with pytest.raises(ZeroDivisionError):
         An8Flower(tmp_path, "single-6c", generate=True)
     assert asked == ["single-6c"]

@@ -9,7 +9,7 @@ import sys
 import digest
 import pytest
 
-from an8flower.generation import RECIPE_VERSION
+from an8flower.drawing.generation import RECIPE_VERSION
 
 recorded = json.loads(digest.RECORDED.read_text())
 

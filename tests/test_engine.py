@@ -12,7 +12,7 @@ from pathlib import Path
 import jobs
 import pytest
 
-from an8flower.engine import FINAL, Event, Job, run
+from an8flower.ground.jobs import FINAL, Event, Job, run
 
 
 def outcomes(many, **where):
@@ -160,6 +160,6 @@ def test_on_a_cluster_the_same_and_a_lost_worker_costs_nothing(dask_cluster, tmp
 
 def test_no_scheduler_is_said(monkeypatch):
     pytest.importorskip("distributed")
-    monkeypatch.setattr("an8flower.cluster.ANSWER_S", 1)
+    monkeypatch.setattr("an8flower.ground.cluster.ANSWER_S", 1)
     with pytest.raises(OSError, match=r"no Dask scheduler answers at tcp://127\.0\.0\.1:1 within 1 s"):
         run([Job(jobs.doubled, {"x": 0})], lambda job, event: (), scheduler="tcp://127.0.0.1:1")

@@ -12,12 +12,12 @@ from PIL import Image
 
 import explainers
 from an8flower import An8Flower
+from an8flower.ground.registry import UnknownNameError
 from an8flower.manifest import DataFolderError
-from an8flower.registry import UnknownNameError
 from benchmark import explain
-from benchmark.explaining import interpretation_of, selection_of
-from benchmark.loader import Images
-from benchmark.training import load_model, weights_path
+from benchmark.training.loader import Images
+from benchmark.training.weights import load_model, weights_path
+from benchmark.why import interpretation_of, selection_of
 from tests.test_cli import an8flower
 
 

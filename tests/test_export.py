@@ -18,9 +18,9 @@ from PIL import Image
 
 from an8flower.export import MissingExtraError, export, exports, names
 from an8flower.export.base import folder_name
+from an8flower.ground.registry import UnknownNameError
 from an8flower.manifest import DataFolderError, read_manifest
 from an8flower.png import decode
-from an8flower.registry import UnknownNameError
 
 CLASSES = ["red petals", "blue petals"]
 FACTS = ["class", "class_name", "label", "view", "crop", "rotation", "mask_area_px"]
@@ -128,7 +128,7 @@ def test_coco_decodes_to_the_masks(data, tiny, tmp_path, pixels, rows, fold):
 
 @pytest.mark.parametrize("fold", [None, 0])
 def test_imagefolder_is_read_by_torchvision(data, tiny, tmp_path, pixels, rows, fold):
-    from an8flower.torchvision_shim import import_torchvision
+    from an8flower.ground.torchvision_shim import import_torchvision
 
     import_torchvision()
     from torchvision.datasets import ImageFolder
@@ -354,7 +354,7 @@ def test_a_killed_export_leaves_no_out_and_the_next_one_clears_up(data, tiny, tm
 
 
 def test_two_exports_to_one_folder_do_not_mix(data, tiny, tmp_path):
-    from an8flower.files import locked
+    from an8flower.ground.files import locked
 
     with locked(tmp_path / ".out.tmp"), pytest.raises(BlockingIOError, match="written by another process"):
         export(data, tiny.name, "coco", tmp_path / "out")
@@ -441,7 +441,7 @@ def test_importing_the_exporters_loads_none_of_their_libraries():
 
 def test_torchvision_is_imported_once_and_works():
     code = (
-        "from an8flower.torchvision_shim import import_torchvision\n"
+        "from an8flower.ground.torchvision_shim import import_torchvision\n"
         "first, second = import_torchvision(), import_torchvision()\n"
         "import torch, torchvision\n"
         "assert first is second is torchvision\n"

@@ -7,9 +7,9 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from an8flower.factors import DEFAULTS, FACTORS, checked, parse, values_of
-from an8flower.plant import PART_IDS
-from an8flower.registry import UnknownNameError
+from an8flower.drawing.factors import DEFAULTS, FACTORS, checked, parse, values_of
+from an8flower.ground.registry import UnknownNameError
+from an8flower.protocol import PART_IDS
 
 VIEW = 32
 

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from an8flower import An8Flower
-from an8flower.folds import FOLDS, fold_of, in_split
+from an8flower.folds import fold_of, in_split
+from an8flower.protocol import FOLDS
 
 VIEWS = np.arange(1, 41)
 

@@ -16,12 +16,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from an8flower import files, generate, verify
-from an8flower.augment import derivatives
-from an8flower.gl import NoGraphicsError
+from an8flower import generate, verify
+from an8flower.drawing.augment import derivatives
+from an8flower.drawing.gl import NoGraphicsError
+from an8flower.ground import files
+from an8flower.ground.registry import UnknownNameError
 from an8flower.manifest import DataFolderError, file_path, read_manifest, write_manifest
 from an8flower.png import decode, encode
-from an8flower.registry import UnknownNameError
 from an8flower.variants import ClassSpec, Variant
 
 SCRIPT = """
@@ -63,7 +64,7 @@ def test_derivatives_masks_and_areas_follow_from_the_frames(data, tiny):
     def read(kind, *at):
         return decode((manifest.folder / file_path(kind, *at)).read_bytes())
 
-    from an8flower.renderer import Frame
+    from an8flower.drawing.renderer import Frame
 
     frame = Frame(read("frame", 2, 4), read("frame_parts", 2, 4))
     for derivative in derivatives(frame):
@@ -217,7 +218,7 @@ def test_bad_requests_write_nothing(tmp_path, arguments, error, message):
 
 
 def test_no_gl_is_told_before_anything_is_drawn(tmp_path, monkeypatch):
-    monkeypatch.setattr("an8flower.gl._works", lambda platform: False)
+    monkeypatch.setattr("an8flower.drawing.gl._works", lambda platform: False)
     with pytest.raises(NoGraphicsError, match="apt-get install"):
         generate(tmp_path, "single-6c", viewpoints=[1])
 
@@ -380,7 +381,7 @@ def test_a_full_disk_is_told_and_what_is_drawn_is_kept(copied, tiny, monkeypatch
 
     good = read_manifest(copied, tiny.name)
     with monkeypatch.context() as patch:
-        patch.setattr("an8flower.files.write", full)
+        patch.setattr("an8flower.ground.files.write", full)
         with pytest.raises(OSError, match="No space left"):
             generate(copied, tiny, viewpoints=[9])
     assert read_manifest(copied, tiny.name).digest == good.digest

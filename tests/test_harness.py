@@ -16,10 +16,10 @@ import torch
 
 import explainers
 from an8flower import An8Flower
-from an8flower.registry import UnknownNameError
+from an8flower.ground.registry import UnknownNameError
 from benchmark import evaluate, leaderboard
-from benchmark.board_text import to_markdown, write_board
-from benchmark.figures import curves, heatmap_grid
+from benchmark.board.figures import curves, heatmap_grid
+from benchmark.board.text import to_markdown, write_board
 from benchmark.metrics import iou_auc, iou_curve
 from benchmark.store import ResultsError, read_record
 from explainers.base import ExplainerSpec
@@ -91,7 +91,7 @@ def test_every_field_of_a_record_is_documented(go):
 def test_done_cells_are_kept_and_changed_ones_redone(go, tmp_path, tiny, checkpoints, monkeypatch):
     first = go()
     assert [record["finished"] for record in go()] == [record["finished"] for record in first]
-    monkeypatch.setattr("benchmark.identity.PROTOCOL_VERSION", 2)
+    monkeypatch.setattr("benchmark.measuring.identity.PROTOCOL_VERSION", 2)
     changed = go(["oracle"])
     assert changed[0]["key"] != first[-2]["key"]
     monkeypatch.undo()

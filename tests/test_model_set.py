@@ -8,9 +8,9 @@ import pytest
 from synthetic_results import write_one_board
 
 from benchmark import leaderboard
-from benchmark.board_text import left_out
-from benchmark.model_set import board_records, model_sets, models_of
-from benchmark.published import published
+from benchmark.board.model_set import board_records, model_sets, models_of
+from benchmark.board.published import published
+from benchmark.board.text import left_out
 from benchmark.store import ResultsError, readable_records
 
 OTHER_DATA, OTHER_WEIGHTS = "e" * 64, "9" * 64

@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 
 from an8flower import generate
-from an8flower.registry import UnknownNameError
-from benchmark.fitting import Recipe
+from an8flower.ground.registry import UnknownNameError
 from benchmark.metrics import metrics
 from benchmark.plan import Plan, PlanError, Setup, read_plan
 from benchmark.running import train_all
-from benchmark.weights import weights_path
+from benchmark.training.recipes import Recipe
+from benchmark.training.weights import weights_path
 
 
 def write(tmp_path, text):

@@ -20,11 +20,11 @@ import typer
 from typer.testing import CliRunner
 
 import explainers
-from an8flower.registry import DuplicateNameError, UnknownNameError
+from an8flower.ground.registry import DuplicateNameError, UnknownNameError
 from benchmark import evaluate, leaderboard
 from benchmark.cli import app
 from benchmark.cli.starting import METHOD
-from explainers.conformance import CHECKS, assert_conforms
+from explainers.conformance.checking import CHECKS, assert_conforms
 from explainers.scripts import ScriptError
 
 PROJECT = Path(__file__).parent.parent

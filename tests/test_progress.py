@@ -6,8 +6,8 @@ import re
 
 import pytest
 
-from an8flower import progress as module
-from an8flower.progress import progress
+from an8flower.ground import progress as module
+from an8flower.ground.progress import progress
 
 
 @pytest.fixture

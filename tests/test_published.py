@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from benchmark import leaderboard
-from benchmark import published as module
-from benchmark.board_terminal import to_table
-from benchmark.board_text import to_csv
-from benchmark.published import collected, published
+from benchmark.board import published as module
+from benchmark.board.published import collected, published
+from benchmark.board.terminal import to_table
+from benchmark.board.text import to_csv
 
 RESULTS = Path(__file__).parents[1] / "results"
 

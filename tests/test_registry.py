@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from an8flower.registry import Registry, UnknownNameError
+from an8flower.ground.registry import Registry, UnknownNameError
 
 
 @dataclass(frozen=True)

@@ -15,9 +15,10 @@ import pytest
 
 from an8flower import generate
 from benchmark import leaderboard
-from benchmark.experiments.reliability import suffer
+from benchmark.experiments.evidence.reliability import suffer
 from benchmark.store import ResultsError, read_scores
-from benchmark.training import Recipe, train
+from benchmark.training.recipes import Recipe
+from benchmark.training.trainer import train
 
 BAD = """
 import ctypes, os, sys, time

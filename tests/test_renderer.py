@@ -8,10 +8,10 @@ import cv2
 import numpy as np
 import pytest
 
-from an8flower.camera import VIEWPOINTS
-from an8flower.gl import NoGraphicsError, choose_platform
-from an8flower.plant import PART_IDS, plant
-from an8flower.registry import UnknownNameError
+from an8flower.drawing.gl import NoGraphicsError, choose_platform
+from an8flower.drawing.plant import plant
+from an8flower.ground.registry import UnknownNameError
+from an8flower.protocol import PART_IDS, VIEWPOINTS
 from an8flower.variants import ClassSpec, variants
 
 CLASSES = range(len(variants.get("single-6c").classes))

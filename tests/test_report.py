@@ -16,9 +16,9 @@ from synthetic_results import DOLLAR, FEW, HOSTILE, MEANS, write_results
 from typer.testing import CliRunner
 
 from benchmark import evaluate, leaderboard, store
+from benchmark.board.model_set import board_records
 from benchmark.cli import app
-from benchmark.experiments.screenshots import chromium
-from benchmark.model_set import board_records
+from benchmark.experiments.evidence.screenshots import chromium
 from benchmark.report import write_report
 from benchmark.report.content import content_of
 from benchmark.report.factor_panel import binned, by_factor

@@ -10,7 +10,7 @@ import pytest
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
-from benchmark.experiments.calibration import circle, normal, poses, simulate, skewed
+from benchmark.experiments.evidence.calibration import circle, normal, poses, simulate, skewed
 from benchmark.statistics import (
     by_arc,
     compared,

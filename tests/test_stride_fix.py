@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmark.experiments.stride_fix import figure, grid_energy, measure
+from benchmark.experiments.evidence.stride_fix import figure, grid_energy, measure
 
 
 def test_energy_is_found_at_the_grid_and_nowhere_else():

@@ -17,8 +17,8 @@ from typer.testing import CliRunner
 import explainers
 from an8flower import An8Flower
 from benchmark import evaluate, leaderboard, load_model, store
+from benchmark.board.figures import curves
 from benchmark.cli import app
-from benchmark.figures import curves
 from benchmark.metrics import iou_auc
 from benchmark.plan import Plan
 from benchmark.submission import adding

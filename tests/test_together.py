@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import explainers
-from explainers.backprop import backpropagate
+from explainers.backward.backprop import backpropagate
 from explainers.base import Explainer, ExplainerError, ExplainerSpec
 
 TABLE_1 = [

@@ -16,15 +16,18 @@ import safetensors
 import torch
 from torch import nn
 
-from an8flower import An8Flower, files
+from an8flower import An8Flower
+from an8flower.ground import files
+from an8flower.ground.registry import UnknownNameError
 from an8flower.manifest import DataFolderError, read_manifest
-from an8flower.registry import UnknownNameError
-from benchmark import fitting
-from benchmark.fitting import fit_and_validation
 from benchmark.models import ModelSpec, SubtractMean, models
-from benchmark.training import Recipe, accuracy, load_model, train, trained_record, weights_path
-from benchmark.training_figure import training_curves
-from benchmark.unfinished import partial_path
+from benchmark.training import fitting
+from benchmark.training.figure import training_curves
+from benchmark.training.fitting import accuracy, fit_and_validation
+from benchmark.training.recipes import Recipe
+from benchmark.training.state import partial_path
+from benchmark.training.trainer import train, trained_record
+from benchmark.training.weights import load_model, weights_path
 
 # Never enough, so that all epochs are trained.
 THREE = Recipe(epochs=3, batch=25, enough_loss=0)

@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from an8flower.plant import PART_IDS
-from an8flower.registry import UnknownNameError
-from an8flower.renderer import Renderer
+from an8flower.drawing.renderer import Renderer
+from an8flower.ground.registry import UnknownNameError
+from an8flower.protocol import PART_IDS
 from an8flower.variants import variants
 
 EXAMPLE = Path(__file__).parent.parent / "docs/examples/an8flower-leaf-3c"

@@ -11,9 +11,9 @@ from torch import nn
 from torch.nn import functional
 
 import explainers
-from an8flower.registry import UnknownNameError
-from an8flower.torchvision_shim import import_torchvision
-from explainers.backprop import backpropagate
+from an8flower.ground.registry import UnknownNameError
+from an8flower.ground.torchvision_shim import import_torchvision
+from explainers.backward.backprop import backpropagate
 from explainers.layers import before_scores, layers
 from explainers.vebi import Feature, Gram, Selection, SelectionError, interpret, responses, select, solve
 from explainers.vebi.figures import (

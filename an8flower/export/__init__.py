@@ -12,11 +12,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from an8flower import files
 from an8flower.export.base import ExportSpec, Source, exports, splits_of
+from an8flower.ground import files
+from an8flower.ground.progress import progress
+from an8flower.ground.registry import MissingExtraError
 from an8flower.manifest import read_manifest, require_complete
-from an8flower.progress import progress
-from an8flower.registry import MissingExtraError
 
 __all__ = ["ExportSpec", "MissingExtraError", "export", "exports", "names"]
 

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
-from an8flower.folds import Split, in_split
+from an8flower.folds import in_split
+from an8flower.ground.registry import MissingExtraError, Registry
 from an8flower.manifest import Manifest, read_verified
-from an8flower.registry import MissingExtraError, Registry
+from an8flower.protocol import Split
 
 Kind = Literal["image", "mask", "parts"]
 KINDS: tuple[Kind, ...] = ("image", "mask", "parts")

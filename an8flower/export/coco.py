@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from an8flower import files, png
+from an8flower import png
 from an8flower.export.base import Entry, ExportSpec, Source, copy, exports
+from an8flower.ground import files
 
 
 def write(source: Source, folder: Path) -> None:

@@ -6,8 +6,8 @@ import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from an8flower import files
 from an8flower.export.base import ExportSpec, Source, exports
+from an8flower.ground import files
 from an8flower.manifest import COLUMNS, HEADER, KINDS, TABLE, read_verified
 
 if TYPE_CHECKING:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from an8flower import files
 from an8flower.export.base import KINDS, Entry, ExportSpec, Source, copy, exports
+from an8flower.ground import files
 
 # The loader makes an image of each column whose name ends so; "file_name" alone is "image".
 COLUMNS = {"image": "file_name", "mask": "mask_file_name", "parts": "parts_file_name"}

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from an8flower import files
 from an8flower.export.base import KINDS, ExportSpec, Source, copy, exports, folder_name
+from an8flower.ground import files
 
 FOLDERS = {"image": "images", "mask": "masks", "parts": "parts"}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from an8flower.registry import Registry
+from an8flower.ground.registry import Registry
 
 RGB = tuple[int, int, int]
 

@@ -16,10 +16,8 @@ from numpy.typing import NDArray
 from torch.nn.functional import max_pool2d
 
 from an8flower import An8Flower
-from an8flower.augment import CROP_SIZE_PX
-from an8flower.camera import VIEWPOINTS
 from an8flower.dataset import Twin
-from an8flower.folds import Scheme
+from an8flower.protocol import CROP_SIZE_PX, VIEWPOINTS, Scheme
 
 PLACE = ["view", "crop", "rotation"]  # where a picture was taken from; there is one of each class
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from an8flower import files
+from an8flower.ground import files
 from benchmark.certificate.judging import SHARES
 from benchmark.plan import Setup
 from benchmark.store import Record, ResultsError

@@ -9,7 +9,7 @@ from typing import Annotated, TextIO
 
 import typer
 
-from an8flower.registry import PlugInWarning
+from an8flower.ground.registry import PlugInWarning
 
 # Each adds its commands, in the order of the help.
 from benchmark.cli import (  # noqa: F401

@@ -55,7 +55,7 @@ def certify(
 
     Example: an8flower certify --variant single-6c --model an8net
     """
-    from benchmark.certifying import certify_all, draw_twins
+    from benchmark.certificate.certifying import certify_all, draw_twins
     from benchmark.plan import Plan
 
     crew = processes(workers, device)

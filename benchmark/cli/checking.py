@@ -10,7 +10,7 @@ from benchmark.cli.console import JSON, app, out, say
 
 if TYPE_CHECKING:
     from explainers.base import Explainer
-    from explainers.conformance import Report
+    from explainers.conformance.checking import Report
 
 
 @app.command()
@@ -31,7 +31,7 @@ def check(
     Example: an8flower check grad_cam my_method.py:my_method
     """
     from explainers import get
-    from explainers.conformance import check as report_on
+    from explainers.conformance.checking import check as report_on
 
     if bool(explainer) == every:
         raise typer.BadParameter("name one explainer or more, or else give --all")
@@ -62,7 +62,7 @@ def check(
 def _all() -> tuple[list[Explainer], list[str], list[str]]:
     """Every explainer there is; a line for each library that is not installed, or that cannot be used."""
     from explainers.base import Explainer
-    from explainers.reference import available
+    from explainers.names import available
 
     there = available()
     return [Explainer.of(spec, {}) for spec in there.specs], list(there.missing), list(there.broken)

@@ -124,7 +124,7 @@ def numbers_of(text: str, option: str) -> list[int] | None:
 
 
 def folds_of(text: str) -> list[int] | None:
-    from an8flower.folds import FOLDS
+    from an8flower.protocol import FOLDS
 
     numbers = numbers_of(text, "--folds")
     for fold in numbers or []:

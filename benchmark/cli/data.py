@@ -46,7 +46,7 @@ def generate(
     Example: an8flower generate --variant single-6c --factor background=textured --factor size=0.6
     """
     from an8flower import generate as draw
-    from an8flower.factors import parse
+    from an8flower.drawing.factors import parse
 
     manifest = draw(
         root, variant, viewpoints=numbers_of(viewpoints, "--viewpoints"), workers=workers or cores(),

@@ -51,7 +51,7 @@ def list_names(what: Annotated[What, typer.Argument(help="What to list.")], as_j
 
 
 def _explainers() -> list[dict[str, str]]:
-    from explainers.reference import available
+    from explainers.names import available
 
     there = available()
     for line in (*there.missing, *there.broken):
@@ -84,7 +84,7 @@ def _variants() -> list[dict[str, str]]:
 
 
 def _factors() -> list[dict[str, str]]:
-    from an8flower.factors import FACTORS
+    from an8flower.drawing.factors import FACTORS
 
     return [
         {"name": f.name, "default": str(f.default), "takes": f.allowed, "meaning": f.meaning}

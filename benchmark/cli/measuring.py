@@ -42,7 +42,7 @@ from benchmark.cli.console import (
 )
 
 if TYPE_CHECKING:
-    from benchmark.board import Leaderboard
+    from benchmark.board.rows import Leaderboard
     from benchmark.plan import Plan
     from benchmark.preview import Preview
 
@@ -66,8 +66,8 @@ def train(
     """
     from benchmark.plan import Plan
     from benchmark.running import train_all
-    from benchmark.training import weights_path
-    from benchmark.training_figure import training_curves
+    from benchmark.training.figure import training_curves
+    from benchmark.training.weights import weights_path
 
     plan = Plan().with_(
         variants=(variant,), models=(model,), folds=folds_of(folds), seeds=(seed,), root=root,
@@ -166,8 +166,8 @@ def leaderboard(
     Example: an8flower leaderboard --variant single-6c --model an8net
     """
     from benchmark import leaderboard as build
-    from benchmark.board_text import board_command, write_board
-    from benchmark.figures import curves
+    from benchmark.board.figures import curves
+    from benchmark.board.text import board_command, write_board
 
     board = build(results, variant, model, certified_only=certified_only, models=models)
     written: list[Path] = []
@@ -272,7 +272,7 @@ def _status(records: list[dict[str, Any]]) -> int:
 
 
 def _say_preview(plan: Plan, seen: Preview, as_json: bool) -> None:
-    from benchmark.board_terminal import broken
+    from benchmark.board.terminal import broken
 
     cells = seen.cells.to_dict("records")
     if as_json:
@@ -326,9 +326,9 @@ def _say_boards(
     seconds: dict[str, float] | None = None,
     missing: Sequence[str] = (),
 ) -> None:
-    from benchmark.board_terminal import to_table
-    from benchmark.board_text import left_out, summary
-    from benchmark.published import published
+    from benchmark.board.published import published
+    from benchmark.board.terminal import to_table
+    from benchmark.board.text import left_out, summary
 
     if as_json:
         rows = [

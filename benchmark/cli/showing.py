@@ -38,8 +38,8 @@ def explain(
 
     Example: an8flower explain image.png --checkpoint checkpoints/single-6c/an8net/fold0.safetensors
     """
-    from an8flower import files
     from an8flower.gallery import save_figure
+    from an8flower.ground import files
     from benchmark import explain as explained_by
 
     explained = explained_by(
@@ -81,9 +81,9 @@ def interpret(
 
     Example: an8flower interpret --checkpoint checkpoints/single-6c/an8net/fold0.safetensors
     """
-    from an8flower import files
     from an8flower.gallery import save_figure
-    from benchmark.explaining import interpretation_of
+    from an8flower.ground import files
+    from benchmark.why import interpretation_of
     from explainers.vebi.figures import interpretation_overview, interpretation_sheet, selection_figure
 
     interpretations, selection, classes = interpretation_of(

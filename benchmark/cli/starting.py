@@ -50,7 +50,7 @@ def new_explainer(
 
     Example: an8flower new-explainer my_method
     """
-    from an8flower import files
+    from an8flower.ground import files
 
     written = {folder / f"{name}.py": METHOD, folder / f"test_{name}.py": TEST}
     _must_be_free(name, list(written))

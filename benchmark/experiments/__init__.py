@@ -1,1 +1,1 @@
-"""Scripts that measure the project itself."""
+"""Scripts that measure the project itself: how fast it is, and whether its claims hold."""

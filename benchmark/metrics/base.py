@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from an8flower.registry import Registry
+from an8flower.ground.registry import Registry
 
 Scores = NDArray[np.float64]
 Kind = Literal["localisation", "faithfulness"]

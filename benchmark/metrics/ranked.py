@@ -15,8 +15,8 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from an8flower.ground.memo import is_shared, once
 from benchmark.metrics.base import Scores
-from explainers.sharing import is_shared, once
 
 T = TypeVar("T")
 
@@ -74,7 +74,7 @@ class Ranked:
 def ranked(heatmaps: ArrayLike, masks: ArrayLike) -> list[Ranked | float]:
     """Every heatmap ranked, or its score where there is nothing to rank: NaN or 0.
 
-    Inside `explainers.sharing.sharing(heatmaps, masks)` the work is done once for all metrics.
+    Inside `an8flower.ground.memo.sharing(heatmaps, masks)` the work is done once for all metrics.
 
     Args:
         heatmaps: (N, H, W), higher = more relevant.

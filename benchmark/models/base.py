@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from an8flower.registry import Registry
+from an8flower.ground.registry import Registry
 
 
 @dataclass(frozen=True)

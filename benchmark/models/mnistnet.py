@@ -19,7 +19,7 @@ def mnistnet(classes: int) -> nn.Module:
     Source: MatConvNet (Vedaldi and Lenc 2015, arXiv 1412.4564), `cnn_mnist_init.m`, of which the network of
         Oramas et al. 2019, section 4.3, is "a variation". Departs: conv1 has stride 4, the one for which
         112 px end in 1 (28 px do so at stride 1), and three input channels; weights are drawn as in
-        `benchmark.training.initialise`.
+        `benchmark.training.trainer.initialise`.
     """
     layers: OrderedDict[str, nn.Module] = OrderedDict(
         mean=SubtractMean(SIZE_PX),

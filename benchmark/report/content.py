@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from benchmark.board import Leaderboard
+from benchmark.board.rows import Leaderboard
 from benchmark.report.columns import Cell, Column, cell_of, columns_of
 from benchmark.report.records import Detail, details
 from benchmark.report.words import Sentence, further, verdict

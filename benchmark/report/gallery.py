@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from urllib.parse import quote
 
-from an8flower import files
+from an8flower.ground import files
 
 SCHEMA_VERSION = 1
 

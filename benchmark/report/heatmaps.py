@@ -17,15 +17,15 @@ from PIL import Image
 
 import explainers as methods
 from an8flower.dataset import Batch
+from an8flower.ground.progress import progress
 from an8flower.manifest import DataFolderError
-from an8flower.progress import progress
-from benchmark.identity import identity_of
-from benchmark.loader import Images
+from benchmark.measuring.identity import identity_of
+from benchmark.measuring.model_and_images import BATCH, Subject
 from benchmark.metrics import iou_auc
 from benchmark.plan import Plan, Setup
 from benchmark.report.gallery import Gallery, Picture, Strip, keep, kept
 from benchmark.store import Record, ResultsError, key
-from benchmark.subject import BATCH, Subject
+from benchmark.training.loader import Images
 from explainers import Explainer
 
 PICTURES = 12

@@ -9,7 +9,7 @@ import pandas as pd
 import torch
 from matplotlib.figure import Figure
 
-from benchmark.board import Leaderboard
+from benchmark.board.rows import Leaderboard
 from benchmark.models import models
 from benchmark.report.panel import Key, Panel
 from benchmark.report.score_panels import titles_of

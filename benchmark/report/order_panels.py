@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from matplotlib.figure import Figure
 
-from benchmark.board import Leaderboard
+from benchmark.board.rows import Leaderboard
 from benchmark.report.panel import Panel
 from benchmark.report.score_panels import titles_of
 from benchmark.report.svg import INK, METHOD, SERIES, inline, printable, sentence, sized

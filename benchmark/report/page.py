@@ -15,10 +15,10 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from matplotlib import colormaps
 
-from an8flower import files
-from benchmark.board import boards_in, leaderboard
-from benchmark.board_text import left_out
-from benchmark.model_set import board_records
+from an8flower.ground import files
+from benchmark.board.model_set import board_records
+from benchmark.board.rows import boards_in, leaderboard
+from benchmark.board.text import left_out
 from benchmark.report.content import BoardContent, content_of
 from benchmark.report.factor_panel import factor_panel
 from benchmark.report.gallery import Gallery

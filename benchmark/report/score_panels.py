@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from numpy.typing import NDArray
 
-from benchmark.board import Leaderboard
+from benchmark.board.rows import Leaderboard
 from benchmark.metrics.iou import CURVE_THRESHOLDS
 from benchmark.report.panel import Key, Panel
 from benchmark.report.svg import FAINT, INK, METHOD, MUTED, SERIES, inline, printable, sized

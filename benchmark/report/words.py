@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from benchmark.board import Leaderboard
+from benchmark.board.rows import Leaderboard
 
 SURE = 0.05  # below it a difference is called significant
 

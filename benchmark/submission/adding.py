@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from benchmark import store
-from benchmark.identity import metric_digests
+from benchmark.measuring.identity import metric_digests
 from benchmark.plan import Plan
 from benchmark.store import Cell, Record
 from benchmark.submission.errors import SubmissionError

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, cast
 
-from an8flower.folds import Scheme
+from an8flower.protocol import Scheme
 from benchmark.plan import Setup
 from benchmark.submission.archive import Archive, Caps, opened, sha256_of
 from benchmark.submission.checking import must_fit, read_json

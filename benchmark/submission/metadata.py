@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from an8flower.registry import unknown
+from an8flower.ground.registry import unknown
 from benchmark.submission.errors import SubmissionError
 from benchmark.submission.form import Method
 from benchmark.submission.packing import About

@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import explainers as methods
-from an8flower import files
+from an8flower.ground import files
 from benchmark import store
-from benchmark.identity import metric_digests
+from benchmark.measuring.cells import survey, with_data
+from benchmark.measuring.identity import metric_digests
+from benchmark.measuring.model_and_images import Subject
 from benchmark.plan import Plan, Setup
 from benchmark.store import Record
-from benchmark.subject import Subject
 from benchmark.submission.archive import GIB
 from benchmark.submission.arrays import Maps, read_maps
 from benchmark.submission.errors import SubmissionError
@@ -32,7 +33,6 @@ from benchmark.submission.form import (
     read_submission,
 )
 from benchmark.submission.scoring import images_of, localisation, maps_of, now, score, versions
-from benchmark.survey import survey, with_data
 from explainers import Explainer
 from explainers.scripts import file_of
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from an8flower import files
+from an8flower.ground import files
 from benchmark import store
 from benchmark.plan import Plan, Setup
 from benchmark.store import Cell, Record
@@ -72,7 +72,7 @@ def _seen(
 
 def main(path: str) -> None:
     """Carry out one job."""
-    from benchmark.harness import evaluate
+    from benchmark.measuring.harness import evaluate
 
     try:
         evaluate(**json.loads(Path(path).read_text()))

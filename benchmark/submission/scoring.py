@@ -14,17 +14,17 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
-from benchmark.loader import Images as Training
+from an8flower.ground.memo import sharing
+from benchmark.measuring.model_and_images import BATCH, Subject
+from benchmark.measuring.scores import by_view, mean
 from benchmark.metrics import iou_curve, metrics
 from benchmark.metrics.iou import CURVE_THRESHOLDS
 from benchmark.models import models
 from benchmark.plan import Setup
-from benchmark.scores import by_view, mean
 from benchmark.store import Record
-from benchmark.subject import BATCH, Subject
 from benchmark.submission.arrays import COLUMNS, Images, Maps
+from benchmark.training.loader import Images as Training
 from explainers import Explainer
-from explainers.sharing import sharing
 
 PACKAGES = ("an8flower", "numpy", "torch")
 

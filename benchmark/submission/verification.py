@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from benchmark.identity import PROTOCOL_VERSION, metric_digests
+from benchmark.measuring.identity import PROTOCOL_VERSION, metric_digests
+from benchmark.measuring.model_and_images import Subject
 from benchmark.metrics import metrics
 from benchmark.models import models
 from benchmark.plan import Plan, Setup
 from benchmark.store import Record
-from benchmark.subject import Subject
 from benchmark.submission.arrays import read_maps
 from benchmark.submission.errors import SubmissionError
 from benchmark.submission.form import Claim, Submission

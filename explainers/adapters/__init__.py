@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 from types import ModuleType
 
-from an8flower.registry import MissingExtraError, unknown
+from an8flower.ground.registry import MissingExtraError, unknown
 from explainers.base import ExplainerSpec
 
 # The libraries, and the extra that installs each; captum comes with the package.

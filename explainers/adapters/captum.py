@@ -16,7 +16,7 @@ import torch
 from captum import attr
 from torch import nn
 
-from an8flower.registry import MissingExtraError
+from an8flower.ground.registry import MissingExtraError
 from explainers.adapters import captum_rules
 from explainers.adapters.modules import (
     Known,

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from an8flower.torchvision_shim import import_torchvision
+from an8flower.ground.torchvision_shim import import_torchvision
 from explainers.adapters.modules import clean, described, in_order, module_for, one_by_one, seeded
 from explainers.base import ExplainerSpec
 

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from an8flower.torchvision_shim import import_torchvision
+from an8flower.ground.torchvision_shim import import_torchvision
 from explainers.adapters.modules import Known, described, must_be_modules, operations
 from explainers.base import ExplainerSpec
 from explainers.layers import Call, Watch

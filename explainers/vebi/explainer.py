@@ -10,13 +10,13 @@ from typing import Any, Self
 import torch
 from torch import nn
 
-from an8flower.registry import UnknownNameError
-from explainers.backprop import Trace, backward, forward
+from an8flower.ground.registry import UnknownNameError
+from explainers.backward.backprop import Trace, backward, forward
+from explainers.backward.stride_fix import Resample
 from explainers.base import ExplainerSpec, Loader, registry
 from explainers.guard import unchanged
 from explainers.layers import Layer, layers
 from explainers.maps import Reduction, reduced, scaled, upsampled
-from explainers.stride_fix import Resample
 from explainers.vebi.response import Norm, shares
 from explainers.vebi.selection import Selection, SelectionError
 from explainers.vebi.selector import select, weights_sha256

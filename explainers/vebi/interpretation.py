@@ -8,12 +8,12 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from explainers.backprop import backward, forward
+from explainers.backward.backprop import backward, forward
+from explainers.backward.stride_fix import Resample
 from explainers.base import Loader
 from explainers.guard import unchanged
 from explainers.layers import Call, Layer, Watch, value
 from explainers.maps import reduced, scaled, upsampled
-from explainers.stride_fix import Resample
 from explainers.vebi.response import Norm, shares
 from explainers.vebi.selection import Selected, Selection, SelectionError
 

@@ -12,7 +12,7 @@ from torch import nn
 
 import explainers
 from benchmark.metrics import Case, metrics
-from explainers import probes
+from explainers.conformance import probes
 
 NAMES = [name for name in metrics.names() if metrics.get(name).kind == "faithfulness"]
 

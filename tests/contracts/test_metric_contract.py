@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from an8flower.ground.memo import sharing
 from benchmark.metrics import metrics
-from explainers.sharing import sharing
 
 LOCALISATION = [name for name in metrics.names() if metrics.get(name).kind == "localisation"]
 

@@ -7,7 +7,7 @@ import torch
 
 import explainers
 from benchmark.models import SubtractMean, models
-from benchmark.training import initialise
+from benchmark.training.fitting import initialise
 from explainers.layers import find_layer, layers
 
 

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from skimage.color import rgb2lab
 
-from an8flower.plant import PART_IDS, PLAIN_COLOURS, plant
+from an8flower.drawing.plant import PLAIN_COLOURS, plant
+from an8flower.protocol import PART_IDS
 from an8flower.variants import variants
 
 MIN_DELTA_E = 25.0

@@ -6,16 +6,10 @@ import numpy as np
 import pytest
 from skimage.transform import rotate
 
-from an8flower.augment import (
-    CROPS,
-    ROTATIONS_DEG,
-    derivatives,
-    resize_image,
-    resize_mask,
-    rotate_ids,
-    rotate_image,
-)
-from an8flower.renderer import Frame
+from an8flower.drawing.augment import derivatives, rotate_ids, rotate_image
+from an8flower.drawing.renderer import Frame
+from an8flower.protocol import CROPS, ROTATIONS_DEG
+from an8flower.resizing import resize_image, resize_mask
 
 
 @pytest.fixture

@@ -12,9 +12,9 @@ from captum.attr import Deconvolution, GuidedBackprop
 from torch import nn
 from torch.nn import functional
 
-from an8flower.registry import UnknownNameError
-from an8flower.torchvision_shim import import_torchvision
-from explainers.backprop import backpropagate, backward, forward
+from an8flower.ground.registry import UnknownNameError
+from an8flower.ground.torchvision_shim import import_torchvision
+from explainers.backward.backprop import backpropagate, backward, forward
 from explainers.guard import unchanged
 from explainers.layers import layers
 

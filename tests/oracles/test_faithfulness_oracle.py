@@ -15,7 +15,7 @@ from scipy.ndimage import gaussian_filter
 from scipy.stats import spearmanr
 
 import explainers
-from an8flower.torchvision_shim import import_torchvision
+from an8flower.ground.torchvision_shim import import_torchvision
 from benchmark.metrics import Case, metrics
 from benchmark.metrics.deletion_insertion import blurred
 from benchmark.metrics.randomisation import shuffled

@@ -8,7 +8,7 @@ from captum.attr import LayerAttribution, LayerGradCam
 from torch import nn
 
 import explainers
-from an8flower.registry import UnknownNameError
+from an8flower.ground.registry import UnknownNameError
 from explainers.guard import unchanged
 from explainers.layers import find_layer, forward_from, layers
 

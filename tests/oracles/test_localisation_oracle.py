@@ -9,12 +9,19 @@ import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from benchmark.experiments.metric_vectors import CHECK, DEFINITIONS, cases, expected, to_json, vectors
+from an8flower.ground.memo import sharing
+from benchmark.experiments.evidence.metric_vectors import (
+    CHECK,
+    DEFINITIONS,
+    cases,
+    expected,
+    to_json,
+    vectors,
+)
 from benchmark.metrics import average_precision, iou_curve, metrics, pointing_game_15px, roc_auc
 from benchmark.metrics import ranked as module
 from benchmark.metrics.pointing import disc
 from benchmark.metrics.relevance import top_k
-from explainers.sharing import sharing
 
 PAGE = Path(__file__).parents[2] / "docs" / "metrics_vectors.json"
 LOCALISATION = [name for name in metrics.names() if metrics.get(name).kind == "localisation"]

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmark.experiments.parity import PAIRS, SAME, Found, Pair, compare, to_markdown
+from benchmark.experiments.evidence.parity import PAIRS, SAME, Found, Pair, compare, to_markdown
 
 PAGE = Path(__file__).parents[2] / "docs" / "parity.md"
 

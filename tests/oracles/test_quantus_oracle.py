@@ -9,8 +9,8 @@ import warnings
 import numpy as np
 import pytest
 
-from an8flower.torchvision_shim import import_torchvision
-from benchmark.experiments.metric_vectors import expected
+from an8flower.ground.torchvision_shim import import_torchvision
+from benchmark.experiments.evidence.metric_vectors import expected
 from benchmark.metrics import (
     average_precision,
     pointing_game,

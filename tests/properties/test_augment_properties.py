@@ -7,8 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from an8flower.augment import ROTATIONS_DEG, derivatives, rotate_ids, rotate_image
-from an8flower.renderer import Frame
+from an8flower.drawing.augment import derivatives, rotate_ids, rotate_image
+from an8flower.drawing.renderer import Frame
+from an8flower.protocol import ROTATIONS_DEG
 
 coarse_masks = arrays(np.bool_, (12, 12))
 

@@ -8,7 +8,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from benchmark.experiments.metric_vectors import expected
+from benchmark.experiments.evidence.metric_vectors import expected
 from benchmark.metrics import metrics, pointing_game, pointing_game_15px
 from benchmark.metrics.ranked import Ranked, ranked
 

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from explainers import explainer
-from explainers.backprop import class_scores_back
+from explainers.backward.backprop import class_scores_back
 from explainers.base import Loader
 from explainers.layers import forward_from
 from explainers.maps import Reduction, reduced, upsampled

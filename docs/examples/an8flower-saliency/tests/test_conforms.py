@@ -2,7 +2,7 @@
 
 import pytest
 
-from explainers.conformance import assert_conforms
+from explainers.conformance.checking import assert_conforms
 
 
 @pytest.mark.parametrize("name", ["hi_res_cam", "gradients_from_mean"])

@@ -1,0 +1,167 @@
+"""Plant and viewpoint to a frame: one colour pass, one part-id pass, from one off-screen context.
+
+The plant stands on a turntable in front of a fixed camera, so light and background are the same in
+every view. Only this module and `stage` import pyrender.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from types import TracebackType
+from typing import TYPE_CHECKING, Self, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from an8flower.drawing.factors import DEFAULTS, Values
+from an8flower.drawing.gl import Platform, choose_platform
+from an8flower.drawing.plant import PLAIN_COLOURS, WALL_COLOUR, Part, distractors, plain_colour, plant
+from an8flower.protocol import FRAME_SIZE_PX, PART_IDS, VIEWPOINTS
+from an8flower.variants import Variant
+
+if TYPE_CHECKING:
+    import pyrender
+
+SUPERSAMPLING = 2
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One rendered view.
+
+    Args:
+        image: (300, 300, 3) uint8 RGB.
+        part_ids: (300, 300) uint8, values of `PART_IDS`; pixel-aligned with the image.
+    """
+
+    image: NDArray[np.uint8]
+    part_ids: NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Twins:
+    """What a frame's class looks like by its part alone, and without it.
+
+    Args:
+        part_only: (300, 300, 3) uint8, the discriminative part before the empty background.
+        all_but_part: (300, 300, 3) uint8, the part in its plain colour, or absent if only a class
+            has it.
+    """
+
+    part_only: NDArray[np.uint8]
+    all_but_part: NDArray[np.uint8]
+
+
+class Renderer:
+    """Draws any class of a variant from any viewpoint; context and meshes are built once.
+
+    Use it as a context manager, one a process: closing one EGL context breaks another.
+
+    Args:
+        variant: whose classes are to be drawn.
+        seed: of the plant's shape and of the textured background.
+        platform: "auto" takes EGL where it works, else OSMesa.
+    Raises:
+        NoGraphicsError: if there is no off-screen GL.
+    """
+
+    def __init__(self, variant: Variant, *, seed: int = 0, platform: Platform = "auto") -> None:
+        os.environ["PYOPENGL_PLATFORM"] = self.platform = choose_platform(platform)
+        os.environ.setdefault("PYGLET_HEADLESS", "1")
+        import pyrender
+
+        from an8flower.drawing.stage import Stage
+
+        self.variant = variant
+        self._plants = [plant(spec, seed=seed) for spec in variant.classes]
+        self._stage = Stage(
+            {part.name: part for parts in self._plants for part in parts}, distractors(seed=seed), seed
+        )
+        size = FRAME_SIZE_PX * SUPERSAMPLING
+        self._gl = pyrender.OffscreenRenderer(size, size)
+        self.gl = {"platform": self.platform, **_gl_strings(self._gl)}
+
+    def render(self, class_index: int, view: int, values: Values = DEFAULTS) -> Frame:
+        """One frame.
+
+        Args:
+            class_index: position of the class in the variant, from 0.
+            view: viewpoint, from 1 to 40, in steps of 9 degrees.
+            values: of every factor.
+        """
+        parts = self._set(class_index, view, values)
+        self._stage.dress({part.name: part.colour for part in parts})
+        return Frame(downsample(self._colours()), self._part_ids())
+
+    def render_twins(self, class_index: int, view: int, values: Values = DEFAULTS) -> Twins:
+        """The twins of the frame that `render` gives for the same arguments."""
+        parts = self._set(class_index, view, values)
+        which = self.variant.classes[class_index].part
+        colours = {part.name: part.colour for part in parts}
+        self._stage.dress(colours)
+        # Composed before downsampling, so that the part keeps its smooth rim.
+        seen = self._part_ids(FRAME_SIZE_PX * SUPERSAMPLING) == PART_IDS[which]
+        whole = self._colours()
+        neutral = {name: plain_colour(name) if name == which else rgb for name, rgb in colours.items()}
+        if which not in PLAIN_COLOURS:
+            del neutral[which]
+        self._stage.dress(neutral)
+        without = self._colours()
+        self._stage.clear()
+        # With nothing to draw at all pyrender fails, but then every pixel is known.
+        plain = values["background"] == "plain"
+        background = np.array(WALL_COLOUR, np.uint8) if plain else self._colours()
+        part_only = np.where(seen[..., None], whole, background)
+        return Twins(downsample(part_only), downsample(without))
+
+    def close(self) -> None:
+        """Free the context."""
+        self._gl.delete()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _set(self, class_index: int, view: int, values: Values) -> tuple[Part, ...]:
+        parts = self._plants[class_index]
+        self._stage.turn(np.deg2rad((view - 1) * 360.0 / VIEWPOINTS), values)
+        if float(values["occlusion"]) > 0:
+            self._stage.dress({part.name: part.colour for part in parts})
+            part_id = PART_IDS[self.variant.classes[class_index].part]
+            self._stage.raise_board(self._part_ids() == part_id, float(values["occlusion"]))
+        return parts
+
+    def _colours(self) -> NDArray[np.uint8]:
+        from pyrender import RenderFlags
+
+        size = FRAME_SIZE_PX * SUPERSAMPLING
+        self._gl.viewport_width = self._gl.viewport_height = size
+        colour, _ = self._gl.render(self._stage.scene, RenderFlags.SHADOWS_SPOT)
+        return np.asarray(colour, np.uint8)
+
+    def _part_ids(self, size: int = FRAME_SIZE_PX) -> NDArray[np.uint8]:
+        from pyrender import RenderFlags
+
+        self._gl.viewport_width = self._gl.viewport_height = size
+        part_ids, _ = self._gl.render(self._stage.scene, RenderFlags.SEG, self._stage.ids)
+        return np.ascontiguousarray(part_ids[..., 0])
+
+
+def downsample(colour: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Average blocks of 2x2 pixels: (600, 600, 3) uint8 to (300, 300, 3), rounded to nearest."""
+    size, k = FRAME_SIZE_PX, SUPERSAMPLING
+    blocks = colour.reshape(size, k, size, k, 3).astype(np.uint16).sum(axis=(1, 3))
+    return np.asarray((blocks + k * k // 2) // (k * k), np.uint8)
+
+
+def _gl_strings(renderer: pyrender.OffscreenRenderer) -> dict[str, str]:
+    from OpenGL.GL import GL_RENDERER, GL_VENDOR, GL_VERSION, glGetString
+
+    renderer._platform.make_current()
+    names = {"vendor": GL_VENDOR, "renderer": GL_RENDERER, "version": GL_VERSION}
+    return {name: cast(bytes, glGetString(which)).decode() for name, which in names.items()}

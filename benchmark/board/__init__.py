@@ -1,0 +1,8 @@
+"""From records to a ranked table: its rows, its text, its pictures.
+
+>>> from benchmark.board import Leaderboard, leaderboard
+"""
+
+from benchmark.board.rows import Leaderboard, leaderboard
+
+__all__ = ["Leaderboard", "leaderboard"]

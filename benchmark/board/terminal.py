@@ -1,0 +1,81 @@
+"""A board on a terminal, which may be narrow."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from rich import box
+from rich.markup import escape
+from rich.table import Table
+
+from benchmark.board.columns import Column, columns_of
+from benchmark.board.published import Published
+from benchmark.board.rows import Leaderboard
+
+NAMES = 26  # columns of a terminal that explainers' names should have
+
+
+def to_table(board: Leaderboard, width: int = 80, *, published: Published | None = None) -> Table:
+    """For the terminal: methods, floors and ceilings in sections, what went wrong in red.
+
+    Args:
+        board: what to show.
+        width: columns of the terminal. Where they are few, the table has fewer columns, and names are broken
+            after a sign, never within a word that fits.
+        published: the project's scores, for a column of their own.
+    """
+    only = ", certified images only" if board.certified_only else ""
+    table = Table(
+        title=f"{board.variant}, {board.model}{only}: mean ± std over folds, 95 % over viewpoints",
+        title_justify="left", box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0),
+    )  # fmt: skip
+    rows = board.rows.to_dict("records")
+    for row in rows:
+        score = (published.scores if published else {}).get(row["explainer"])
+        row["published"] = "" if score is None else f"{score[0]:.1f}"
+    columns, room = _that_fit(columns_of(board.rows, published=bool(published)), rows, width)
+    for column in columns:
+        table.add_column(column.heading, justify="left" if column.left else "right", no_wrap=True)
+    last = None
+    for row in rows:
+        if last not in (None, row["role"]):
+            table.add_section()
+        last = row["role"]
+        cells = (
+            escape(broken(column.text(row), room) if column.name == "explainer" else column.text(row))
+            for column in columns
+        )
+        table.add_row(*cells, style="red" if row["failed"] else None)
+    return table
+
+
+def _that_fit(
+    columns: Sequence[Column], rows: Sequence[dict[str, Any]], width: int
+) -> tuple[list[Column], int]:
+    """The columns for a terminal of some width, and how much of it is left for names."""
+    kept = sorted((column for column in columns if column.terminal), key=lambda column: column.terminal)
+    names = max((len(str(row["explainer"])) for row in rows), default=0)
+    while True:
+        others = [column for column in kept if column.name != "explainer"]
+        taken = sum(max(len(text) for text in [one.heading, *map(one.text, rows)]) + 2 for one in others)
+        room = width - taken - 1
+        if room >= min(names, NAMES) or kept[-1].terminal == 1:
+            return [column for column in columns if column in kept], max(room, 8)
+        kept.pop()
+
+
+def broken(name: str, room: int) -> str:
+    """A method's name in lines of at most `room` characters, each but the last ending in a sign.
+
+    >>> broken("captum:IntegratedGradients?n_steps=20", 28)
+    'captum:IntegratedGradients?\\nn_steps=20'
+    """
+    lines = [""]
+    for part in re.findall(r"[^@?&:_=./]*[@?&:_=./]?", name):
+        if lines[-1] and len(lines[-1]) + len(part) > room:
+            lines.append("")
+        lines[-1] += part
+    # A word longer than a line is cut, there being no better place.
+    return "\n".join(line[k : k + room] for line in lines for k in range(0, len(line), room))

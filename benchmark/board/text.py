@@ -1,0 +1,258 @@
+"""A board for people and programs: as CSV, Markdown and JSON, and in a few sentences."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from an8flower.ground import files
+from benchmark.board.columns import Column, columns_of, counted, measured, named, scored
+from benchmark.board.rows import Leaderboard
+from benchmark.plan import Plan
+
+SCHEMA_VERSION = 1
+SURE = 0.05  # below it a difference is called significant
+
+
+def write_board(board: Leaderboard, results: str | Path, command: str) -> list[Path]:
+    """Write leaderboard.csv, .md and .json beside the records; returns their paths."""
+    folder = Path(results) / board.variant / board.model
+    stem = "leaderboard-certified" if board.certified_only else "leaderboard"
+    contents = {"csv": to_csv(board), "md": to_markdown(board, command), "json": to_json(board, command)}
+    for suffix, content in contents.items():
+        files.write(folder / f"{stem}.{suffix}", content.encode())
+    return [folder / f"{stem}.{suffix}" for suffix in contents]
+
+
+def board_command(board: Leaderboard, results: str | Path, models: str | None = None) -> str:
+    """The command that makes a board from the records in `results`."""
+    options = ["--variant", board.variant, "--model", board.model]
+    if Path(results) != Plan.results:
+        options += ["--results", str(results)]
+    if models:
+        options += ["--models", models]
+    if board.certified_only:
+        options += ["--certified-only"]
+    return shlex.join(["an8flower", "leaderboard", *options])
+
+
+def to_csv(board: Leaderboard) -> str:
+    """One line a row, figures unrounded but for noise."""
+    return str(board.rows.to_csv(index=False, float_format="%.4f"))
+
+
+def to_json(board: Leaderboard, command: str) -> str:
+    """All of it, numbers as numbers and null where there is none."""
+    paper, friedman, models = board.paper, board.friedman, board.source.models
+    content = {
+        "schema_version": SCHEMA_VERSION,
+        "command": command,
+        "variant": board.variant,
+        "model": board.model,
+        "certified_only": board.certified_only,
+        "models": {
+            "name": models.name,
+            "dataset_digest": models.dataset_digest,
+            "folds": models.scheme,
+            "protocol_version": models.protocol_version,
+            "weights_sha256": [
+                {"fold": fold, "seed": seed, "sha256": digest}
+                for (fold, seed), digest in sorted(models.weights.items())
+            ],
+        },
+        "left_out": left_out(board),
+        "accuracy": list(board.accuracy),
+        "rows": _plain(board.rows),
+        "certificate": _plain(board.certificate),
+        "paper": paper and {"rows": _plain(paper.rows), "spearman_rho": paper.rho, "p": paper.p},
+        "table_1": {
+            "first": board.first.attrs.get("best"),
+            "others": _plain(board.first.rename_axis("explainer").reset_index()),
+        },
+        "friedman": friedman
+        and {
+            "statistic": friedman.statistic,
+            "p": friedman.p,
+            "critical_difference": friedman.critical_difference,
+            "average_ranks": friedman.ranks.to_dict(),
+        },
+        "stability": _plain(board.stability),
+    }
+    return json.dumps(_finite(content), indent=2, allow_nan=False) + "\n"
+
+
+def to_markdown(board: Leaderboard, command: str) -> str:
+    """Tables for people, with the command that makes them."""
+    accuracy = (
+        f"Test accuracy of the model: {100 * min(board.accuracy):.2f} % on its worst fold."
+        if board.accuracy
+        else "No fold was measured."
+    )
+    parts = [
+        f"# {board.variant}, {board.model}" + (", certified images only" if board.certified_only else ""),
+        f"Made by `{command}`.\n{accuracy}\nScores in percent, mean ± standard deviation over folds; 95 % "
+        "interval by bootstrap over viewpoints; methods that share a group's letter are not told apart from "
+        "its best (paired by viewpoint, corrected over all pairs, p < 0.05); normalised: percent of the way "
+        "from the best floor to the best ceiling; passes and milliseconds an image.",
+        _table(columns_of(board.rows), board.rows.to_dict("records")),
+        *(f"Failed: `{row.explainer}`: {row.failed}" for row in board.rows.itertuples() if row.failed),
+        *(f"{line[0].upper()}{line[1:]}." for line in left_out(board)),
+        *_certificate_text(board),
+        *_paper_text(board),
+        *_statistics_text(board),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def left_out(board: Leaderboard) -> list[str]:
+    """What the folder holds and the board does not show, why, and what to do about it: a line each."""
+    lines = [str(one) for one in board.source.left_out]
+    for one in board.source.others:
+        rows = f"{one.rows} explainer{'' if one.rows == 1 else 's'}"
+        places = f"{one.places} trained model{'' if one.places == 1 else 's'}"
+        lines.append(
+            f"the folder also holds {rows} measured on {places} of another set, {one.models.name}; "
+            f"to show that board, add --models {one.models.name}"
+        )
+    return [*lines, *board.notes]
+
+
+def summary(board: Leaderboard) -> list[str]:
+    """What the statistics say, a line each."""
+    lines = []
+    if not board.first.empty:
+        best, most = board.first.attrs["best"], float(board.first["p_holm"].max())
+        near = board.first.sort_values("difference").iloc[0]
+        lines.append(
+            f"first of the paper's rows: {best}, {near['difference']:.1f} points above {near.name} "
+            f"({near['low']:.1f} to {near['high']:.1f}); largest p of all its differences {most:.2g} (Holm)"
+            + ("" if most < SURE else ": not significant")
+        )
+    if board.paper and board.paper.count > 2:
+        lines.append(
+            f"Spearman's rho with the paper's order of {board.paper.count} rows: {board.paper.rho:.2f} "
+            f"(p = {board.paper.p:.2g})"
+        )
+    if not board.certificate.empty:
+        shares = board.certificate[["necessity", "sufficiency", "swap"]].min() * 100
+        good = int(board.certificate["certified"].sum())
+        lines.append(
+            f"certificate: {good} of {len(board.certificate)} models certified; at least "
+            f"necessity {shares['necessity']:.1f} %, sufficiency {shares['sufficiency']:.1f} %, "
+            f"part swap {shares['swap']:.1f} %"
+        )
+    return lines
+
+
+def _certificate_text(board: Leaderboard) -> list[str]:
+    if board.certificate.empty:
+        return []
+    columns = (
+        counted("fold", "fold"),
+        counted("seed", "seed"),
+        counted("images", "images"),
+        _share("necessity", "necessity"),
+        _share("necessity_expected", "at most expected"),
+        _share("sufficiency", "sufficiency"),
+        _share("swap", "part swap"),
+        _share("passed", "images that pass all"),
+        Column("certified", "certified", _verdict, left=True),
+    )
+    return [
+        "## Certificate: does the model use the part?",
+        "In percent of test images: the predicted class is lost without the part, kept with the part "
+        "alone, and follows when the part is swapped.",
+        _table(columns, board.certificate.to_dict("records")),
+    ]
+
+
+def _paper_text(board: Leaderboard) -> list[str]:
+    if board.paper is None:
+        return []
+    columns = (
+        named("name", "row of table 1", left=True),
+        named("explainer", "explainer", left=True),
+        scored("paper", "paper"),
+        scored("ours", "here"),
+    )
+    return [
+        "## Beside the paper",
+        f"Spearman's rho between the two orders: {board.paper.rho:.2f} (p = {board.paper.p:.2g}, "
+        f"{board.paper.count} rows). The plant is another one, so orders compare and scores do not.",
+        _table(columns, [{**row, "failed": ""} for row in board.paper.rows.to_dict("records")]),
+    ]
+
+
+def _statistics_text(board: Leaderboard) -> list[str]:
+    parts = []
+    if not board.first.empty:
+        columns = (
+            named("explainer", "explainer", left=True),
+            Column(
+                "difference",
+                "behind by",
+                lambda row: f"{row['difference']:.1f} ({row['low']:.1f} to {row['high']:.1f})",
+            ),
+            Column("p_holm", "p (Holm, if named beforehand)", lambda row: f"{row['p_holm']:.2g}"),
+        )
+        rows = board.first.sort_values("difference").rename_axis("explainer").reset_index().to_dict("records")
+        parts += [
+            "## Is the first of table 1's rows first?",
+            f"`{board.first.attrs['best']}` beside each other row, paired by viewpoint, 95 % interval.",
+            _table(columns, rows),
+        ]
+    if board.friedman is not None:
+        parts.append(
+            f"Friedman's test over {len(board.friedman.ranks)} methods: χ² = {board.friedman.statistic:.1f}, "
+            f"p = {board.friedman.p:.2g}; Nemenyi's critical difference of average ranks "
+            f"{board.friedman.critical_difference:.2f}."
+        )
+    if not board.stability.empty:
+        orders = (
+            named("over", "orders of the methods over", left=True),
+            counted("orders", "orders"),
+            measured("tau_mean", "Kendall's tau, mean", 2),
+            measured("tau_least", "least", 2),
+        )
+        parts += ["## Does the order hold?", _table(orders, board.stability.to_dict("records"))]
+    return parts
+
+
+def _table(columns: tuple[Column, ...] | list[Column], rows: list[dict[str, Any]]) -> str:
+    lines = [
+        "| " + " | ".join(column.heading for column in columns) + " |",
+        "|" + "".join("---|" if column.left else "---:|" for column in columns),
+        *("| " + " | ".join(_in_cell(column.text(row)) for column in columns) + " |" for row in rows),
+    ]
+    return "\n".join(lines)
+
+
+def _in_cell(text: str) -> str:
+    return text.replace("|", "\\|")
+
+
+def _share(name: str, heading: str) -> Column:
+    return Column(name, heading, lambda row: "" if np.isnan(row[name]) else f"{100 * row[name]:.1f}")
+
+
+def _verdict(row: dict[str, Any]) -> str:
+    return "yes" if row["certified"] else f"no: {row['reason']}"
+
+
+def _plain(table: pd.DataFrame) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = json.loads(table.to_json(orient="records", double_precision=10))
+    return rows
+
+
+def _finite(value: Any) -> Any:
+    """The same with None for what JSON cannot say."""
+    if isinstance(value, dict):
+        return {name: _finite(one) for name, one in value.items()}
+    if isinstance(value, list):
+        return [_finite(one) for one in value]
+    return None if isinstance(value, float) and not np.isfinite(value) else value

@@ -1,0 +1,1 @@
+"""Measurements that the documentation quotes: parity, reliability, the certificate, the stride fix."""

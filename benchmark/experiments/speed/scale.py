@@ -1,0 +1,125 @@
+"""How far store and scheduler go: many cells without a method in them, written, looked through, read."""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import tempfile
+import time
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from rich.console import Console
+from rich.table import Table
+
+from an8flower.ground.jobs import Event, Job, Tell, run
+from an8flower.ground.progress import progress
+from benchmark import store
+from benchmark.board.rows import leaderboard
+from benchmark.measuring.harness import TOGETHER
+from benchmark.metrics import metrics
+from benchmark.store import Cell
+
+FOLDS = 5
+# As many as a fold of single-6c has test images, so that the files have their real size.
+IMAGES = 1200
+
+
+def main() -> None:
+    """Put cells through it and print a table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--cells", type=int, default=100_000)
+    parser.add_argument("--images", type=int, default=0, help="rows of each table; 0 for none")
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--scheduler", help="send them over Dask instead")
+    arguments = parser.parse_args()
+    table = Table(title=f"{arguments.cells} cells, {arguments.images} images each", title_justify="left")
+    for heading in ("what", "seconds", "cells/s"):
+        table.add_column(heading, justify="right" if heading != "what" else "left")
+    with tempfile.TemporaryDirectory() as folder:
+        for what, seconds in _measured(Path(folder), arguments):
+            rate = "" if what.startswith("one board") else f"{arguments.cells / seconds:.0f}"
+            table.add_row(what, f"{seconds:.1f}", rate)
+        files = [path for path in Path(folder).rglob("*") if path.is_file()]
+        size = sum(path.stat().st_size for path in files)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    Console(width=100).print(table)
+    Console().print(
+        f"{len(files)} files, {size / 2**20:.0f} MiB; peak memory of the run itself {peak:.0f} MiB",
+        highlight=False,
+    )
+
+
+def _measured(folder: Path, arguments: argparse.Namespace) -> list[tuple[str, float]]:
+    cells = [
+        (f"model{k // FOLDS % 50:02}", f"method{k // (FOLDS * 50):05}", k % FOLDS)
+        for k in range(arguments.cells)
+    ]
+    jobs = [
+        Job(
+            write_empty,
+            {"folder": folder, "cells": cells[start : start + TOGETHER], "images": arguments.images},
+        )
+        for start in range(0, len(cells), TOGETHER)
+    ]
+    began = time.monotonic()
+    with progress("write", len(cells), "cells") as advance:
+
+        def heard(job: Job, event: Event) -> tuple[Job, ...]:
+            if event.kind != "done":
+                raise RuntimeError(f"a job of the simulation {event.kind}: {event.value}")
+            advance(len(job.arguments["cells"]))
+            return ()
+
+        run(jobs, heard, workers=arguments.workers, scheduler=arguments.scheduler)
+    written = time.monotonic()
+    digests = dict.fromkeys(metrics.names(), "0" * 64)
+    for model, method, fold in cells:
+        if store.found(Cell(folder, "variant", model, method, fold), "key", digests) is None:
+            raise RuntimeError("a cell that was written is not found")
+    found = time.monotonic()
+    of_models = sorted({model for model, _, _ in cells})
+    for model in of_models:
+        store.readable_records(folder, "variant", model)
+    read = time.monotonic()
+    rows = len(leaderboard(folder, "variant", of_models[0]).rows)
+    built = time.monotonic()
+    return [
+        ("written, through engine and store", written - began),
+        ("found again, as a resumed run does", found - written),
+        ("read again, all records", read - found),
+        (f"one board of {rows} methods, statistics included", built - read),
+    ]
+
+
+def write_empty(tell: Tell, folder: Path, cells: list[tuple[str, str, int]], images: int) -> None:
+    """A job: write records and tables as a measured unit does."""
+    names, eight = metrics.names(), range(8)
+    table = pd.DataFrame({name: [0.5] * images for name in names})
+    for model, method, fold in cells:
+        # Methods differ, as on a real board, so that the statistics have something to do.
+        scores = np.random.default_rng([int(method[-5:]), fold]).normal(
+            0.2 + int(method[-5:]) / 2000, 0.02, 8
+        )
+        views = {
+            "view": [fold + 1 + 5 * k for k in eight], "images": [images // 8] * 8, "factors": {},
+            "scores": dict.fromkeys(names, scores.tolist()),
+        }  # fmt: skip
+        record: dict[str, Any] = {
+            "variant": "variant", "model": model, "seed": 0, "fold": fold, "explainer": method,
+            "key": "key", "identity": {"dataset_digest": "0" * 64, "weights_sha256": str(fold)},
+            "metrics": dict.fromkeys(names, "0" * 64),
+            "role": "method", "source": "", "library": "", "reduction": "", "resize": "", "layer": None,
+            "status": "ok", "cause": None, "reason": None, "images": images, "invalid": 0, "undefined": 0,
+            "accuracy": 1.0, "scores": dict.fromkeys(names, 0.5), "views": views, "curve": [0.5] * 100,
+            "cost": None, "timing": None, "command": "", "finished": "", "host": None, "versions": {},
+        }  # fmt: skip
+        store.write(Cell(folder, "variant", model, method, fold), record, table)
+
+
+if __name__ == "__main__":
+    # By its name in the package, under which workers know the job.
+    import_module("benchmark.experiments.speed.scale").main()

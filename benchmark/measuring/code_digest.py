@@ -1,0 +1,371 @@
+"""A digest of what code computes: its syntax, without what only people read.
+
+Docstrings, comments, annotations, the text of errors and the names of local variables change no digest, nor
+does moving a module, nor a file that the code does not import. A changed constant, expression or import does.
+"""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import hashlib
+import inspect
+import json
+import sys
+import sysconfig
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from functools import cache, partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from an8flower.ground.moved import current
+from explainers.scripts import is_script
+
+# What calls every method and every score alike, or reads the data, which has a digest of its own: of these
+# modules only the constants count that are imported by name. PROTOCOL_VERSION stands for the rest.
+NOT_FOLLOWED = ("an8flower", "explainers.base", "explainers.guard", "benchmark.metrics.base")
+OURS = ("an8flower", "explainers", "benchmark")
+_HERE = Path(__file__).resolve().parents[2]
+# Fields of a syntax tree that compute nothing, and those that not every Python version has.
+_SILENT = {"annotation", "returns", "type_comment", "type_params", "ctx", "kind"}
+# Calls that register a method or a score, and their arguments that only describe it in words.
+_SPECS = {"ExplainerSpec", "MetricSpec"}
+_PROSE = {"source", "reduction", "resize"}
+
+
+def code_digest(build: Callable[..., Any]) -> str:
+    """SHA-256 of what a function or class computes, equal on all Python versions.
+
+    Covers its module and the modules that this imports, directly or not, inside the same package, inside
+    ours, and, for a script, in the folder of the script.
+
+    Args:
+        build: a function, a class, or a partial of one; decorators are followed to what they wrap.
+    Raises:
+        ValueError: if its code is in no file.
+    """
+    digests = {_reached(file, _places(file, name)): None for file, name in _files_of(build)}
+    return _hash([*digests, _given(build)]) if len(digests) > 1 or _given(build) else next(iter(digests))
+
+
+def _files_of(build: Any) -> list[tuple[Path, str]]:
+    """The files, with the names of their modules, of a function and of all that it wraps."""
+    found: dict[Path, str] = {}
+    layer: Any = build
+    while layer is not None:
+        code = layer if inspect.isroutine(layer) or inspect.isclass(layer) else type(layer)
+        module = getattr(code, "__module__", None) or ""
+        names = [getattr(sys.modules.get(module), "__file__", None)]  # where it was written
+        with suppress(TypeError, OSError):
+            names.append(inspect.getfile(code))  # where its code lies: of a decorator's wrapper, another file
+        for name in filter(None, names):
+            file = Path(name).resolve()
+            if file.suffix == ".py" and file.is_file() and not _is_standard(file):
+                found.setdefault(file, module)
+        layer = getattr(layer, "func", None) or getattr(layer, "__wrapped__", None)
+    if not found:
+        name = getattr(build, "__name__", type(build).__name__)
+        raise ValueError(f"the code of {name!r} is in no file; write it to one and name it as file.py:{name}")
+    return list(found.items())
+
+
+def _is_standard(file: Path) -> bool:
+    """Whether a file is Python's own or PyTorch's: what wraps a method there computes nothing of its own."""
+    own = file.is_relative_to(_STANDARD) and "site-packages" not in file.relative_to(_STANDARD).parts
+    return own or file.is_relative_to(_TORCH)
+
+
+def _given(build: Any) -> list[Any]:
+    """The plain values that a partial holds."""
+    if not isinstance(build, partial):
+        return []
+    values = [*build.args, *(value for _, value in sorted(build.keywords.items()))]
+    return [repr(one) for one in values if isinstance(one, str | int | float | bool | tuple | None)]
+
+
+def _places(file: Path, name: str) -> _Places:
+    parts = name.split(".")
+    if is_script(name) or (len(parts) == 1 and file.parent not in _INSTALLED):
+        # What a script imports may lie next to it; next to an installed package lies all that is installed.
+        return (_Place(file.parent, ()), _Place(_HERE, OURS))
+    package = _package_of(file)
+    if file.with_suffix("").parts[-len(parts) :] == tuple(parts):  # its folders need no __init__.py
+        package = parts[:-1]
+    return (_Place(file.parents[len(package)], (package[0] if package else file.stem,)), _Place(_HERE, OURS))
+
+
+_STANDARD = Path(sysconfig.get_path("stdlib")).resolve()
+_TORCH = Path(torch.__file__).resolve().parent
+_INSTALLED = {Path(sysconfig.get_path(name)).resolve() for name in ("purelib", "platlib", "stdlib")}
+
+
+@dataclass(frozen=True)
+class _Place:
+    """A folder where modules are looked for.
+
+    Args:
+        folder: that holds top-level packages and modules.
+        tops: which of them count; none stands for all.
+    """
+
+    folder: Path
+    tops: tuple[str, ...]
+
+    def find(self, module: str) -> Path | None:
+        """The file of a module, if it lies here and counts."""
+        parts = module.split(".")
+        if self.tops and parts[0] not in self.tops:
+            return None
+        stem = self.folder.joinpath(*parts)
+        return next(
+            (file for file in (stem / "__init__.py", stem.with_name(f"{stem.name}.py")) if file.is_file()),
+            None,
+        )
+
+
+_Places = tuple[_Place, ...]
+
+
+def _find(module: str, places: _Places) -> Path | None:
+    return next((file for place in places if (file := place.find(module)) is not None), None)
+
+
+def _package_of(file: Path) -> list[str]:
+    """The package of a module: the folders above it that hold an __init__.py."""
+    folders: list[str] = []
+    folder = file.parent
+    while (folder / "__init__.py").is_file():
+        folders.insert(0, folder.name)
+        folder = folder.parent
+    return folders
+
+
+@cache
+def _reached(file: Path, places: _Places) -> str:
+    """Of a module, first, and of all that it reaches, in any order."""
+    seen: dict[Path, str] = {}
+    waiting = [file]
+    while waiting:
+        current = waiting.pop()
+        if current in seen:
+            continue
+        bindings = list(_bindings(current, places))
+        waiting += [one.file for one in bindings if one.file is not None]
+        waiting += _initialised(current, places)
+        # The order of imports says nothing, but where they depend on something or one may hide another.
+        free = sorted(one.said for one in bindings if not one.ordered)
+        bound = [one.said for one in bindings if one.ordered]
+        seen[current] = _hash([_tree_digest(current), free, *([bound] if bound else [])])
+    return _hash([seen.pop(file), sorted(seen.values())])
+
+
+@dataclass(frozen=True)
+class _Binding:
+    """A name that an import binds.
+
+    Args:
+        said: of it, in the digest.
+        file: of the module to follow, if any.
+        ordered: whether its place among the imports counts.
+    """
+
+    said: str
+    file: Path | None = None
+    ordered: bool = False
+
+
+def _bindings(file: Path, places: _Places) -> Iterator[_Binding]:
+    package = _inside(file, places)
+    top = {id(node) for node in _parsed(file).body}
+    for node in ast.walk(_parsed(file)):
+        if not isinstance(node, ast.Import | ast.ImportFrom):
+            continue
+        level = node.level if isinstance(node, ast.ImportFrom) else 0
+        above = package[: len(package) - level + 1] if level else []
+        for alias in node.names:
+            ordered = id(node) not in top or alias.name == "*"
+            if isinstance(node, ast.Import):
+                found = _binding(alias.asname or alias.name, "", alias.name, places)
+            else:
+                module = ".".join([*above, *filter(None, [node.module])])
+                found = _binding(alias.asname or alias.name, alias.name, module, places)
+            yield replace(found, ordered=ordered)
+
+
+def _inside(file: Path, places: _Places) -> list[str]:
+    """The package of a module, by where it lies."""
+    for place in places:
+        if file.is_relative_to(place.folder):
+            parts = file.relative_to(place.folder).parent.parts
+            if not place.tops or (parts and parts[0] in place.tops):
+                return list(parts)
+    return _package_of(file)
+
+
+def _initialised(file: Path, places: _Places) -> list[Path]:
+    """What Python runs before a module of a package of others; ours run nothing that matters to a method."""
+    package = _inside(file, places)
+    if not package or package[0] in OURS:
+        return []
+    folders = [file.parents[len(package) - 1 - depth] for depth in range(len(package))]
+    return [init for folder in folders if (init := folder / "__init__.py").is_file()]
+
+
+def _binding(bound: str, name: str, module: str, places: _Places) -> _Binding:
+    inner, outer = current(f"{module}.{name}"), current(module)
+    submodule = _find(inner, places) if name else None
+    file = submodule or _find(outer, places)
+    whole = inner if submodule else outer
+    if file is None:
+        return _Binding(_hash([bound, name, module]))
+    if any(whole == house or whole.startswith(f"{house}.") for house in NOT_FOLLOWED):
+        return _Binding(_hash([bound, name, _constant(file, name)]))
+    return _Binding(_hash([bound, "" if submodule else name, _tree_digest(file)]), file)
+
+
+def _constant(file: Path, name: str) -> Any:
+    """The statement that gives a name its value in a module; None for functions, classes and modules."""
+    for node in _parsed(file).body:
+        targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
+        if any(isinstance(target, ast.Name) and target.id == name for target in targets):
+            return _plain(node)
+    return None
+
+
+@cache
+def _tree_digest(file: Path) -> str:
+    return _hash(_plain(_parsed(file)))
+
+
+@cache
+def _parsed(file: Path) -> ast.Module:
+    """The syntax tree without docstrings, and with local variables numbered."""
+    data = file.read_bytes()
+    try:
+        tree = ast.parse(data)
+    except (SyntaxError, ValueError):  # one that this Python cannot import counts by its bytes
+        return ast.Module([ast.Return(ast.Constant(hashlib.sha256(data).hexdigest()))], [])
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            node.decorator_list = [
+                _without_prose(one)
+                if isinstance(one, ast.Call) and getattr(one.func, "id", "") == "explainer"
+                else one
+                for one in node.decorator_list
+            ]
+    known = {*dir(builtins), *_names_of(tree.body)}
+    for scope in _functions(tree):
+        _number_locals(scope, known)
+    return tree
+
+
+def _names_of(body: Sequence[ast.stmt]) -> Iterator[str]:
+    """Names that mean something outside a function: defined, assigned or imported in the module."""
+    for top in body:
+        for node in ast.walk(top):
+            if isinstance(node, ast.alias):
+                yield (node.asname or node.name).partition(".")[0]
+        if isinstance(top, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            yield top.name
+            continue
+        for node in ast.walk(top):
+            if isinstance(node, ast.Name):
+                yield node.id
+            elif isinstance(node, ast.FunctionDef | ast.ClassDef):
+                yield node.name
+
+
+def _functions(node: ast.AST) -> Iterator[ast.AST]:
+    """The outermost functions of a module, methods among them."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef):
+            yield child
+        else:
+            yield from _functions(child)
+
+
+def _number_locals(function: ast.AST, known: set[str]) -> None:
+    """Give the local variables of a function, and of those inside it, numbers for names, in place."""
+    inside = [node for node in ast.walk(function) if node is not function]
+    kept = {node.arg for node in inside if isinstance(node, ast.arg)} | known
+    for node in inside:
+        if isinstance(node, ast.Global):
+            kept.update(node.names)
+        elif isinstance(node, ast.ClassDef):  # what its body names are attributes
+            kept.update(_names_of(node.body))
+    numbers: dict[str, str] = {}
+    for node in inside:
+        loaded = isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)
+        name = None if loaded else _name(node)
+        if name and name not in kept:
+            numbers.setdefault(name, f"local {len(numbers)}")
+    for node in inside:
+        if isinstance(node, ast.Name):
+            node.id = numbers.get(node.id, node.id)
+        elif isinstance(node, ast.Nonlocal):
+            node.names = [numbers.get(name, name) for name in node.names]
+        elif isinstance(node, _NAMING) and node.name:
+            node.name = numbers.get(node.name, node.name)
+
+
+_NAMING = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ExceptHandler, ast.MatchAs, ast.MatchStar)
+
+
+def _name(node: ast.AST) -> str | None:
+    if isinstance(node, ast.Name):
+        return node.id
+    return node.name if isinstance(node, _NAMING) else None
+
+
+def _plain(value: Any) -> Any:
+    """A syntax tree as JSON can hold it: what is computed, and nothing else."""
+    if isinstance(value, list):
+        return [_plain(one) for one in value if not _says_nothing(one)]
+    if isinstance(value, ast.Constant):
+        return [type(value.value).__name__, repr(value.value)]
+    if isinstance(value, ast.Raise):  # that it raises counts, and what; not in which words
+        raised = value.exc
+        if isinstance(raised, ast.Call):
+            said = [one for one in raised.args if not _is_text(one)]
+            raised = ast.Call(raised.func, said, raised.keywords)
+        return ["Raise", _plain(raised)]
+    if isinstance(value, ast.Assert):
+        return ["Assert", _plain(value.test)]
+    if isinstance(value, ast.AST):
+        if isinstance(value, ast.Call) and getattr(value.func, "id", "") in _SPECS:
+            value = _without_prose(value)
+        # An empty field is left out: Python versions differ in which fields there are.
+        fields: dict[str, Any] = {
+            name: plain
+            for name, field in ast.iter_fields(value)
+            if name not in _SILENT and (plain := _plain(field)) not in (None, [])
+        }
+        return [type(value).__name__, fields]
+    return value
+
+
+def _is_text(node: ast.expr) -> bool:
+    return isinstance(node, ast.JoinedStr) or (isinstance(node, ast.Constant) and isinstance(node.value, str))
+
+
+def _without_prose(call: ast.Call) -> ast.Call:
+    kept = [one for one in call.keywords if not (one.arg in _PROSE and isinstance(one.value, ast.Constant))]
+    return ast.Call(call.func, call.args, kept)
+
+
+def _says_nothing(node: Any) -> bool:
+    if isinstance(node, ast.Import | ast.ImportFrom):
+        return True  # `_bindings` tells of them
+    if isinstance(node, ast.Expr):
+        return isinstance(node.value, ast.Constant)
+    if isinstance(node, ast.If):
+        return isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING" and not node.orelse
+    return False
+
+
+def _hash(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,56 @@
+"""What determines a cell: data, weights, the method with its parameters and code, the protocol."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from an8flower.manifest import Manifest
+from benchmark.measuring.code_digest import code_digest
+from benchmark.metrics import metrics
+from benchmark.plan import Plan
+from benchmark.store import Record, ResultsError
+from explainers import Explainer
+
+# To be raised whenever equal heatmaps no longer give equal scores.
+PROTOCOL_VERSION = 1
+
+
+def identity_of(explainer: Explainer, trained: Record, device: str) -> Record:
+    """All that determines the heatmaps of a cell.
+
+    Args:
+        explainer: the method with its parameters.
+        trained: the record of the weights.
+        device: kind of device it runs on, "cpu" or another, which rounds otherwise.
+    """
+    made = trained["identity"]
+    return {
+        **{name: made[name] for name in ("variant", "dataset_digest", "model", "fold", "folds")},
+        "weights_sha256": trained["weights_sha256"],
+        "explainer": explainer.spec.name,
+        "library": explainer.spec.library,
+        "parameters": dict(explainer.parameters),
+        "code_sha256": code_digest(explainer.spec.build),
+        "device": device,
+        "protocol_version": PROTOCOL_VERSION,
+    }
+
+
+def metric_digests(names: Iterable[str]) -> dict[str, str]:
+    """For each metric the SHA-256 of the code that computes it."""
+    return {name: code_digest(metrics.get(name).compute) for name in names}
+
+
+def must_fit(trained: Record, manifest: Manifest, plan: Plan, fold: int) -> None:
+    """Weights and data belong together.
+
+    Raises:
+        ResultsError: if the weights were trained on other data or folds.
+    """
+    identity = trained["identity"]
+    if (identity["dataset_digest"], identity["folds"]) != (manifest.images_digest, plan.scheme):
+        raise ResultsError(
+            f"the weights of fold {fold} in {plan.checkpoints} were trained on other data or folds; "
+            f"run 'an8flower train --variant {identity['variant']} --model {identity['model']} "
+            f"--root {manifest.folder.parent}' first"
+        )

@@ -1,0 +1,10 @@
+"""Train the small CNNs, one model for each fold, and read their weights.
+
+>>> from benchmark.training import Recipe, load_model, train
+"""
+
+from benchmark.training.recipes import Recipe
+from benchmark.training.trainer import train, trained_record
+from benchmark.training.weights import Trained, load_model, weights_path
+
+__all__ = ["Recipe", "Trained", "load_model", "train", "trained_record", "weights_path"]
