@@ -1,4 +1,4 @@
-"""The same method by this package and by other libraries: how far apart their heatmaps are, and why.
+"""Compare the heatmaps of the same method in this package and in other libraries.
 
 Run
 
@@ -11,6 +11,7 @@ It writes `docs/parity.md`.
 from __future__ import annotations
 
 import platform
+import textwrap
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,17 +29,18 @@ from benchmark.training.weights import load_model
 from benchmark.why import fold_of
 from explainers.maps import scaled
 
-SAME = 1e-5  # of the range of a map: what rounding may come to
+SAME = 1e-5  # of the range of a heatmap: the largest difference that counts as rounding
+WIDTH = 100  # characters per line of the page
 
 
 @dataclass(frozen=True)
 class Pair:
-    """One method by two hands.
+    """One method in two implementations.
 
     Args:
         ours, theirs: names as `explainers.get` reads them.
-        same: whether they give the same maps, but for rounding.
-        why: where they differ, or what makes them agree.
+        same: whether their heatmaps are expected to be the same, except for rounding.
+        why: what makes them differ, or what makes them agree.
     """
 
     ours: str
@@ -48,12 +50,12 @@ class Pair:
 
 
 @dataclass(frozen=True)
-class Found:
-    """How far apart a pair is on some images, each map scaled to [0, 1].
+class Difference:
+    """Difference between the heatmaps of a pair on some images, each heatmap scaled to [0, 1].
 
     Args:
-        pair: the two.
-        largest, mean: absolute difference over all pixels and images.
+        pair: the two implementations.
+        largest, mean: absolute difference over all pixels and images, in [0, 1].
     """
 
     pair: Pair
@@ -62,33 +64,36 @@ class Found:
 
     @property
     def as_stated(self) -> bool:
-        """Whether they agree, or differ, as the pair says."""
+        """Whether the heatmaps agree or differ as the pair states."""
         return (self.largest <= SAME) == self.pair.same
 
 
-_HOOKS = "on models whose ReLUs are modules; the adapter refuses others"
+_HOOKS = "for models whose ReLUs are modules; the adapter refuses others"
 PAIRS = (
-    Pair("gradient", "captum:Saliency", True, "both reduced by the l2 norm over the channels"),
-    Pair("input_x_gradient", "captum:InputXGradient", True, "the same product, on the image in [0, 1]"),
+    Pair("gradient", "captum:Saliency", True, "both are reduced by the L2 norm over the channels"),
+    Pair("input_x_gradient", "captum:InputXGradient", True, "the same product, with the image in [0, 1]"),
     Pair("guided_backprop", "captum:GuidedBackprop", True, _HOOKS),
     Pair("guided_backprop", "zennit:GuidedBackprop", True, _HOOKS),
     Pair("deconvnet", "captum:Deconvolution", True, _HOOKS),
     Pair("deconvnet", "zennit:DeconvNet", True, _HOOKS),
     Pair("grad_cam", "captum:LayerGradCam?relu_attributions=True", True, "with the final ReLU"),
-    Pair("grad_cam", "captum:LayerGradCam", False, "ReLU: captum's default is to have none at the end"),
+    Pair("grad_cam", "captum:LayerGradCam", False, "ReLU: by default, captum has none at the end"),
     Pair(
-        "grad_cam", "pytorch_grad_cam:GradCAM", True, "scaled before up-sampling, which changes no scaled map"
+        "grad_cam",
+        "pytorch_grad_cam:GradCAM",
+        True,
+        "scaled before up-sampling, which does not change the scaled heatmap",
     ),
     Pair("grad_cam", "pytorch_grad_cam:GradCAM@conv3", False, "layer: before the ReLU instead of after it"),
-    Pair("grad_cam", "pytorch_grad_cam:GradCAM@conv2", False, "layer: a convolution earlier, a larger map"),
+    Pair("grad_cam", "pytorch_grad_cam:GradCAM@conv2", False, "layer: one convolution earlier, a larger map"),
     Pair(
         "grad_cam_pp",
         "pytorch_grad_cam:GradCAMPlusPlus",
         False,
-        "weights: a constant 1e-6 in their denominator swamps small squared gradients",
+        "weights: a constant of 1e-6 in the denominator is larger than small squared gradients",
     ),
     Pair("layer_cam", "pytorch_grad_cam:LayerCAM", True, "the same sum, scaled"),
-    Pair("guided_grad_cam", "captum:GuidedGradCam", False, "resize: captum takes the nearest neighbour"),
+    Pair("guided_grad_cam", "captum:GuidedGradCam", False, "resize: captum up-samples by nearest neighbours"),
     Pair(
         "guided_grad_cam", "captum:GuidedGradCam?interpolate_mode=bilinear", True, "with bilinear up-sampling"
     ),
@@ -97,87 +102,113 @@ PAIRS = (
 
 def compare(
     model: nn.Module, images: torch.Tensor, targets: torch.Tensor, pairs: Iterable[Pair] = PAIRS
-) -> list[Found]:
-    """Explain the same images for the same classes by both of each pair.
+) -> list[Difference]:
+    """Explain the same images with both implementations of each pair.
 
     Args:
-        model: its ReLUs must be modules, for the libraries' sake.
-        images, targets: as an explainer takes them.
-        pairs: all by default.
+        model: a classifier whose ReLUs are modules, which the libraries require.
+        images: (N, 3, H, W) float32 in [0, 1].
+        targets: (N,) int64, the classes to explain.
+        pairs: the pairs to compare; all by default.
+    Returns:
+        the differences, in the order of `pairs`.
     """
-    found = []
+    differences = []
     for pair in pairs:
-        mine, other = (
+        ours, theirs = (
             scaled(explainers.get(name)(model, images, targets)) for name in (pair.ours, pair.theirs)
         )
-        apart = (mine - other).abs()
-        found.append(Found(pair, float(apart.max()), float(apart.mean())))
-    return found
+        difference = (ours - theirs).abs()
+        differences.append(Difference(pair, float(difference.max()), float(difference.mean())))
+    return differences
 
 
-def to_markdown(found: list[Found], about: str, command: str) -> str:
-    """The page `docs/parity.md`."""
-    libraries = {explainers.get(one.pair.theirs).spec.library for one in found}
+def to_markdown(differences: list[Difference], about: str, command: str) -> str:
+    """Return the page `docs/parity.md`.
+
+    Args:
+        differences: the differences of all pairs.
+        about: the images and the model they were measured on, as text.
+        command: the command that measured them.
+    """
+    libraries = sorted({explainers.get(each.pair.theirs).spec.library for each in differences})
+    versions = f"{', '.join(libraries)} and PyTorch {torch.__version__} ({platform.machine()})"
+    return page(differences, f"Measured on {about}, with {versions}, by this command:", command)
+
+
+def page(differences: list[Difference], measured: str, command: str) -> str:
+    """Return the page with a sentence that says on what it was measured; other arguments as `to_markdown`."""
+    rows = [
+        f"| `{each.pair.ours}` | `{each.pair.theirs}` | {each.largest:.1e} | {each.mean:.1e} "
+        f"| {'same' if each.largest <= SAME else '**differs**'} | {each.pair.why} |"
+        for each in differences
+    ]
+    reading = (
+        "Each heatmap is scaled to [0, 1]. The columns show the largest and the mean absolute difference "
+        f"over all pixels and images. *Same* means that the largest difference is at most {SAME:g}, which is "
+        "rounding. A test checks each row."
+    )
     lines = [
-        "# The same method, four libraries",
+        "# The same methods in four libraries",
         "",
-        f"Made by `{command}` on {about}, with {', '.join(sorted(libraries))} and PyTorch "
-        f"{torch.__version__} ({platform.machine()}).",
+        textwrap.fill(measured, WIDTH, break_on_hyphens=False),
         "",
-        "Each heatmap is scaled to [0, 1]; the difference is over all pixels and images. *Same* means that",
-        f"the largest is at most {SAME:g}, which is rounding. Every line is held by a test.",
+        "```sh",
+        command,
+        "```",
+        "",
+        textwrap.fill(reading, WIDTH, break_on_hyphens=False),
         "",
         "| ours | theirs | largest | mean | | why |",
         "|---|---|---:|---:|---|---|",
+        *rows,
+        "",
+        _NOTES,
     ]
-    for one in found:
-        verdict = "same" if one.largest <= SAME else "**differs**"
-        pair = one.pair
-        lines.append(
-            f"| `{pair.ours}` | `{pair.theirs}` | {one.largest:.1e} | {one.mean:.1e} | {verdict} "
-            f"| {pair.why} |"
-        )
-    return "\n".join([*lines, "", _NOTES])
+    return "\n".join(lines)
 
 
-_NOTES = """What differs silently between libraries, and what this package does:
+_NOTES = """Where libraries differ without a message, and what this package does:
 
-- **The layer.** `last_conv` is the output of the last convolution whose map is larger than 1x1, after its
-  ReLU and before pooling. Libraries take a module and leave the choice to you; it matters more than the
-  choice of method.
-- **The final ReLU of Grad-CAM.** Selvaraju et al. 2017 have one (eq. 2), captum's `LayerGradCam` has none by
-  default, so that evidence against the class is the low end of the scale.
-- **Up-sampling.** Bilinear with half-pixel centres here and in pytorch-grad-cam (through OpenCV); captum's
-  `interpolate` and `GuidedGradCam` take the nearest neighbour by default.
-- **Functional and re-used ReLUs.** Captum and Zennit replace the backward pass of modules. A ReLU that is
-  called as a function is not replaced, and nothing is said. The adapters refuse such models with a reason;
-  our methods see the functions that a model calls, so they work on all of them.
-- **Pooling of the gradients.** The mean over the map, in all three; a sum would change no scaled map.
+- **The layer.** Here, `last_conv` is the output of the last convolution whose map is larger than 1x1,
+  after its ReLU and before pooling. The libraries take a module and leave the choice to the user. The
+  layer matters more than the choice of the method.
+- **The final ReLU of Grad-CAM.** Selvaraju et al. 2017 apply a ReLU at the end (eq. 2). By default,
+  captum's `LayerGradCam` does not, so evidence against the class is at the low end of the scale.
+- **Up-sampling.** Bilinear with half-pixel centres here and in pytorch-grad-cam (through OpenCV). By
+  default, captum's `interpolate` and `GuidedGradCam` use nearest neighbours.
+- **Functional and re-used ReLUs.** Captum and Zennit replace the backward pass of modules. A ReLU that
+  is called as a function is not replaced, and no message says so. The adapters refuse such models and
+  say why. Our own methods intercept the functions that a model calls, so they work on all of them.
+- **Pooling of the gradients.** The mean over the map, here, in captum and in pytorch-grad-cam. A sum
+  would not change the scaled heatmap.
 """
 
 
 def main(
-    checkpoint: Annotated[Path, typer.Option(help="Weights (.safetensors) that 'train' wrote.")],
+    checkpoint: Annotated[Path, typer.Option(help="Weights (.safetensors) written by 'train'.")],
     root: Annotated[Path, typer.Option(help="Folder that holds the dataset.")] = Path("data"),
-    images: Annotated[int, typer.Option(help="Test images, drawn at random from seed 0.")] = 100,
+    images: Annotated[int, typer.Option(help="Number of test images, drawn at random with seed 0.")] = 100,
     out: Annotated[Path, typer.Option(help="The page to write.")] = Path("docs/parity.md"),
 ) -> None:
-    """Compare every pair of methods on test images and write the table."""
+    """Compare all pairs of methods on test images and write the page."""
     trained = load_model(checkpoint)
     batch = next(fold_of(trained, root, "test").batches(images, rng=np.random.default_rng(0)))
     with torch.no_grad():
         targets = trained.model(batch.images).argmax(1)
-    found = compare(trained.model, batch.images, targets)
+    differences = compare(trained.model, batch.images, targets)
     identity = trained.record["identity"]
     about = (
         f"{len(targets)} test images of {identity['variant']}, fold {identity['fold']}, {identity['model']}"
     )
     command = f"python -m benchmark.experiments.evidence.parity --checkpoint {checkpoint}"
-    files.write(out, to_markdown(found, about, command).encode())
+    files.write(out, to_markdown(differences, about, command).encode())
     wrong = [
-        f"{one.pair.ours} and {one.pair.theirs}: {one.largest:.1e}" for one in found if not one.as_stated
+        f"{each.pair.ours} and {each.pair.theirs}: {each.largest:.1e}"
+        for each in differences
+        if not each.as_stated
     ]
-    Console().print(f"wrote {out}\n" + "\n".join(f"not as stated: {one}" for one in wrong))
+    Console().print("\n".join([f"wrote {out}", *(f"not as stated: {pair}" for pair in wrong)]))
     raise typer.Exit(1 if wrong else 0)
 
 

@@ -1,4 +1,4 @@
-"""leaf-3c: the leaves take one of three colours, and that colour is the class."""
+"""The variant leaf-3c: the leaves have one of three colours, and this colour is the class."""
 
 from an8flower.variants import ClassSpec, Variant
 

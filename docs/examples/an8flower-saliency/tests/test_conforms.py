@@ -1,8 +1,8 @@
-"""Both explainers do what every explainer must."""
+"""Check both explainers of the package."""
 
 import pytest
 
-from explainers.conformance.checking import assert_conforms
+from explainers.conformance import assert_conforms
 
 
 @pytest.mark.parametrize("name", ["hi_res_cam", "gradients_from_mean"])
