@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ import pytest
 import torch
 from hypothesis import settings
 from torch import nn
+from waiting import until
 
 from an8flower import An8Flower, generate
 from an8flower.drawing.renderer import Renderer
@@ -78,18 +78,16 @@ def dask_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DaskClust
     here = os.pathsep.join(filter(None, [str(Path(__file__).parent), os.environ.get("PYTHONPATH")]))
     environment = {**os.environ, "PYTHONPATH": here, "DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES": "3"}
 
-    def start(stack: ExitStack, what: str, *options: str) -> None:
+    def start(stack: ExitStack, what: str, *options: str) -> subprocess.Popen:
         log = stack.enter_context((folder / f"{what}{len(list(folder.iterdir()))}.log").open("w"))
         command = [sys.executable, "-m", "dask", what, "--scheduler-file", str(file), *options]
         process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, cwd=folder)
         stack.callback(lambda: (process.terminate(), process.wait()))
+        return process
 
     with ExitStack() as stack:
-        start(stack, "scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard")
-        begun = time.monotonic()
-        while not file.exists() or not file.read_text():
-            assert time.monotonic() - begun < 60, "no scheduler after a minute"
-            time.sleep(0.05)
+        scheduler = start(stack, "scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard")
+        until(lambda: file.exists() and file.read_text(), scheduler)
         for _ in range(2):
             options = ("--nthreads", "1", "--no-dashboard", "--memory-limit", "0", "--host", "127.0.0.1")
             start(stack, "worker", *options)

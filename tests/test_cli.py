@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from waiting import HANG_S
 
 import explainers
 from an8flower.variants import variants
@@ -15,7 +16,7 @@ from an8flower.variants import variants
 
 def an8flower(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "benchmark", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, check=False, timeout=300)
+    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, check=False, timeout=HANG_S)
 
 
 @pytest.mark.parametrize(

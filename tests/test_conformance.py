@@ -13,6 +13,7 @@ import faulty_methods as faulty
 import pytest
 import torch
 from torch import nn
+from waiting import HANG_S
 
 import explainers
 from explainers.base import ExplainerError, ExplainerSpec
@@ -95,10 +96,10 @@ def test_a_method_that_fails_at_once_has_one_failing_check():
 )
 def test_a_method_that_hangs_is_stopped(method):
     before = signal.getsignal(signal.SIGALRM)
-    start = time.monotonic()
-    (result,) = check(method, limit_s=0.3).of("fail")
+    report = check(method, limit_s=0.3)
+    (result,) = report.of("fail")
+    assert {one.check for one in report.of("skipped")} == set(CHECKS) - {"time"}  # it was called once
     assert (result.check, result.detail) == ("time", "it took longer than 0.3 s a batch")
-    assert time.monotonic() - start < 20
     assert signal.getsignal(signal.SIGALRM) is before
     assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
 
@@ -218,7 +219,7 @@ def mine(model, images, targets):
 
 def an8flower(*arguments: object) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "benchmark", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=100)
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=HANG_S)
 
 
 def test_command_passes_good_methods_and_fails_bad_ones(tmp_path):

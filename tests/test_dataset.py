@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from torch.utils.data import DataLoader
+from waiting import HANG_S
 
 from an8flower import An8Flower, generate
 from an8flower.ground.torchvision_shim import import_torchvision
@@ -430,6 +431,6 @@ def test_two_processes_resize_once(data, tiny, tmp_path):
         )
         for _ in range(2)
     ]
-    told = [process.communicate(timeout=120) for process in both]
+    told = [process.communicate(timeout=HANG_S) for process in both]
     assert [process.returncode for process in both] == [0, 0] and told[0][0] == told[1][0]
     assert "".join(error for _, error in told).count("32 px: image") == 1

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from waiting import HANG_S
 
 from an8flower.export import MissingExtraError, export, exports, names
 from an8flower.export.base import folder_name
@@ -275,7 +276,7 @@ def test_hf_is_read_by_datasets_offline(data, tiny, tmp_path, pixels, rows, way,
         env={"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "home"), "HOME": str(tmp_path)},
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=HANG_S,
         check=False,
     )
     assert done.returncode == 0, done.stderr
@@ -403,7 +404,7 @@ def test_a_split_without_images_is_an_error(data, tiny, tmp_path):
 
 def an8flower(*arguments: object) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "benchmark", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=HANG_S)
 
 
 def test_the_command_exports(data, tiny, tmp_path):

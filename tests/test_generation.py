@@ -9,12 +9,12 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
+from waiting import HANG_S, until
 
 from an8flower import generate, verify
 from an8flower.drawing.augment import derivatives
@@ -115,12 +115,9 @@ def test_ctrl_c_keeps_the_finished_frames_and_leaves_nothing_half_written(tmp_pa
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's '&' has it ignored
     )  # fmt: skip
     journal = tmp_path / "single-6c" / ".journal"
-    begun = time.monotonic()
-    while not list(journal.glob("class*.json")):
-        assert time.monotonic() - begun < 60 and process.poll() is None
-        time.sleep(0.01)
+    until(lambda: list(journal.glob("class*.json")), process)
     os.killpg(process.pid, signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=HANG_S)
     assert process.returncode == 130
     assert "interrupted: what is done is kept" in errors and "Traceback" not in errors
     for entry in journal.glob("class*.json"):

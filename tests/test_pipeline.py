@@ -8,13 +8,14 @@ import sys
 
 import pandas as pd
 from skimage.io import imread
+from waiting import HANG_S
 
 from benchmark import leaderboard
 
 
 def run(folder, *more):
     command = [sys.executable, "-m", "benchmark", "run", "--viewpoints", "1,2,3,4,5", "--folds", "0,1", *more]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True, timeout=600)
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True, timeout=HANG_S)
 
 
 def test_nothing_to_a_leaderboard_and_again(tmp_path):

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from waiting import HANG_S
 
 from an8flower import generate
 from an8flower.ground.registry import UnknownNameError
@@ -114,7 +115,7 @@ def test_a_plan_is_shown_carried_out_and_then_all_there(small, tmp_path):
 
     def run(*options):
         command = [sys.executable, "-m", "benchmark", "run", str(path), "--json", *options]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=HANG_S, check=True)
         return json.loads(done.stdout)
 
     before = run("--plan")

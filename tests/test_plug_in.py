@@ -18,6 +18,7 @@ import pytest
 import torch
 import typer
 from typer.testing import CliRunner
+from waiting import HANG_S
 
 import explainers
 from an8flower.ground.registry import DuplicateNameError, UnknownNameError
@@ -36,18 +37,17 @@ ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "PYT
 
 
 @pytest.fixture(autouse=True)
-def registry(monkeypatch):
+def registry():
     """What a test registers is gone after it."""
-    explainers.names()
-    monkeypatch.setattr(explainers.registry, "_entries", dict(explainers.registry._entries))
-    return explainers.registry
+    with explainers.registry.temporarily():
+        yield explainers.registry
 
 
 def run(*command: object, cwd: Path, path: str = "", code: int = 0) -> subprocess.CompletedProcess[str]:
     environment = {**ENVIRONMENT, "PYTHONPATH": path} if path else ENVIRONMENT
     done = subprocess.run(
         [str(part) for part in command],
-        cwd=cwd, env=environment, capture_output=True, text=True, check=False, timeout=100,
+        cwd=cwd, env=environment, capture_output=True, text=True, check=False, timeout=HANG_S,
     )  # fmt: skip
     assert done.returncode == code, done.stdout + done.stderr
     return done
@@ -192,7 +192,7 @@ class TestScript:
         path.parent.mkdir()
         path.write_text(PLAIN + "\ndef at(model, images, targets, *, layer='conv1'): return images[:, 0]")
         one = explainers.get(f"{path}:plain?scale=3")
-        assert one.parameters == {"scale": 3} and one.key == "plain?scale=3"
+        assert one.parameters == {"scale": 3} and one.name == "plain?scale=3"
         assert explainers.get(f"{path}:at@conv2").parameters == {"layer": "conv2"}
         images, targets = torch.rand(2, 3, 28, 28), torch.tensor([0, 1])
         expected = images.mean(dim=1) + 3 * modular(images).gather(1, targets[:, None])[:, :, None]

@@ -42,6 +42,21 @@ def test_an_unknown_name_offers_the_closest(registry):
         registry.get("zzz")
 
 
+def test_what_is_registered_temporarily_is_gone_afterwards(registry):
+    alpha, other = registry.get("alpha"), Entry("alpha")
+    with registry.temporarily(Entry("gamma"), other):
+        registry.add(Entry("delta"))
+        assert registry.names() == ("alpha", "beta", "delta", "gamma")
+        assert registry.get("alpha") is other
+        with registry.temporarily():
+            registry.add(Entry("epsilon"))
+        assert "epsilon" not in registry.names()
+    assert registry.names() == ("alpha", "beta") and registry.get("alpha") is alpha
+    with pytest.raises(KeyError), registry.temporarily(Entry("gamma")):
+        raise KeyError
+    assert registry.names() == ("alpha", "beta")
+
+
 class Point:
     value = "somebody.elses:plugin"
 

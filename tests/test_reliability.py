@@ -12,6 +12,7 @@ import time
 import numpy as np
 import pandas as pd
 import pytest
+from waiting import HANG_S
 
 from an8flower import generate
 from benchmark import leaderboard
@@ -97,7 +98,7 @@ def run(small, results, *arguments, **more):
         "--root", str(small / "data"), "--checkpoints", str(small / "checkpoints"),
         "--results", str(results), "--workers", "2", *arguments,
     ]  # fmt: skip
-    return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False, **more)
+    return subprocess.run(command, capture_output=True, text=True, timeout=HANG_S, check=False, **more)
 
 
 def record_of(results, name):
@@ -167,7 +168,7 @@ def test_two_runs_on_one_store_end_in_the_same_board(small, tmp_path):
         "--results", str(tmp_path), "--workers", "1", *names,
     ]  # fmt: skip
     both = [subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) for _ in range(2)]
-    assert [process.wait(timeout=200) for process in both] == [0, 0]
+    assert [process.wait(timeout=HANG_S) for process in both] == [0, 0]
     alone = tmp_path / "alone"
     assert run(small, alone, *names).returncode == 0
     for name in ("grad_cam", "oracle", "random"):

@@ -254,48 +254,47 @@ def test_heatmaps_of_ones_own_that_are_wrong_are_not_packed(plan, tmp_path, data
 @pytest.fixture
 def script(tmp_path, monkeypatch):
     """A script that leaves a trace when it runs, forgotten after the test."""
-    explainers.names()
-    monkeypatch.setattr(explainers.registry, "_entries", dict(explainers.registry._entries))
     monkeypatch.setenv("SEEN", str(tmp_path / "seen"))
     path = tmp_path / "my_method.py"
     path.write_text(SCRIPT)
-    return path
+    with explainers.registry.temporarily():
+        yield path
 
 
 def test_a_script_is_packed_and_run_only_on_request(script, board, data, tiny, checkpoints, tmp_path):
     name = f"{script}:my_method?power=2"
     plan = replace(board, explainers=(name,), folds=(0,))
-    with pytest.raises(
-        SubmissionError, match=r"is not measured on tiny-2c an8net fold 0; run 'an8flower eval"
-    ):
-        pack_plugin(tmp_path / "a.zip", SAID, plan)
-    records = evaluate(
-        data, tiny.name, explainers=[name], folds=[0], results=board.results, checkpoints=checkpoints
-    )
-    packed = pack_plugin(tmp_path / "a.zip", replace(SAID, command=""), plan)
-    about = packed.described
-    assert (about.reference, about.script) == ("my_method?power=2", "code/my_method.py")
-    assert packed.read(about.script) == SCRIPT.encode() and about.command == records[0]["command"]
-    assert [claim.scores for claim in about.claims] == [record["scores"] for record in records]
+    with explainers.registry.temporarily():
+        with pytest.raises(
+            SubmissionError, match=r"is not measured on tiny-2c an8net fold 0; run 'an8flower eval"
+        ):
+            pack_plugin(tmp_path / "a.zip", SAID, plan)
+        records = evaluate(
+            data, tiny.name, explainers=[name], folds=[0], results=board.results, checkpoints=checkpoints
+        )
+        packed = pack_plugin(tmp_path / "a.zip", replace(SAID, command=""), plan)
+        about = packed.described
+        assert (about.reference, about.script) == ("my_method?power=2", "code/my_method.py")
+        assert packed.read(about.script) == SCRIPT.encode() and about.command == records[0]["command"]
+        assert [claim.scores for claim in about.claims] == [record["scores"] for record in records]
 
-    (tmp_path / "seen").unlink()
-    report = verify(packed, board)
-    assert not report.verified and len(report.problems) == 1
-    assert "it is a method to be run on this machine: read code/my_method.py first" in report.problems[0]
-    with pytest.raises(NotVerifiedError, match="then add --run-code"):
-        add(packed, board)
-    assert not (tmp_path / "seen").exists()
+        (tmp_path / "seen").unlink()
+        report = verify(packed, board)
+        assert not report.verified and len(report.problems) == 1
+        assert "it is a method to be run on this machine: read code/my_method.py first" in report.problems[0]
+        with pytest.raises(NotVerifiedError, match="then add --run-code"):
+            add(packed, board)
+        assert not (tmp_path / "seen").exists()
 
-    assert add(packed, board, run_code=True, workers=0).status == "verified"
-    assert (tmp_path / "seen").exists()
-    record = store.read_record(board.cell(next(board.setups()), "submitted:mine").record_path)
-    assert record["explainer"] == record["identity"]["explainer"] == "submitted:mine"
-    assert record["identity"]["code_sha256"] == packed.sha256 and record["cost"]["ms_per_image"] > 0
-    assert set(pd.read_parquet(board.results / tiny.name / "an8net/scores")["explainer"]) >= {
-        "submitted:mine"
-    }
+        assert add(packed, board, run_code=True, workers=0).status == "verified"
+        assert (tmp_path / "seen").exists()
+        record = store.read_record(board.cell(next(board.setups()), "submitted:mine").record_path)
+        assert record["explainer"] == record["identity"]["explainer"] == "submitted:mine"
+        assert record["identity"]["code_sha256"] == packed.sha256 and record["cost"]["ms_per_image"] > 0
+        assert set(pd.read_parquet(board.results / tiny.name / "an8net/scores")["explainer"]) >= {
+            "submitted:mine"
+        }
     # Edited since.
-    explainers.registry._entries.pop("my_method")
     script.with_name("other.py").write_text(SCRIPT.replace("1 - images", "2 - images"))
     changed = replace(plan, explainers=(f"{script.with_name('other.py')}:my_method?power=2",))
     with pytest.raises(SubmissionError, match="was measured with other code, data or weights on tiny-2c"):

@@ -7,7 +7,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 
 import cv2
 import numpy as np
@@ -15,6 +14,7 @@ import pytest
 import safetensors
 import torch
 from torch import nn
+from waiting import until
 
 from an8flower import An8Flower
 from an8flower.ground import files
@@ -146,12 +146,11 @@ class Drawing(nn.Sequential):
 
 
 @pytest.fixture
-def drawing(monkeypatch):
+def drawing():
     """A registered model with dropout and batch norm."""
-    models.names()
     spec = ModelSpec("drawing", Drawing, 32, source="tests")
-    monkeypatch.setitem(models._entries, spec.name, spec)
-    return spec.name
+    with models.temporarily(spec):
+        yield spec.name
 
 
 @pytest.fixture(params=["an8net", "mnistnet", "drawing"])
@@ -211,8 +210,7 @@ def test_a_killed_process_goes_on_to_the_same_bytes(data, tiny, tmp_path):
         weights_path(tmp_path / folder, tiny.name, "mnistnet", 2) for folder in ("killed", "whole")
     )
     with subprocess.Popen(command("killed"), stderr=subprocess.DEVNULL) as process:
-        while not partial_path(path).exists() and process.poll() is None:
-            time.sleep(0.001)
+        until(partial_path(path).exists, process)
         process.kill()
     assert process.returncode == -signal.SIGKILL and not path.exists()
     # As if it had been killed while writing.

@@ -8,7 +8,8 @@ import importlib.metadata
 import pkgutil
 import sys
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Generic, Protocol, TypeVar
 
 
@@ -90,6 +91,29 @@ class Registry(Generic[T]):
         if name not in self._entries:
             raise unknown(self.kind, name, self._entries)
         return self._entries[name]
+
+    @contextmanager
+    def temporarily(self, *entries: T) -> Iterator[None]:
+        """Register `entries` for the duration of a `with` block.
+
+        At the end of the block, also on an error, the registry is as it was before: what was added
+        inside the block, e.g. by importing a script, is removed too. An entry whose name is taken
+        replaces the other entry inside the block.
+
+        >>> from an8flower.variants import Variant, variants
+        >>> with variants.temporarily(Variant("mine", variants.get("part-2c").classes, "me")):
+        ...     "mine" in variants.names()
+        True
+        >>> "mine" in variants.names()
+        False
+        """
+        self._load()
+        before = dict(self._entries)
+        try:
+            self._entries.update((entry.name, entry) for entry in entries)
+            yield
+        finally:
+            self._entries = before
 
     def names(self) -> tuple[str, ...]:
         """All names, sorted."""
