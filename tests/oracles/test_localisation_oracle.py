@@ -170,7 +170,7 @@ def test_the_page_speaks_of_every_metric_and_shows_the_five_lines():
 
 def test_the_page_s_metric_of_one_s_own_works_and_has_the_special_cases():
     page = PAGE.with_name("metrics.md").read_text()
-    code = page.partition("## A metric of your own")[2].partition("```python\n")[2].partition("```")[0]
+    code = page.partition("## Your own metric")[2].partition("```python\n")[2].partition("```")[0]
     names: dict = {}
     exec(code.partition("metrics.add")[0], names)
     masks = np.arange(18).reshape(3, 2, 3) % 2 == 0
