@@ -1,4 +1,4 @@
-"""The certificate: does a trained model go by the part that tells the classes, or by something else?"""
+"""The certificate: does a trained model use the discriminative part, or something else?"""
 
 from benchmark.certificate.judging import Shares, certify, judged, shares, shares_by_view
 from benchmark.certificate.pictures import Pictures, Twinned, swap

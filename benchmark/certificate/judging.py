@@ -1,4 +1,4 @@
-"""Does a model go by the part? Flags an image, shares of them, and a verdict in words."""
+"""Does a model use the part? Flags per image, shares of images, and a verdict with its reasons."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from torch import nn
 
 from benchmark.certificate.pictures import PLACE, Twinned
 
-# Chosen before any model was looked at: one image in ten may be an exception, as a part seen edge-on is.
-NECESSITY = 0.9  # of what can be reached, see `expected_necessity`
+# Chosen before any model was tested: one image in ten may be an exception, such as a part seen edge-on.
+NECESSITY = 0.9  # as a share of the highest possible value, see `expected_necessity`
 SUFFICIENCY = 0.9
 SWAP = 0.9
 
@@ -27,39 +27,40 @@ def certify(
     device: torch.device | str = "cpu",
     done: Callable[[int], None] | None = None,
 ) -> pd.DataFrame:
-    """Ask a model about images, their twins, and images with another class's part.
+    """Run a model on images, their twins, and images with another class's part.
 
     Args:
         model: any classifier from (N, 3, H, W) float32 in [0, 1] to logits (N, C), in eval mode.
         pictures: images with their twins.
-        batch: images at once, each in four pictures.
-        device: where the model is.
-        done: told how many more images were asked about.
+        batch: images per batch; the model sees four pictures of each.
+        device: device of the model.
+        done: called after each batch with the number of images in it.
     Returns:
-        a row an image: class, view, crop, rotation (from 1), and the classes (from 0) `predicted` on the
-        image, `without_part`, `part_only` and `swapped` on the other three, `partner`; then `judged`'s flags.
+        one row per image: class, view, crop, rotation (from 1); the classes (from 0) `predicted` on the
+        image and `without_part`, `part_only` and `swapped` on the other three pictures; `partner`, the class
+        whose part was inserted; and the flags of `judged`.
     """
     parts: list[pd.DataFrame] = []
-    for one in pictures.batches(batch):
-        given = torch.cat([one.image, one.all_but_part, one.part_only, one.swapped]).to(device)
+    for group in pictures.batches(batch):
+        inputs = torch.cat([group.image, group.all_but_part, group.part_only, group.swapped]).to(device)
         with torch.no_grad():
-            answers = model(given).argmax(1).cpu().numpy().reshape(4, -1)
-        about = pictures.images.table.iloc[one.rows][["class", *PLACE]].reset_index(drop=True)
+            predictions = model(inputs).argmax(1).cpu().numpy().reshape(4, -1)
+        place = pictures.images.table.iloc[group.rows][["class", *PLACE]].reset_index(drop=True)
         columns = ("predicted", "without_part", "part_only", "swapped")
-        named = dict(zip(columns, answers, strict=True))
-        parts.append(about.assign(**named, partner=one.partner))
+        named = dict(zip(columns, predictions, strict=True))
+        parts.append(place.assign(**named, partner=group.partner))
         if done is not None:
-            done(len(one.rows))
+            done(len(group.rows))
     return judged(pd.concat(parts, ignore_index=True))
 
 
 def judged(answers: pd.DataFrame) -> pd.DataFrame:
-    """Answers with what they come to, a row an image.
+    """Add the flags of each image to a model's predictions.
 
-    Adds flags: `lost`: without the part the predicted class is not predicted any more; `default`: without
-    it the answer is the same for the images of all classes in this view, crop and rotation, so that it
-    tells nothing of the class; `kept`: the part alone is enough; `follows`: with another class's part the
-    prediction is that class; `passed`: (lost or default), kept, and follows.
+    `lost`: without the part, another class is predicted. `default`: without the part, the prediction is the
+    same for the images of all classes in this view, crop and rotation, so it contains no information on the
+    class. `kept`: with the part alone, the predicted class stays the same. `follows`: with another class's
+    part, that class is predicted. `passed`: (lost or default) and kept and follows.
     """
     lost = answers["without_part"] != answers["predicted"]
     default = answers.groupby(PLACE)["without_part"].transform("nunique") == 1
@@ -70,10 +71,11 @@ def judged(answers: pd.DataFrame) -> pd.DataFrame:
 
 
 def expected_necessity(classes: int) -> float:
-    """The share of images that lose their class, in a model that knows nothing of it without the part.
+    """Return the share of images that lose their class if a model cannot see the class without the part.
 
-    It must still name a class, and names the same one on the plants without part of all C classes of a view,
-    which are the same picture. The one image of these C that was of this class keeps it: 1 - 1/C lose it.
+    Such a model must still predict a class. The plants without the part of all C classes in a view are the
+    same picture, so it predicts the same class for all of them. One of these C images is of that class and
+    keeps it; the share 1 - 1/C loses it.
 
     >>> expected_necessity(2)
     0.5
@@ -83,16 +85,16 @@ def expected_necessity(classes: int) -> float:
 
 @dataclass(frozen=True)
 class Shares:
-    """Of a fold's test images, in [0, 1].
+    """Shares of a fold's test images, in [0, 1].
 
     Args:
-        images: how many.
-        necessity: lose the predicted class without the part.
-        necessity_expected: would lose it, if the model knew the class by the part alone.
-        default: keep it, but by default: so do those of all other classes in that view, crop and rotation.
-        sufficiency: keep it with the part alone.
-        swap: get the class whose part they are given.
-        passed: pass all three.
+        images: number of images.
+        necessity: share that loses the predicted class without the part.
+        necessity_expected: share that would lose it if the part were the model's only evidence.
+        default: share that keeps it only because it is the model's default class, see `judged`.
+        sufficiency: share that keeps the predicted class with the part alone.
+        swap: share for which the class of the inserted part is predicted.
+        passed: share that passes all three tests.
     """
 
     images: int
@@ -105,11 +107,11 @@ class Shares:
 
 
 def failures(found: Shares, flags: pd.DataFrame, classes: Sequence[str]) -> list[str]:
-    """What is not as it must be, in words, one text a test; none for a model that is certified.
+    """Return one text per failed test; an empty list for a certified model.
 
     Args:
-        found: of these flags.
-        flags: as `certify` gives them.
+        found: the shares of `flags`.
+        flags: as `certify` returns them.
         classes: names of the classes, in their order.
     """
     texts = []
@@ -134,14 +136,14 @@ def failures(found: Shares, flags: pd.DataFrame, classes: Sequence[str]) -> list
 
 
 def _worst(good: pd.Series, flags: pd.DataFrame, classes: Sequence[str]) -> str:
-    """Where a test fails most: the classes of which it fails for more than one image in ten."""
+    """Return the classes for which a test fails on more than one image in ten, as text."""
     by_class = (~good).groupby(flags["class"]).mean().sort_values(ascending=False, kind="stable")
     named = [f"{classes[one - 1]}: {share:.0%}" for one, share in by_class.items() if share > 0.1]
     return f" ({', '.join(named)})" if 0 < len(named) < len(classes) else ""
 
 
 def shares(flags: pd.DataFrame, classes: int) -> Shares:
-    """What the flags of `certify` come to in all."""
+    """Return the shares of all images, from the flags of `certify`."""
     share = {name: float(flags[column].mean()) for name, column in _COLUMNS.items()}
     by_default = float((flags["default"] & ~flags["lost"]).mean())
     return Shares(
@@ -150,7 +152,7 @@ def shares(flags: pd.DataFrame, classes: int) -> Shares:
 
 
 def shares_by_view(flags: pd.DataFrame) -> dict[str, list[int] | list[float]]:
-    """The same by viewpoint, for statistics: images of one view are alike, views less so.
+    """Return the shares per view, for statistics: images of one view are more alike than images of two.
 
     Returns:
         lists of equal length: "view", "images", and each of `SHARES`.

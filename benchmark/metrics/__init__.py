@@ -1,4 +1,4 @@
-"""Scores of heatmaps against masks: pure functions, one file a family."""
+"""Metrics: pure functions that score heatmaps against masks, one file per family."""
 
 from benchmark.metrics.base import Case, MetricSpec, metrics
 from benchmark.metrics.iou import iou_auc, iou_auc_rank, iou_curve, max_iou

@@ -1,4 +1,4 @@
-"""What a metric is: a pure function of heatmaps and masks, or of a case, one number an image."""
+"""The definition of a metric: a pure function of heatmaps and masks, or of a `Case`; one score per image."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ Kind = Literal["localisation", "faithfulness"]
 
 @dataclass(frozen=True)
 class Case:
-    """A batch that was explained, for metrics that ask the model or the method again.
+    """An explained batch, for metrics that call the model or the method again.
 
     Args:
         model: the classifier, left unchanged.
-        explain: model, images and targets to heatmaps, as the method that is measured gives them.
+        explain: the measured method: takes model, images and targets, returns heatmaps.
         images: (N, 3, H, W) float32 in [0, 1].
         targets: (N,) int64, the classes explained.
-        heatmaps: (N, H, W) float32, what `explain` gave for just these.
+        heatmaps: (N, H, W) float32, what `explain` returned for these images and targets.
     """
 
     model: nn.Module
@@ -42,13 +42,13 @@ class MetricSpec:
 
     Args:
         name: registry key, the function's name.
-        compute: to (N,) float64, NaN where undefined: of heatmaps (N, H, W) and masks (N, H, W) bool for
-            the kind "localisation", of a `Case` for the kind "faithfulness".
+        compute: returns (N,) float64, NaN where undefined. The kind "localisation" takes heatmaps (N, H, W)
+            and masks (N, H, W) bool; the kind "faithfulness" takes a `Case`.
         source: paper, and arXiv number.
-        higher_is_better: which way to sort.
-        bounds: least and greatest possible value.
-        kind: "localisation" compares with the mask and is measured by default; "faithfulness" asks
-            model and method again, costs many passes, and is measured when named.
+        higher_is_better: whether a higher score is better.
+        bounds: smallest and largest possible score.
+        kind: "localisation" compares with the mask and is measured by default; "faithfulness" calls model
+            and method again, needs many passes, and is measured only when it is named.
     """
 
     name: str

@@ -1,12 +1,12 @@
-"""Deletion and insertion: what the class's probability does while pixels go or come, most relevant first.
+"""Deletion and insertion: how the class's probability changes while pixels are removed or added.
 
-Treatment, the same in both: pixels change in equal shares, from none to all. Pixels of equal relevance
-change in an order that is drawn once for each size of map and scattered evenly, so that no side of the
-image is favoured; a constant map thus scores what chance does. A map with NaN or an infinity orders
-nothing and scores NaN. Each image is scored by itself, so a score does not depend on the batch.
+Both change the pixels in equal steps, the most relevant first, from none to all. Pixels of equal relevance
+change in a random order that is drawn once per map size, so that no side of the image is favoured; a
+constant map therefore scores at chance level. A map with NaN or an infinity defines no order and scores
+NaN. Each image is scored separately, so a score does not depend on the batch.
 
-A classifier that must name a class names one for the picture without pixels too: images of that class
-keep their probability whatever the map. Compare methods on the same images, not one class with another.
+A classifier must predict some class even for an image without content, and images of that class keep their
+probability whatever the map is. Compare methods on the same images; do not compare classes.
 """
 
 from __future__ import annotations
@@ -27,52 +27,54 @@ STEPS = 28  # of 112 x 112 pixels, 448 at a time
 
 
 def deletion(case: Case, *, steps: int = STEPS, fill: float = 0.5) -> Scores:
-    """The area under the target's probability while pixels become grey, the most relevant first.
+    """Return the area under the target's probability while pixels turn grey, the most relevant first.
 
     Args:
         case: the batch that was explained.
-        steps: equal shares in which the pixels go.
-        fill: what they become, in all three channels. A grey value says nothing of any class. The image's
-            own mean would: its tint tells the colour of the plant, which may be the class.
+        steps: number of equal steps in which the pixels are removed.
+        fill: value of a removed pixel in all three channels. Grey contains no information on the class. The
+            mean of the image would: its tint shows the colour of the plant, which may define the class.
     Returns:
         (N,) float64 in [0, 1], lower is better; NaN for an invalid map.
     Raises:
         ValueError: for less than 1 step, or heatmaps that do not fit the images.
-    Source: Petsiuk et al. 2018, arXiv 1806.07421, section 4.1. Departs: grey of the input's range where the
-        paper has zero after its model's preprocessing, which is about the same, but asks nothing of a model.
+    Source: Petsiuk et al. 2018, arXiv 1806.07421, section 4.1. Departs: removed pixels are grey in the
+        input's range, where the paper sets zero after the model's preprocessing. Both are nearly equal, but
+        grey does not depend on the model.
     """
     return _areas(case, case.images, torch.full_like(case.images, fill), steps)
 
 
 def insertion(case: Case, *, steps: int = STEPS, blur: float = 0.1) -> Scores:
-    """The area under the target's probability while pixels of a blurred image become sharp again.
+    """Return the area under the target's probability while pixels of a blurred image become sharp again.
 
     Args:
         case: the batch that was explained.
-        steps: equal shares in which the pixels come, the most relevant first.
-        blur: standard deviation of the Gaussian blur, as a fraction of the image's side. It must hide the
-            class, or nothing is left to insert: on single-6c, an8net gives the target 0.99 at the 5 pixels
-            of 224 of the paper's code, 0.88 at a twentieth of the side and 0.51 at a tenth.
+        steps: number of equal steps in which the pixels are inserted, the most relevant first.
+        blur: standard deviation of the Gaussian blur, as a fraction of the image's side. The blur must hide
+            the class, or there is nothing left to insert: on single-6c, an8net gives the target a
+            probability of 0.99 with the blur of the paper's code (5 of 224 pixels), 0.88 with a twentieth
+            of the side and 0.51 with a tenth.
     Returns:
         (N,) float64 in [0, 1], higher is better; NaN for an invalid map.
     Raises:
         ValueError: for less than 1 step, a blur not in (0, 0.2], or heatmaps that do not fit the images.
-    Source: Petsiuk et al. 2018, arXiv 1806.07421, section 4.1. Departs: the paper does not say how much blur;
-        its code takes less, which hides texture, but here colour may be the class.
+    Source: Petsiuk et al. 2018, arXiv 1806.07421, section 4.1. Departs: the paper does not state the
+        blur; its code uses less, which hides texture, but here colour may define the class.
     """
     return _areas(case, blurred(case.images, blur), case.images, steps)
 
 
 def blurred(images: torch.Tensor, blur: float) -> torch.Tensor:
-    """Images (N, 3, H, W) after a Gaussian blur, their borders mirrored.
+    """Blur images (N, 3, H, W) with a Gaussian, mirrored at the borders.
 
     Args:
-        blur: standard deviation as a fraction of each side, in (0, 0.2]; cut off at four of them.
+        blur: standard deviation as a fraction of each side, in (0, 0.2]; the kernel ends at four of them.
     """
     if not 0 < blur <= 0.2:
         raise ValueError(f"blur must be more than 0 and at most 0.2; got {blur}")
     down, across = (_blurring(size, blur).to(images.device) for size in images.shape[2:])
-    # One image after the other, as a product of many may round otherwise than that of one.
+    # Image by image: a product of many may round differently from a product of one.
     each = [down @ image.double() @ across.T for image in torch.split(images, 1)]
     return torch.cat(each).to(images.dtype)
 
@@ -92,7 +94,7 @@ metrics.add(
 
 
 def _areas(case: Case, before: torch.Tensor, after: torch.Tensor, steps: int) -> Scores:
-    """For each image the area under its curve, while pixels of `before` become those of `after`."""
+    """Return for each image the area under its curve while pixels of `before` become those of `after`."""
     if steps < 1:
         raise ValueError(f"steps must be 1 or more; got {steps}")
     n, _, height, width = case.images.shape
@@ -111,7 +113,7 @@ def _areas(case: Case, before: torch.Tensor, after: torch.Tensor, steps: int) ->
 def _curve(
     case: Case, k: int, before: torch.Tensor, after: torch.Tensor, places: torch.Tensor, steps: int
 ) -> NDArray[np.float64]:
-    """The target's probability after each step, (steps + 1,), in batches of a size that does not grow."""
+    """Return the target's probability after each step, (steps + 1,), in batches of bounded size."""
     shares = torch.arange(steps + 1, device=places.device) * places.numel() // steps
     together = max(1, CPU_PIECE_PX // places.numel())
     chances = []
@@ -123,7 +125,7 @@ def _curve(
 
 
 def _places(heatmap: NDArray[np.float32]) -> NDArray[np.int64]:
-    """(H, W), each pixel's place in the order of relevance, 0 for the most relevant."""
+    """Return each pixel's place in the order of relevance, (H, W); 0 is the most relevant."""
     scattered = _scattered(heatmap.size)
     order = scattered[np.argsort(-heatmap.reshape(-1)[scattered], kind="stable")]
     places = np.empty(heatmap.size, np.int64)
@@ -132,7 +134,7 @@ def _places(heatmap: NDArray[np.float32]) -> NDArray[np.int64]:
 
 
 def _blurring(size: int, blur: float) -> torch.Tensor:
-    """(size, size) float64, what each blurred pixel of a line takes of each sharp one."""
+    """Return the weights of the sharp pixels of a line in each blurred one, (size, size) float64."""
     sigma_px = blur * size
     reach = math.ceil(4 * sigma_px)
     offsets = np.arange(-reach, reach + 1)
@@ -147,5 +149,5 @@ def _blurring(size: int, blur: float) -> torch.Tensor:
 
 @lru_cache(maxsize=8)
 def _scattered(pixels: int) -> NDArray[np.int64]:
-    """The order of pixels that are equally relevant."""
+    """Return the random order in which equally relevant pixels change."""
     return np.random.default_rng(0).permutation(pixels)

@@ -1,8 +1,8 @@
 """Intersection over union as a function of the threshold: its exact area, its curve, its maximum.
 
-Treatment, the same in all four: negatives are values like others, since maps are min-max scaled;
-equal values are one threshold; a constant map scores 0; a full mask is scored; an empty mask gives
-NaN and a map with NaN or an infinity 0, as `benchmark.metrics.ranked` says.
+All four metrics follow the same rules. Negative values are ordinary values, since maps are min-max scaled.
+Equal values share one threshold. A constant map scores 0. A mask that covers the whole image is scored. An
+empty mask gives NaN, and a map with NaN or an infinity scores 0 (see `benchmark.metrics.ranked`).
 """
 
 from __future__ import annotations
@@ -19,24 +19,25 @@ CURVE_THRESHOLDS: NDArray[np.float64] = np.arange(1, 101) / 100
 
 
 def iou_auc(heatmaps: ArrayLike, masks: ArrayLike) -> Scores:
-    """The area under IoU(t), t in (0, 1], of the min-max scaled heatmap; exact.
+    """Return the exact area under IoU(t), t in (0, 1], of the min-max scaled heatmap.
 
     With the scaled map's distinct values 0 = v_0 < ... < v_K = 1 it is the sum of
     (v_k - v_(k-1)) IoU(v_k), where IoU(t) is that of the mask and the pixels at or above t.
 
-    Chance: a map of independent uniform values expects p / (1 - p) + (p / (1 - p))^2 ln p of a mask
-    with the share p of many pixels: 0.08 for p = 0.1. Other random values, other areas.
+    Chance: for a mask that covers the share p of many pixels, the expected score of a map of independent
+    uniform values is p / (1 - p) + (p / (1 - p))^2 ln p, for example 0.08 for p = 0.1. It depends on the
+    distribution of the values.
 
     Args:
         heatmaps: (N, H, W), higher = more relevant.
         masks: (N, H, W) bool.
     Returns:
-        (N,) float64 in [0, 1]; 1 for a map that is its mask, 0 for a constant or invalid map,
+        (N,) float64 in [0, 1]; 1 for a map that equals its mask, 0 for a constant or invalid map,
         NaN for an empty mask.
     Raises:
         ValueError: if the shapes differ or are not (N, H, W).
-    Source: Oramas et al. 2019, section 4.3. Departs: the paper averages over given thresholds;
-        IoU(t) is a step function, so its integral is a finite sum over the map's values.
+    Source: Oramas et al. 2019, section 4.3. Departs: the paper averages over a list of
+        thresholds; IoU(t) is a step function, so its integral is a finite sum over the map's values.
 
     >>> iou_auc([[[0.0, 1.0], [0.0, 0.0]]], [[[False, True], [False, False]]])
     array([1.])
@@ -45,17 +46,19 @@ def iou_auc(heatmaps: ArrayLike, masks: ArrayLike) -> Scores:
 
 
 def iou_auc_rank(heatmaps: ArrayLike, masks: ArrayLike) -> Scores:
-    """The same area for the map's ranks instead of its values: free of gamma, and of outliers.
+    """Return the same area for the map's ranks instead of its values, unaffected by gamma and outliers.
 
-    Every pixel becomes its middle rank, the mean of the places 1 ... n its value takes in ascending
-    order, so that equal pixels stay equal; the ranks are min-max scaled like any map. Any strictly
-    increasing change of the map changes nothing, and a two-valued map scores what `iou_auc` gives it.
+    Each pixel is replaced by its middle rank: the mean of the places 1 ... n that its value takes in
+    ascending order, so that equal pixels stay equal. The ranks are min-max scaled like any map. A strictly
+    increasing transformation of the map does not change the score, and a map with two values has the same
+    score as with `iou_auc`.
 
-    Why middle ranks: a step between two neighbouring values then weighs by how many pixels have them.
-    Counting distinct values would weigh by how finely a map is quantised, and the lowest or highest
-    place of a tie would let one big tie (the zeros of a ReLU) take part as if it were one end of itself.
+    Why middle ranks: the weight of a step between two neighbouring values is then the number of pixels with
+    these values. If distinct values were counted, the weight would depend on how finely the map is
+    quantised. With the lowest or highest place of a tie, one large tie (such as the zeros of a ReLU) would
+    count as if all its pixels were at one end of it.
 
-    Chance: as in `iou_auc`, of any map of independent values without ties.
+    Chance: as in `iou_auc`, for any map of independent values without ties.
 
     Args:
         heatmaps: (N, H, W), higher = more relevant.
@@ -70,31 +73,31 @@ def iou_auc_rank(heatmaps: ArrayLike, masks: ArrayLike) -> Scores:
     >>> iou_auc_rank([[[0, 8], [1, 2]]], mask), iou_auc_rank([[[0, 800], [10, 11]]], mask)
     (array([0.61111111]), array([0.61111111]))
     """
-    # From above, the middle place of a tie is the mean of where it begins and where the next begins.
+    # Counted from above, the middle place of a tie is the mean of its start and the start of the next one.
     return score_ranked(lambda one: _area(one, -(one.above[:-1] + one.above[1:]) / 2), heatmaps, masks)
 
 
 def iou_curve(heatmaps: ArrayLike, masks: ArrayLike) -> Scores:
-    """IoU at the thresholds 0.01, 0.02, ... 1.00 (`CURVE_THRESHOLDS`), for plots.
+    """Return IoU at the thresholds 0.01, 0.02, ... 1.00 (`CURVE_THRESHOLDS`), for plots.
 
     Args:
         heatmaps: (N, H, W), higher = more relevant.
         masks: (N, H, W) bool.
     Returns:
-        (N, 100) float64; the rows mean what `iou_auc` says.
+        (N, 100) float64; special cases as in `iou_auc`.
     Raises:
         ValueError: if the shapes differ or are not (N, H, W).
     """
-    curves = np.empty((len(every := ranked(heatmaps, masks)), len(CURVE_THRESHOLDS)))
-    for curve, one in zip(curves, every, strict=True):
-        curve[:] = _on_grid(one) if isinstance(one, Ranked) else one
+    curves = np.empty((len(maps := ranked(heatmaps, masks)), len(CURVE_THRESHOLDS)))
+    for curve, ranking in zip(curves, maps, strict=True):
+        curve[:] = _on_grid(ranking) if isinstance(ranking, Ranked) else ranking
     return curves
 
 
 def max_iou(heatmaps: ArrayLike, masks: ArrayLike) -> Scores:
-    """The largest IoU over all thresholds in (0, 1]: the score with the best threshold known.
+    """Return the largest IoU over all thresholds in (0, 1], the score at the best threshold.
 
-    Chance: about the mask's share of the pixels, reached where the threshold keeps nearly all of them.
+    Chance: about the mask's share of the pixels, at a threshold that keeps nearly all of them.
 
     Args:
         heatmaps: (N, H, W), higher = more relevant.
@@ -112,7 +115,7 @@ def max_iou(heatmaps: ArrayLike, masks: ArrayLike) -> Scores:
 
 
 def _area(one: Ranked, values: NDArray[np.float64]) -> float:
-    """The area under the steps of IoU when the distinct pixels of `one` have these `values`."""
+    """Return the area under the steps of IoU if the distinct pixels of `one` have these `values`."""
     if one.is_constant:
         return 0.0
     return float(np.diff(values) @ one.iou[1:] / (values[-1] - values[0]))

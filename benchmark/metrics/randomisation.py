@@ -1,4 +1,4 @@
-"""The model's parameter test: a heatmap that is the same for a model that knows nothing explains none."""
+"""The model parameter randomisation test: an explanation must change if the model's weights are shuffled."""
 
 from __future__ import annotations
 
@@ -14,21 +14,22 @@ from explainers.guard import unchanged
 
 
 def model_randomisation(case: Case, *, seed: int = 0) -> Scores:
-    """How alike a heatmap and that of the model with shuffled weights are: |Spearman's rank correlation|.
+    """Return |Spearman's rank correlation| of a heatmap with that of the model with shuffled weights.
 
-    The absolute value, as a map that turned upside down still depends on the image more than on what the
-    model learnt. Signs within a map count, as higher means more relevant. What a method learnt in `fit`
-    stays as it is: the question is what its maps take from the model that they are said to explain.
+    The absolute value is taken because a reversed map still depends more on the image than on what the model
+    has learnt. The signs within a map count, since higher means more relevant. What a method has learnt in
+    `fit` is not changed: the metric asks how much its maps depend on the model that they explain.
 
     Args:
         case: the batch that was explained.
-        seed: of the one shuffled model, the same for all images.
+        seed: of the shuffling; all images share one shuffled model.
     Returns:
-        (N,) float64 in [0, 1], lower is better; 0 if the map of the shuffled model is constant, as nothing of
-        the other is left in it; NaN if the explained map is constant, or one of the two holds NaN or an
-        infinity.
-    Source: Adebayo et al. 2018, arXiv 1810.03292, section 3.1, all layers at once, the last step of its
-        cascade. Departs: weights are shuffled within each tensor instead of drawn anew, see `shuffled`.
+        (N,) float64 in [0, 1], lower is better; 0 if the map of the shuffled model is constant, since it has
+        nothing in common with the other one; NaN if the explained map is constant, or if one of the two holds
+        NaN or an infinity.
+    Source: Adebayo et al. 2018, arXiv 1810.03292, section 3.1, all layers at once, which is the last
+        step of its cascade. Departs: weights are shuffled within each tensor instead of drawn again, see
+        `shuffled`.
     """
     before = case.heatmaps.detach().cpu().numpy()
     if not len(before):
@@ -40,10 +41,10 @@ def model_randomisation(case: Case, *, seed: int = 0) -> Scores:
 
 
 def shuffled(model: nn.Module, *, seed: int) -> nn.Module:
-    """A copy of `model`, in eval mode, with the values of every parameter in another order.
+    """Return a copy of `model`, in eval mode, with the values of each parameter in random order.
 
-    Their scale stays, so that signals neither die nor blow up in any architecture, without a rule for each
-    kind of layer; a model that was drawn at random and never trained stays a model drawn from the same.
+    The scale of the weights is kept, so that signals neither vanish nor explode in any architecture, and no
+    rule per kind of layer is needed. An untrained model stays a model from the same random distribution.
     """
     with unchanged(model):
         copy = deepcopy(model)
@@ -75,6 +76,6 @@ def _likeness(before: NDArray[np.float32], after: NDArray[np.float32]) -> float:
 
 
 def _ranks(values: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Ranks from 1; equal values share the mean of theirs."""
+    """Return ranks from 1; equal values share the mean of their ranks."""
     _, which, counts = np.unique(values, return_inverse=True, return_counts=True)
     return np.asarray((np.cumsum(counts) - (counts - 1) / 2)[which])

@@ -1,8 +1,7 @@
-"""Areas under two curves of ranking: a heatmap as a detector of the mask's pixels, one by one.
+"""Average precision and ROC-AUC of a heatmap as a detector of the mask's pixels.
 
-Both depend on the order of the pixels alone, and take equal pixels at once, as scikit-learn does.
-Negatives are values like others. A constant map says nothing and scores its chance level. An
-empty mask gives NaN, an invalid map 0.
+Both depend only on the order of the pixels and treat equal pixels together, as scikit-learn does. Negative
+values are ordinary values. A constant map scores at chance level. An empty mask gives NaN, an invalid map 0.
 """
 
 from __future__ import annotations
@@ -14,12 +13,13 @@ from benchmark.metrics.ranked import Ranked, score_ranked
 
 
 def average_precision(heatmaps: ArrayLike, masks: ArrayLike) -> Scores:
-    """The area under the precision-recall curve in steps: sum of (R_k - R_(k-1)) P_k, from the top down.
+    """Return the area under the stepwise precision-recall curve: the sum of (R_k - R_(k-1)) P_k.
 
-    P_k and R_k are precision and recall of the pixels at or above the k-th highest distinct value.
-    Not the trapezoid, which is too kind. A full mask scores 1, which is its chance level.
+    P_k and R_k are precision and recall of the pixels at or above the k-th highest distinct value. The
+    trapezoidal rule is not used, since it overestimates. A mask that covers the whole image scores 1, which
+    is its chance level.
 
-    Chance: about the mask's share of the pixels, and exactly that for a constant map.
+    Chance: about the mask's share of the pixels; exactly this share for a constant map.
 
     Args:
         heatmaps: (N, H, W), higher = more relevant.
@@ -28,7 +28,7 @@ def average_precision(heatmaps: ArrayLike, masks: ArrayLike) -> Scores:
         (N,) float64 in [0, 1].
     Raises:
         ValueError: if the shapes differ or are not (N, H, W).
-    Source: Davis and Goadrich 2006 on the curve; the sum is scikit-learn's `average_precision_score`.
+    Source: Davis and Goadrich 2006 for the curve; the sum is scikit-learn's `average_precision_score`.
 
     >>> average_precision([[[4, 3], [2, 1]]], [[[True, False], [True, False]]])
     array([0.83333333])
@@ -37,13 +37,14 @@ def average_precision(heatmaps: ArrayLike, masks: ArrayLike) -> Scores:
 
 
 def roc_auc(heatmaps: ArrayLike, masks: ArrayLike) -> Scores:
-    """How likely a random pixel of the mask is above a random one outside; a tie counts one half.
+    """Return the probability that a random pixel of the mask is above a random one outside it.
 
-    The same as the area under the ROC curve by trapezoids, and as the Mann-Whitney statistic over
-    |S| (n - |S|). It forgives much where masks are small: the many easy pixels far away outweigh the few
-    that matter. A full mask has no outside and gives NaN, like an empty one.
+    A tie counts one half. The result equals the area under the ROC curve by the trapezoidal rule, and the
+    Mann-Whitney statistic divided by |S| (n - |S|). The metric is lenient if masks are small: the many easy
+    pixels far from the mask outweigh the few near it. A mask that covers the whole image gives NaN, like an
+    empty one.
 
-    Chance: 0.5, whatever the mask.
+    Chance: 0.5 for any mask.
 
     Args:
         heatmaps: (N, H, W), higher = more relevant.
@@ -68,7 +69,7 @@ def _roc_auc(one: Ranked) -> float:
     outside = one.pixels - one.part
     if not outside:
         return float("nan")
-    # Over each pixel outside, those of the mask that are higher, and half of those that tie.
+    # For each pixel outside: the mask pixels that are higher, plus half of those with the same value.
     wins = (one.tied - one.tied_hits) @ (one.hits[:-1] + one.hits[1:])
     return float(wins) / (2 * one.part * outside)
 

@@ -1,4 +1,4 @@
-"""How much relevance is in the mask: as mass, and among the most relevant pixels."""
+"""How much relevance is in the mask: its share of the total, and its share of the most relevant pixels."""
 
 from __future__ import annotations
 
@@ -9,18 +9,19 @@ from benchmark.metrics.base import MetricSpec, Scores, metrics
 from benchmark.metrics.ranked import Ranked, score_ranked
 
 TOP_PX = 1000
-"""How many pixels `top_k_intersection` looks at in an image of `SIDE_PX` x `SIDE_PX`."""
+"""Number of pixels that `top_k_intersection` takes in an image of `SIDE_PX` x `SIDE_PX`."""
 
 SIDE_PX = 250
-"""Side of the dataset's images; what is given in pixels is scaled from it to the map's size."""
+"""Side of the dataset's images; lengths in pixels are scaled from it to the map's size."""
 
 
 def relevance_mass(heatmaps: ArrayLike, masks: ArrayLike) -> Scores:
-    """The share of the positive relevance that is in the mask: sum of h+ over S / sum of h+, h+ = max(h, 0).
+    """Return the share of the positive relevance in the mask: sum of h+ over S / sum of h+, h+ = max(h, 0).
 
-    Negatives count as 0. Ties do not matter. A map with nothing positive scores 0; so a constant
-    map scores 0, or the mask's share if it is positive. An empty mask gives NaN, an invalid map 0.
-    It depends on what a method calls zero: adding a constant to a map changes its score.
+    Negative values count as 0. Ties do not matter. A map without positive values scores 0; a constant map
+    therefore scores 0, or the mask's share of the pixels if the constant is positive. An empty mask gives
+    NaN, an invalid map 0. The score depends on the zero point of the method: adding a constant to a map
+    changes it.
 
     Chance: the mask's share of the pixels.
 
@@ -31,8 +32,8 @@ def relevance_mass(heatmaps: ArrayLike, masks: ArrayLike) -> Scores:
         (N,) float64 in [0, 1].
     Raises:
         ValueError: if the shapes differ or are not (N, H, W).
-    Source: Arras et al. 2022 (arXiv 2003.07258), relevance mass accuracy, whose maps are positive. Departs:
-        signed maps are clipped at 0, one of several ways the paper has to make them positive.
+    Source: Arras et al. 2022 (arXiv 2003.07258), relevance mass accuracy, which is defined for positive maps.
+        Departs: signed maps are clipped at 0, one of several ways of the paper to make them positive.
 
     >>> relevance_mass([[[-5, 3], [1, 0]]], [[[True, True], [False, False]]])
     array([0.75])
@@ -41,11 +42,11 @@ def relevance_mass(heatmaps: ArrayLike, masks: ArrayLike) -> Scores:
 
 
 def relevance_rank(heatmaps: ArrayLike, masks: ArrayLike) -> Scores:
-    """Of the K most relevant pixels the share in the mask, K = |S| the mask's number of pixels.
+    """Return the share in the mask of the K most relevant pixels, K = |S| the mask's number of pixels.
 
-    Negatives are values like others. Of pixels tied at the border only some are among the K: they
-    count with the expected number, as if drawn by lot. So a constant map scores the mask's share of
-    the pixels. An empty mask gives NaN, an invalid map 0.
+    Negative values are ordinary values. If only some of the pixels that tie at the border are among the K,
+    the expected number of hits counts, as if ties were broken at random. A constant map therefore scores the
+    mask's share of the pixels. An empty mask gives NaN, an invalid map 0.
 
     Chance: the mask's share of the pixels.
 
@@ -56,7 +57,7 @@ def relevance_rank(heatmaps: ArrayLike, masks: ArrayLike) -> Scores:
         (N,) float64 in [0, 1].
     Raises:
         ValueError: if the shapes differ or are not (N, H, W).
-    Source: Arras et al. 2022 (arXiv 2003.07258), relevance rank accuracy; ties are not in it.
+    Source: Arras et al. 2022 (arXiv 2003.07258), relevance rank accuracy; the paper does not treat ties.
 
     >>> relevance_rank([[[7, 3], [3, 0]]], [[[True, True], [False, False]]])
     array([0.75])
@@ -65,12 +66,12 @@ def relevance_rank(heatmaps: ArrayLike, masks: ArrayLike) -> Scores:
 
 
 def top_k_intersection(heatmaps: ArrayLike, masks: ArrayLike) -> Scores:
-    """Of the k most relevant pixels the share in the mask, k = 1000 in an image of 250 x 250 pixels.
+    """Return the share in the mask of the k most relevant pixels, k = 1000 in an image of 250 x 250 pixels.
 
-    In a map of H x W it is k = 1000 H W / 250^2, rounded (half up), at least 1: 201 for 112 x 112. A
-    mask smaller than k bounds the score by |S| / k, also for a perfect map. Negatives are values
-    like others; ties at the border count with the expected number, as in `relevance_rank`, so a
-    constant map scores the mask's share of the pixels. An empty mask gives NaN, an invalid map 0.
+    In a map of H x W, k = 1000 H W / 250^2, rounded (half up), at least 1: 201 for 112 x 112. If the mask is
+    smaller than k, no map scores more than |S| / k. Negative values are ordinary values. Ties at the border
+    count with the expected number of hits, as in `relevance_rank`, so a constant map scores the mask's share
+    of the pixels. An empty mask gives NaN, an invalid map 0.
 
     Chance: the mask's share of the pixels.
 
@@ -102,7 +103,7 @@ def _top(one: Ranked) -> float:
 
 
 def top_k(pixels: float) -> int:
-    """The k of `top_k_intersection` in a map of so many pixels."""
+    """Return the k of `top_k_intersection` for a map with this number of pixels."""
     return max(1, int(TOP_PX * pixels / SIDE_PX**2 + 0.5))
 
 

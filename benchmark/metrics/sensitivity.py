@@ -1,4 +1,4 @@
-"""Max-sensitivity: how far a heatmap moves when the image moves by less than the eye sees."""
+"""Max-sensitivity: how much a heatmap changes if invisible noise is added to the image."""
 
 from __future__ import annotations
 
@@ -13,24 +13,25 @@ from explainers.guard import unchanged
 
 
 def max_sensitivity(case: Case, *, radius: float = 0.02, samples: int = 10, seed: int = 0) -> Scores:
-    """The largest change of the heatmap among noisy copies of the image, relative to the heatmap.
+    """Return the largest change of the heatmap over noisy copies of the image, relative to the heatmap.
 
-    max over x' of ||e(x') - e(x)|| / ||e(x)||, with x' drawn evenly from the cube |x' - x| <= radius and
-    the Euclidean norm over the pixels. The method is asked for the whole batch at once, a copy of each
-    image at a time; so one that is handed what belongs to the batch, such as masks, can answer.
+    max over x' of ||e(x') - e(x)|| / ||e(x)||, with x' drawn uniformly from the cube |x' - x| <= radius and
+    the Euclidean norm over the pixels. The method is called for the whole batch, with one noisy copy of each
+    image per call, so that methods that need data of the batch, such as masks, can be scored too.
 
     Args:
         case: the batch that was explained.
-        radius: of the cube; noisy pixels are not clipped to [0, 1].
-        samples: noisy copies of each image.
-        seed: of the noise, which depends on the image too, and on no other image of the batch.
+        radius: half the side of the cube; noisy pixels are not clipped to [0, 1].
+        samples: number of noisy copies of each image.
+        seed: of the noise, which also depends on the image, but not on the other images of the batch.
     Returns:
-        (N,) float64, 0 or more, lower is better; NaN for a heatmap that is all zero, and if it or one of a
-        noisy copy holds NaN or an infinity.
+        (N,) float64, 0 or more, lower is better; NaN for a heatmap that is all zero, and if the heatmap of
+        the image or of a noisy copy holds NaN or an infinity.
     Raises:
         ValueError: if `samples` is less than 1 or `radius` is negative.
-    Source: Yeh et al. 2019, arXiv 1901.09392, definition 2, relative to the map's own norm as in captum, so
-        that methods of different scales can be compared; the maximum is one over samples, a lower bound.
+    Source: Yeh et al. 2019, arXiv 1901.09392, definition 2, relative to the map's own norm as in Captum,
+        so that methods of different scales can be compared. The maximum is taken over samples, so it is a
+        lower bound.
     """
     if samples < 1 or radius < 0:
         raise ValueError(f"samples must be 1 or more and radius 0 or more; got {samples} and {radius}")
@@ -45,7 +46,7 @@ def max_sensitivity(case: Case, *, radius: float = 0.02, samples: int = 10, seed
             noise = [rng.uniform(-radius, radius, case.images.shape[1:]).astype(np.float32) for rng in draws]
             noisy = case.images.detach() + torch.from_numpy(np.stack(noise)).to(case.images)
             moved = _flat(case.explain(case.model, noisy, case.targets)) - heatmaps
-            largest = np.maximum(largest, _norms(moved))  # hands NaN on
+            largest = np.maximum(largest, _norms(moved))  # propagates NaN
     norms = _norms(heatmaps)
     return np.where(norms > 0, largest, np.nan) / np.where(norms > 0, norms, 1)
 
@@ -63,7 +64,7 @@ metrics.add(
 
 
 def _flat(heatmaps: torch.Tensor) -> NDArray[np.float64]:
-    """(N, H, W) to (N, H * W), all of a map NaN if any of it is not finite."""
+    """Flatten (N, H, W) to (N, H * W); a map that is not finite everywhere becomes all NaN."""
     flat = heatmaps.detach().flatten(1).cpu().numpy().astype(np.float64)
     flat[~np.isfinite(flat).all(axis=1)] = np.nan
     return flat

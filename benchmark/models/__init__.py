@@ -1,4 +1,4 @@
-"""The model zoo: one file an architecture."""
+"""The architectures, one file each."""
 
 from benchmark.models.base import ModelSpec, SubtractMean, models
 

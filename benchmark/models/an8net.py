@@ -1,4 +1,4 @@
-"""an8net: the default small CNN, three convolutions of which the first has stride 2."""
+"""an8net, the default: a small CNN with three convolutions, the first with stride 2."""
 
 from collections import OrderedDict
 
@@ -10,10 +10,10 @@ SIZE_PX = 112
 
 
 def an8net(classes: int) -> nn.Module:
-    """conv 7x7x32 s2, conv 5x5x64, conv 3x3x128, each with ReLU and max-pool, then fc 128, fc C.
+    """Build conv 7x7x32 s2, conv 5x5x64, conv 3x3x128, each with ReLU and max-pool, then fc 128, fc C.
 
     Args:
-        classes: number of logits.
+        classes: number of logits C.
     Source: this project; a variation of MatConvNet's MNIST network in the spirit of
         Oramas et al. 2019, section 4.3.
     """

@@ -1,4 +1,4 @@
-"""What the model zoo holds: architectures by name, built for a number of classes."""
+"""The registry of architectures, which are built for a given number of classes."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ class ModelSpec:
 
     Args:
         name: registry key.
-        build: number of classes to an untrained model, from (N, 3, size, size) float32 in
-            [0, 1] to logits (N, classes); preprocessing is its first layer.
-        size_px: side of its square input.
+        build: takes the number of classes, returns an untrained model from (N, 3, size, size) float32 in
+            [0, 1] to logits (N, classes); its first layer is the preprocessing.
+        size_px: side of the square input, in pixels.
         source: where the architecture comes from.
     """
 
@@ -36,7 +36,7 @@ class SubtractMean(nn.Module):
     """Preprocessing as a layer: subtract the mean image of the training fold.
 
     Args:
-        size_px: side of the images; the mean is a buffer (3, size, size), zero until set.
+        size_px: side of the images in pixels; the mean is a buffer (3, size, size), zero until it is set.
     """
 
     mean: torch.Tensor
@@ -46,5 +46,5 @@ class SubtractMean(nn.Module):
         self.register_buffer("mean", torch.zeros(3, size_px, size_px))
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """(N, 3, H, W) in [0, 1] to the same shape, centred."""
+        """Subtract the mean image from (N, 3, H, W) in [0, 1]."""
         return images - self.mean

@@ -1,4 +1,4 @@
-"""mnistnet: MatConvNet's network for MNIST, at stride 4 so that it takes 112 px."""
+"""mnistnet: MatConvNet's network for MNIST, with stride 4 so that its input is 112 px."""
 
 from collections import OrderedDict
 
@@ -10,16 +10,16 @@ SIZE_PX = 112
 
 
 def mnistnet(classes: int) -> nn.Module:
-    """conv 5x5x20 s4, max-pool, conv 5x5x50, max-pool, conv 4x4x500, ReLU, conv 1x1xC.
+    """Build conv 5x5x20 s4, max-pool, conv 5x5x50, max-pool, conv 4x4x500, ReLU, conv 1x1xC.
 
-    Its two last layers are fully connected ones, written as convolutions over a map of one pixel.
+    The last two convolutions are fully connected layers, written as convolutions over a map of one pixel.
 
     Args:
-        classes: number of logits.
+        classes: number of logits C.
     Source: MatConvNet (Vedaldi and Lenc 2015, arXiv 1412.4564), `cnn_mnist_init.m`, of which the network of
-        Oramas et al. 2019, section 4.3, is "a variation". Departs: conv1 has stride 4, the one for which
-        112 px end in 1 (28 px do so at stride 1), and three input channels; weights are drawn as in
-        `benchmark.training.trainer.initialise`.
+        Oramas et al. 2019, section 4.3, is "a variation". Departs: conv1 has three input channels, and
+        stride 4, which reduces 112 px to 1 as stride 1 does for 28 px; weights are drawn as in
+        `benchmark.training.fitting.initialise`.
     """
     layers: OrderedDict[str, nn.Module] = OrderedDict(
         mean=SubtractMean(SIZE_PX),
