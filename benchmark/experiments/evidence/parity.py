@@ -170,18 +170,19 @@ def page(differences: list[Difference], measured: str, command: str) -> str:
 
 _NOTES = """Where libraries differ without a message, and what this package does:
 
-- **The layer.** Here, `last_conv` is the output of the last convolution whose map is larger than 1x1,
-  after its ReLU and before pooling. The libraries take a module and leave the choice to the user. The
-  layer matters more than the choice of the method.
+- **The layer.** Here, `last_conv` is the output of the last convolution whose map is larger than
+  1x1, after its ReLU and before pooling. The libraries take a module and leave the choice to the
+  user. The layer matters more than the choice of the method.
 - **The final ReLU of Grad-CAM.** Selvaraju et al. 2017 apply a ReLU at the end (eq. 2). By default,
   captum's `LayerGradCam` does not, so evidence against the class is at the low end of the scale.
-- **Up-sampling.** Bilinear with half-pixel centres here and in pytorch-grad-cam (through OpenCV). By
-  default, captum's `interpolate` and `GuidedGradCam` use nearest neighbours.
-- **Functional and re-used ReLUs.** Captum and Zennit replace the backward pass of modules. A ReLU that
-  is called as a function is not replaced, and no message says so. The adapters refuse such models and
-  say why. Our own methods intercept the functions that a model calls, so they work on all of them.
-- **Pooling of the gradients.** The mean over the map, here, in captum and in pytorch-grad-cam. A sum
-  would not change the scaled heatmap.
+- **Up-sampling.** Bilinear with half-pixel centres here and in pytorch-grad-cam (through OpenCV).
+  By default, captum's `interpolate` and `GuidedGradCam` use nearest neighbours.
+- **Functional and re-used ReLUs.** Captum and Zennit replace the backward pass of modules. A ReLU
+  that is called as a function is not replaced, and no message says so. The adapters refuse such
+  models and say why. Our own methods intercept the functions that a model calls, so they work on
+  all of them.
+- **Pooling of the gradients.** The mean over the map, here, in captum and in pytorch-grad-cam. A
+  sum would not change the scaled heatmap.
 """
 
 
