@@ -1,4 +1,4 @@
-"""What of a plan is done already, without doing any of it."""
+"""What is done already of a plan: looked up, without doing any of it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pandas as pd
 
 from an8flower.protocol import VIEWPOINTS
 from benchmark.certificate.certifying import known_certificate
-from benchmark.measuring.cells import State, default_explainers, survey, with_data
+from benchmark.measuring.cells import CellState, cells_of, default_explainers, with_datasets
 from benchmark.plan import Plan, Setup
 from benchmark.running import known_data, known_weights
 from benchmark.training.recipes import Recipe
@@ -19,13 +19,15 @@ from benchmark.training.recipes import Recipe
 
 @dataclass(frozen=True)
 class Preview:
-    """What of a plan is done already.
+    """What is done already of a plan.
 
     Args:
-        drawn: for each variant how many of its views are there, and how many are wanted.
-        trained: for each variant and model how many folds and seeds are trained, of how many.
-        certified: how many of these have a certificate, of how many; empty if the plan asks for none.
-        cells: a row a variant, model and explainer: how many cells are in each state of `harness.State`.
+        drawn: for each variant, the number of views that are drawn, and of those that the plan asks for.
+        trained: for each variant and model, the number of trained models (one per fold and seed), and of
+            those that the plan asks for.
+        certified: the same for certificates; empty if the plan does not ask for them.
+        cells: one row per variant, model and explainer, with the number of cells in each
+            `benchmark.measuring.cells.CellState`.
     """
 
     drawn: dict[str, tuple[int, int]]
@@ -34,34 +36,44 @@ class Preview:
     cells: pd.DataFrame
 
     def stages(self) -> tuple[Mapping[Any, tuple[int, int]], ...]:
-        """What is there and what is wanted before cells are measured."""
+        """Return what is done and what is asked for in the stages before measuring."""
         return self.drawn, self.trained, self.certified
 
 
 def preview(plan: Plan, recipe: Recipe | None = None) -> Preview:
-    """Look what there is, and do nothing."""
+    """Look up what is done already of a plan, and change nothing.
+
+    Args:
+        plan: to look up.
+        recipe: how its models are trained; the default recipe if None.
+    """
     recipe = recipe or Recipe()
-    # Twins do not count here: they are drawn for the certificate, and change no model and no score.
-    untwinned = replace(plan, certificate=False)
-    data = {variant: known_data(untwinned, variant) for variant in plan.variants}
+    # Without twins: these are drawn for the certificate only, and change no model and no score.
+    without_twins = replace(plan, certificate=False)
+    data = {variant: known_data(without_twins, variant) for variant in plan.variants}
     wanted = len(plan.viewpoints or range(VIEWPOINTS))
-    drawn = {variant: (wanted if there else 0, wanted) for variant, there in data.items()}
+    drawn = {variant: (wanted if manifest else 0, wanted) for variant, manifest in data.items()}
     ready = [
         setup
         for setup in plan.setups()
-        if (there := data[setup.variant]) and known_weights(plan, setup, recipe, there)
+        if (manifest := data[setup.variant]) and known_weights(plan, setup, recipe, manifest)
     ]
     states: dict[tuple[str, str, str], Counter[str]] = {}
-    surveyed = {setup: survey(plan, setup, whole) for setup, whole in with_data(plan, ready)}
+    measurable = {setup: cells_of(plan, setup, dataset) for setup, dataset in with_datasets(plan, ready)}
     for setup in plan.setups():
-        if setup in surveyed:
-            known = [(one.explainer.key, str(one.state)) for one in surveyed[setup]]
+        if setup in measurable:
+            known = [(planned.explainer.name, str(planned.state)) for planned in measurable[setup]]
         else:
             known = [(name, "new") for name in plan.explainers or default_explainers()]
         for name, state in known:
             states.setdefault((setup.variant, setup.model, name), Counter())[state] += 1
     rows = [
-        {"variant": v, "model": m, "explainer": name, **{state: count[state] for state in get_args(State)}}
+        {
+            "variant": v,
+            "model": m,
+            "explainer": name,
+            **{state: count[state] for state in get_args(CellState)},
+        }
         for (v, m, name), count in states.items()
     ]
     certified = [
@@ -77,8 +89,8 @@ def preview(plan: Plan, recipe: Recipe | None = None) -> Preview:
     )
 
 
-def _counted(plan: Plan, there: list[Setup]) -> dict[tuple[str, str], tuple[int, int]]:
-    """For each variant and model how many of its models are among some, of how many."""
-    every = Counter((setup.variant, setup.model) for setup in plan.setups())
-    some = Counter((setup.variant, setup.model) for setup in there)
-    return {place: (some[place], count) for place, count in every.items()}
+def _counted(plan: Plan, done: list[Setup]) -> dict[tuple[str, str], tuple[int, int]]:
+    """Return for each variant and model how many of the plan's setups are done, and how many there are."""
+    asked = Counter((setup.variant, setup.model) for setup in plan.setups())
+    counts = Counter((setup.variant, setup.model) for setup in done)
+    return {place: (counts[place], count) for place, count in asked.items()}

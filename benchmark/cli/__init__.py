@@ -5,56 +5,102 @@ from __future__ import annotations
 import errno
 import sys
 import warnings
-from typing import Annotated, TextIO
+from collections.abc import Callable
+from typing import Annotated, Any, TextIO
 
 import typer
 
 from an8flower.ground.registry import PlugInWarning
+from benchmark.cli.boards import leaderboard
+from benchmark.cli.certifying import certify
+from benchmark.cli.checking import check
+from benchmark.cli.console import notes
+from benchmark.cli.data import export, gallery, generate, verify
+from benchmark.cli.listing import list_names
+from benchmark.cli.measuring import evaluate, train
+from benchmark.cli.renamed import with_new_names
+from benchmark.cli.reporting import report
+from benchmark.cli.running import run
+from benchmark.cli.showing import explain, interpret
+from benchmark.cli.starting import new_explainer
+from benchmark.cli.submitting import submit
+from benchmark.cli.verifying import add, list_submissions, verify_submission
 
-# Each adds its commands, in the order of the help.
-from benchmark.cli import (  # noqa: F401
-    certifying,
-    checking,
-    data,
-    listing,
-    measuring,
-    reporting,
-    showing,
-    starting,
-    submitting,
-)
-from benchmark.cli.console import app, notes
-
+NAME = "an8flower"
 INTERRUPTED = 130  # the exit status that shells expect after Ctrl-C
 
+# In the order of the help.
+PANELS: dict[str, dict[str, Callable[..., Any]]] = {
+    "Start here": {"run": run, "list": list_names},
+    "Dataset": {"generate": generate, "verify": verify, "gallery": gallery, "export": export},
+    "Measure": {"train": train, "certify": certify, "evaluate": evaluate},
+    "Explain": {"explain": explain, "interpret": interpret},
+    "Your method": {"new-explainer": new_explainer, "check": check, "submit": submit},
+    "Results": {"leaderboard": leaderboard, "report": report, "verify-submission": verify_submission},
+}
+BOARD: dict[str, Callable[..., Any]] = {"add": add, "list": list_submissions}
 
-@app.callback()
-def options(
+
+def _application() -> typer.Typer:
+    style: dict[str, Any] = {
+        "no_args_is_help": True,
+        "rich_markup_mode": "rich",
+        "context_settings": {"help_option_names": ["-h", "--help"]},
+    }
+    application = typer.Typer(
+        name=NAME,
+        help="Measure whether heatmaps show what an image classifier really uses.",
+        epilog="Each command's --help has an example. To complete commands, options and names with the "
+        "TAB key, run 'an8flower --install-completion' once and open a new terminal.",
+        pretty_exceptions_enable=False,
+        **style,
+    )
+    for panel, commands in PANELS.items():
+        for name, command in commands.items():
+            application.command(name, rich_help_panel=panel)(command)
+    board = typer.Typer(help="Add submissions to the board, or list them.", **style)
+    for name, command in BOARD.items():
+        board.command(name)(command)
+    application.add_typer(board, name="board", rich_help_panel="Results")
+    application.callback()(_options)
+    return application
+
+
+def _options(
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
 ) -> None:
-    """See the example in each command's help. 'an8flower run' does everything."""
+    pass
+
+
+app = _application()
 
 
 def main() -> None:
-    """Run the command; an error is one line, with its traceback only under --debug."""
+    """Run the command; an error is printed as one line, with its traceback only under --debug."""
     debug = "--debug" in sys.argv[1:]
-    # Wherever it stands, so that a failed command can be repeated with it at the end.
-    arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
+    # Anywhere in the line, so that a failed command can be repeated with --debug at its end.
+    arguments, renamed = with_new_names([argument for argument in sys.argv[1:] if argument != "--debug"])
+    if renamed:
+        sys.argv[1:] = arguments  # what a submission records as its command
+        changes = ", ".join(f"{old} is now called {new}" for old, new in renamed.items())
+        notes.print(f"{NAME}: {changes}; old names will stop working in version 0.3", soft_wrap=True)
     warnings.showwarning = _show_warning
     try:
-        code = app(arguments, standalone_mode=False)
+        code = app(arguments, prog_name=NAME, standalone_mode=False)
     except (KeyboardInterrupt, typer.Abort):
         code = INTERRUPTED
     except Exception as error:
-        if hasattr(error, "show") and hasattr(error, "exit_code"):  # a wrong option, Typer explains
+        if hasattr(error, "show") and hasattr(error, "exit_code"):  # wrong usage, which Typer explains
             error.show()
             sys.exit(error.exit_code)
         if debug:
             raise
-        notes.print(f"an8flower: {_one_line(error)}", markup=False, soft_wrap=True)
+        notes.print(f"{NAME}: {_one_line(error)}", markup=False, soft_wrap=True)
         sys.exit(1)
     if code == INTERRUPTED:  # some releases of Typer return it
-        notes.print("interrupted: what is done is kept, the same command goes on from there", soft_wrap=True)
+        notes.print(
+            "interrupted: finished work is kept; run the same command again to continue", soft_wrap=True
+        )
     sys.exit(code if isinstance(code, int) else 0)
 
 
@@ -69,9 +115,9 @@ def _show_warning(
     file: TextIO | None = None,
     line: str | None = None,
 ) -> None:
-    """What is said of a plug-in is one line for the user; other warnings are for programmers."""
+    """Print a warning about a plug-in as one line for the user; other warnings are for programmers."""
     if issubclass(category, PlugInWarning):
-        notes.print(f"an8flower: {message}", markup=False, soft_wrap=True)
+        notes.print(f"{NAME}: {message}", markup=False, soft_wrap=True)
     else:
         _usual(message, category, filename, lineno, file, line)
 
@@ -89,7 +135,7 @@ def _one_line(error: Exception) -> str:
 
 
 _DISK = {
-    errno.ENOSPC: "the disk is full; free some space or choose another folder, what is done is kept",
+    errno.ENOSPC: "the disk is full; free some space or choose another folder; finished work is kept",
     errno.EROFS: "the file system is read-only; choose another folder",
     errno.EACCES: "permission denied; choose another folder",
     errno.EPERM: "permission denied; choose another folder",

@@ -1,4 +1,4 @@
-"""The command that asks whether trained models go by the part."""
+"""The command that tests whether trained models use the discriminative part."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import Any
 import typer
 from rich.table import Table
 
-from benchmark.cli.console import (
+from benchmark.cli.console import out, say
+from benchmark.cli.options import (
     CHECKPOINTS,
     DEVICE,
     FOLDS,
@@ -24,48 +25,46 @@ from benchmark.cli.console import (
     WORKERS,
     Device,
     GLPlatform,
-    app,
     folds_of,
-    out,
     processes,
-    say,
 )
 
 
-@app.command()
 def certify(
     variant: VARIANT = "single-6c",
     model: MODEL = "an8net",
+    folds: FOLDS = "",
+    seed: SEED = 0,
+    tables: TABLES = False,
     root: ROOT = Path("data"),
     checkpoints: CHECKPOINTS = Path("checkpoints"),
     results: RESULTS = Path("runs"),
-    folds: FOLDS = "",
-    seed: SEED = 0,
     workers: WORKERS = None,
     scheduler: SCHEDULER = None,
     device: DEVICE = Device.cpu,
     platform: PLATFORM = GLPlatform.auto,
-    tables: TABLES = False,
     as_json: JSON = False,
 ) -> None:
-    """Do trained models go by the part that tells the classes? Exits with 1 if one does not.
+    """Test whether trained models use the discriminative part.
 
-    Each is asked about its test images without the part, with the part alone, and with another class's part;
-    these twins are drawn first if they are missing. See docs/certificate.md.
+    Each model classifies its test images without the part, with the part
+    only, and with the part of another class. These twins are drawn first if
+    they are missing. See docs/certificate.md.
+    The exit status is 1 if a model is not certified.
 
     Example: an8flower certify --variant single-6c --model an8net
     """
     from benchmark.certificate.certifying import certify_all, draw_twins
     from benchmark.plan import Plan
 
-    crew = processes(workers, device)
-    draw_twins(root, variant, workers=crew, scheduler=scheduler, platform=platform.value)
+    count = processes(workers, device)
+    draw_twins(root, variant, workers=count, scheduler=scheduler, platform=platform.value)
     plan = Plan().with_(
         variants=(variant,), models=(model,), folds=folds_of(folds), seeds=(seed,), root=root,
         checkpoints=checkpoints, results=results, device=device.value, certificate=True,
         tables=tables,
     )  # fmt: skip
-    records = certify_all(plan, workers=crew, scheduler=scheduler)
+    records = certify_all(plan, workers=count, scheduler=scheduler)
     certified = all(record["certified"] for record in records)
     if as_json:
         say({"certified": certified, "certificates": records}, True, "")
@@ -75,8 +74,8 @@ def certify(
 
 
 def _show(what: str, records: list[dict[str, Any]]) -> None:
-    table = Table(title=f"{what}: does it go by the part? Percent of the test images", title_justify="left")
-    for heading in ("fold", "images", "necessity", "to reach", "sufficiency", "swap", "pass all"):
+    table = Table(title=f"{what}: use of the part, in percent of the test images", title_justify="left")
+    for heading in ("fold", "images", "necessity", "expected", "sufficiency", "swap", "pass all"):
         table.add_column(heading, justify="right", overflow="fold")
     table.add_column("certified")
     for record in records:

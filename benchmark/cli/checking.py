@@ -6,46 +6,58 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from benchmark.cli.console import JSON, app, out, say
+from benchmark.cli import completion
+from benchmark.cli.console import out, say
+from benchmark.cli.options import JSON, LIMIT_GIB, LIMIT_S
 
 if TYPE_CHECKING:
     from explainers.base import Explainer
-    from explainers.conformance.checking import Report
+    from explainers.conformance.checking import ConformanceReport
 
 
-@app.command()
 def check(
-    explainer: Annotated[
+    names: Annotated[
         list[str] | None,
-        typer.Argument(help="Names, 'library:Name' or 'path/to/file.py:function'.", show_default=False),
+        typer.Argument(
+            metavar="EXPLAINER...",
+            autocompletion=completion.explainers,
+            show_default=False,
+            help="Names, e.g. grad_cam, captum:Saliency or my.py:my_method.",
+        ),
     ] = None,
-    every: Annotated[
-        bool, typer.Option("--all", help="All that are registered, and the adapted libraries'; a line each.")
+    check_all: Annotated[
+        bool,
+        typer.Option("--all", help="Check all registered explainers and all those of adapted libraries."),
     ] = False,
-    seconds: Annotated[float, typer.Option("--seconds", min=0.1, help="What a batch may take.")] = 60.0,
-    gib: Annotated[float, typer.Option("--gib", min=0.1, help="What a method may allocate.")] = 8.0,
+    limit_s: LIMIT_S = 60.0,
+    limit_gib: LIMIT_GIB = 8.0,
     as_json: JSON = False,
 ) -> None:
-    """Check that an explainer does what every one must, on small networks; exits with 1 if not.
+    """Check that explainers meet the interface.
+
+    They are called on small networks. The exit status is 1 if a check fails.
 
     Example: an8flower check grad_cam my_method.py:my_method
     """
     from explainers import get
     from explainers.conformance.checking import check as report_on
 
-    if bool(explainer) == every:
-        raise typer.BadParameter("name one explainer or more, or else give --all")
-    # All names are read before the first is checked, which may take a while.
-    found, left_out, broken = _all() if every else ([get(name) for name in explainer or ()], [], [])
-    reports: list[Report] = []
-    for one in found:
-        report = report_on(one, limit_s=seconds, limit_gib=gib)
-        if every and _too_slow(one, report):
-            left_out.append(f"{one.key}: left out, it takes more than {seconds:g} s a batch; see --seconds")
+    if bool(names) == check_all:
+        raise typer.BadParameter("name one explainer or more, or give --all")
+    # All names are looked up before the first explainer is checked, because a check may take long.
+    asked, left_out, broken = _all() if check_all else ([get(name) for name in names or ()], [], [])
+    reports: list[ConformanceReport] = []
+    for explainer in asked:
+        report = report_on(explainer, limit_s=limit_s, limit_gib=limit_gib)
+        if check_all and _too_slow(explainer, report):
+            left_out.append(
+                f"{explainer.name}: left out, it takes more than {limit_s:g} s per batch; see --limit-s"
+            )
             continue
         reports.append(report)
         if not as_json:
-            out.print(report.summary if every else str(report), markup=False, highlight=False, soft_wrap=True)
+            text = report.summary if check_all else str(report)
+            out.print(text, markup=False, highlight=False, soft_wrap=True)
     failing = [report.explainer for report in reports if not report.passed]
     result = {
         "passed": not (failing or broken),
@@ -60,13 +72,14 @@ def check(
 
 
 def _all() -> tuple[list[Explainer], list[str], list[str]]:
-    """Every explainer there is; a line for each library that is not installed, or that cannot be used."""
+    """Return all explainers, and one line for each library that is not installed, or that is broken."""
     from explainers.base import Explainer
     from explainers.names import available
 
-    there = available()
-    return [Explainer.of(spec, {}) for spec in there.specs], list(there.missing), list(there.broken)
+    methods = available()
+    explainers = [Explainer.from_spec(spec) for spec in methods.specs]
+    return explainers, list(methods.missing), list(methods.broken)
 
 
-def _too_slow(explainer: Explainer, report: Report) -> bool:
-    return explainer.spec.costly and any(one.check == "time" for one in report.of("fail"))
+def _too_slow(explainer: Explainer, report: ConformanceReport) -> bool:
+    return explainer.spec.costly and any(result.check == "time" for result in report.results_with("fail"))

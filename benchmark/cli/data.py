@@ -1,4 +1,4 @@
-"""Commands that make, check, show and export datasets."""
+"""Commands that draw, check, show and export datasets."""
 
 from __future__ import annotations
 
@@ -7,41 +7,51 @@ from typing import Annotated
 
 import typer
 
-from benchmark.cli.console import (
+from benchmark.cli import completion
+from benchmark.cli.console import say
+from benchmark.cli.options import (
+    DRAWING_SEED,
     JSON,
+    OUTPUT,
     PLATFORM,
     ROOT,
     SCHEDULER,
-    SEED,
     VARIANT,
-    VIEWS,
+    VIEWPOINTS,
+    WORK,
     WORKERS,
     GLPlatform,
     Regenerate,
-    app,
     cores,
     numbers_of,
-    say,
 )
 
 
-@app.command()
 def generate(
     variant: VARIANT = "single-6c",
-    root: ROOT = Path("data"),
-    viewpoints: VIEWS = "",
-    workers: WORKERS = None,
-    scheduler: SCHEDULER = None,
-    seed: SEED = 0,
-    platform: PLATFORM = GLPlatform.auto,
-    twins: Annotated[bool, typer.Option("--twins", help="Also the part alone, and all but it.")] = False,
+    viewpoints: VIEWPOINTS = "",
     factor: Annotated[
         list[str] | None,
-        typer.Option("--factor", help="May be repeated: 'size=0.6', 'size=0.5..1'; see 'list factors'."),
+        typer.Option(
+            "--factor",
+            metavar="NAME=VALUE",
+            autocompletion=completion.factors,
+            show_default=False,
+            help="Factor to vary, e.g. 'size=0.6' or 'size=0.5..1', see 'list factors'; may be repeated.",
+        ),
     ] = None,
+    twins: Annotated[
+        bool,
+        typer.Option("--twins", help="Also draw each plant with the part only, and without the part."),
+    ] = False,
+    drawing_seed: DRAWING_SEED = 0,
+    root: ROOT = Path("data"),
+    workers: WORKERS = None,
+    scheduler: SCHEDULER = None,
+    platform: PLATFORM = GLPlatform.auto,
     as_json: JSON = False,
 ) -> None:
-    """Draw a dataset, or complete or mend the one that is there.
+    """Draw a dataset, or complete or repair an existing one.
 
     Example: an8flower generate --variant single-6c --factor background=textured --factor size=0.6
     """
@@ -50,24 +60,27 @@ def generate(
 
     manifest = draw(
         root, variant, viewpoints=numbers_of(viewpoints, "--viewpoints"), workers=workers or cores(),
-        scheduler=scheduler, seed=seed, platform=platform.value, twins=twins, factors=parse(factor or ()),
+        scheduler=scheduler, seed=drawing_seed, platform=platform.value, twins=twins,
+        factors=parse(factor or ()),
     )  # fmt: skip
     counts = manifest.table["kind"].value_counts().to_dict()
     result = {"folder": str(manifest.folder), "digest": manifest.digest, "files": counts}
     say(result, as_json, f"{manifest.folder}: {counts['frame']} frames, {counts['image']} images with masks")
 
 
-@app.command()
 def verify(
     variant: VARIANT = "single-6c",
+    regenerate: Annotated[
+        Regenerate,
+        typer.Option("--regenerate", rich_help_panel=WORK, help="Also draw frames again and compare them."),
+    ] = Regenerate.no,
     root: ROOT = Path("data"),
-    regenerate: Annotated[Regenerate, typer.Option(help="Draw some or all frames again and compare.")] = (
-        Regenerate.no
-    ),
     platform: PLATFORM = GLPlatform.auto,
     as_json: JSON = False,
 ) -> None:
-    """Hash every file of a dataset again; exits with 1 if one is missing, altered or extra.
+    """Check every file of a dataset against its SHA-256.
+
+    The exit status is 1 if a file is missing, altered or not part of the dataset.
 
     Example: an8flower verify --variant single-6c --root data --regenerate sample
     """
@@ -83,41 +96,19 @@ def verify(
     raise typer.Exit(1 if problems else 0)
 
 
-@app.command()
-def export(
-    to: Annotated[str, typer.Option("--to", help="Format; see 'list exports'.")],
-    target: Annotated[Path, typer.Option("--out", help="Folder to make; it may exist if it is empty.")],
-    variant: VARIANT = "single-6c",
-    root: ROOT = Path("data"),
-    fold: Annotated[
-        int | None, typer.Option("--fold", help="From 0 to 4: its training and test images apart.")
-    ] = None,
-    shard_images: Annotated[
-        int | None, typer.Option("--shard-images", min=1, help="Images in a shard; webdataset only.")
-    ] = None,
-    as_json: JSON = False,
-) -> None:
-    """Write a generated dataset in another tool's format.
-
-    Example: an8flower export --to coco --variant single-6c --root data --out exported/coco
-    """
-    from an8flower.export import export as write
-
-    chosen = {} if shard_images is None else {"shard_images": shard_images}
-    folder = write(root, variant, to, target, fold=fold, **chosen)
-    result = {"folder": str(folder), "format": to, "variant": variant, "fold": fold}
-    say(result, as_json, f"{folder}: {variant} as {to}")
-
-
-@app.command()
 def gallery(
     variant: VARIANT = "single-6c",
     root: ROOT = Path("data"),
-    pictures: Annotated[Path, typer.Option("--out", help="Folder for the pictures.")] = Path("docs/pictures"),
     platform: PLATFORM = GLPlatform.auto,
+    pictures: Annotated[
+        Path, typer.Option("--out", metavar="FOLDER", rich_help_panel=OUTPUT, help="Folder of the pictures.")
+    ] = Path("docs/pictures"),
     as_json: JSON = False,
 ) -> None:
-    """Draw pictures of a dataset: classes by viewpoints, derivatives, factors, and twins if there are.
+    """Draw overview pictures of a dataset.
+
+    They show classes by views, derivatives, factors, and the twins if there
+    are any.
 
     Example: an8flower gallery --variant single-6c --root data --out docs/pictures
     """
@@ -131,3 +122,55 @@ def gallery(
     if not read_manifest(root, variant).of_kind("part_only_frame").empty:
         drawn.append(twins_sheet(root, variant, pictures / f"{variant}_twins.png"))
     say({"files": [str(path) for path in drawn]}, as_json, "\n".join(f"wrote {path}" for path in drawn))
+
+
+def export(
+    *,
+    to: Annotated[
+        str,
+        typer.Option(
+            "--to", metavar="FORMAT", autocompletion=completion.exports, help="Format; see 'list exports'."
+        ),
+    ],
+    variant: VARIANT = "single-6c",
+    fold: Annotated[
+        int | None,
+        typer.Option(
+            "--fold",
+            metavar="N",
+            show_default="no split",
+            help="Split the images into the training and test images of this fold, from 0 to 4.",
+        ),
+    ] = None,
+    shard_images: Annotated[
+        int | None,
+        typer.Option(
+            "--shard-images",
+            metavar="N",
+            min=1,
+            show_default="1000",
+            help="Images per shard; webdataset only.",
+        ),
+    ] = None,
+    root: ROOT = Path("data"),
+    target: Annotated[
+        Path,
+        typer.Option(
+            "--out",
+            metavar="FOLDER",
+            rich_help_panel=OUTPUT,
+            help="Folder to create; it may exist if it is empty.",
+        ),
+    ],
+    as_json: JSON = False,
+) -> None:
+    """Write a dataset in another tool's format.
+
+    Example: an8flower export --to coco --variant single-6c --root data --out exported/coco
+    """
+    from an8flower.export import export as write
+
+    chosen = {} if shard_images is None else {"shard_images": shard_images}
+    folder = write(root, variant, to, target, fold=fold, **chosen)
+    result = {"folder": str(folder), "format": to, "variant": variant, "fold": fold}
+    say(result, as_json, f"{folder}: {variant} as {to}")

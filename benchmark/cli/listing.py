@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from benchmark.cli.console import JSON, app, notes, out, say
+from benchmark.cli.console import notes, out, say
+from benchmark.cli.options import JSON
 
 if TYPE_CHECKING:
     from explainers import ExplainerSpec
 
 
-# 80 columns have to do for the rest; --json has all.
+# Left out, so that a table fits into 80 columns; --json has them.
 _NOT_ON_TERMINAL = ("parameters",)
 
 
@@ -28,9 +29,12 @@ class What(StrEnum):
     exports = "exports"
 
 
-@app.command("list")
-def list_names(what: Annotated[What, typer.Argument(help="What to list.")], as_json: JSON = False) -> None:
-    """List what is registered, built in or plugged in.
+def list_names(
+    what: Annotated[What, typer.Argument(metavar="WHAT", help="What to list.")], as_json: JSON = False
+) -> None:
+    """List registered explainers, models, variants, ...
+
+    A list has what is built in and what installed plug-ins add.
 
     Example: an8flower list explainers
     """
@@ -41,7 +45,7 @@ def list_names(what: Annotated[What, typer.Argument(help="What to list.")], as_j
     shown = [heading for heading in rows[0] if heading not in _NOT_ON_TERMINAL]
     table = Table(title=what.value, title_justify="left")
     for heading in shown:
-        # What one has to type must be there whole.
+        # Names are typed in commands, so they must not be cut.
         table.add_column(
             heading, min_width=max(len(row["name"]) for row in rows) if heading == "name" else None
         )
@@ -53,8 +57,8 @@ def list_names(what: Annotated[What, typer.Argument(help="What to list.")], as_j
 def _explainers() -> list[dict[str, str]]:
     from explainers.names import available
 
-    there = available()
-    for line in (*there.missing, *there.broken):
+    methods = available()
+    for line in (*methods.missing, *methods.broken):
         notes.print(line, markup=False, soft_wrap=True)
     return [
         {
@@ -64,7 +68,7 @@ def _explainers() -> list[dict[str, str]]:
             "parameters": ", ".join(f"{name}={value}" for name, value in spec.parameters.items()),
             "source": spec.source + (f" (by {spec.library})" if spec.library else ""),
         }
-        for spec in there.specs
+        for spec in methods.specs
     ]
 
 
@@ -78,8 +82,7 @@ def _variants() -> list[dict[str, str]]:
 
     specs = [variants.get(name) for name in variants.names()]
     return [
-        {"name": s.name, "classes": ", ".join(one.name for one in s.classes), "source": s.source}
-        for s in specs
+        {"name": s.name, "classes": ", ".join(c.name for c in s.classes), "source": s.source} for s in specs
     ]
 
 

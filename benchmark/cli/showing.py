@@ -1,4 +1,4 @@
-"""Commands that explain single images and show what a model's features look for."""
+"""Commands that explain single images and show what a model's features respond to."""
 
 from __future__ import annotations
 
@@ -9,46 +9,67 @@ from typing import Annotated
 
 import typer
 
-from benchmark.cli.console import DEVICE, JSON, ROOT, Device, app, say
+from benchmark.cli import completion
+from benchmark.cli.console import say
+from benchmark.cli.options import CHECKPOINT, DEVICE, JSON, OUTPUT, ROOT, Device
 
-CHECKPOINT = Annotated[Path, typer.Option("--checkpoint", help="Weights (.safetensors) that 'train' wrote.")]
-SHEET = 24  # images on the sheet of all
+SHEET = 24  # the most images that one sheet shows
 
 
-@app.command()
 def explain(
-    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Pictures to explain.")],
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Images to explain.")],
     checkpoint: CHECKPOINT,
-    root: ROOT = Path("data"),
+    explainer: Annotated[
+        str,
+        typer.Option(
+            "--explainer",
+            metavar="NAME",
+            autocompletion=completion.selecting,
+            help="Explainer that selects features: vebi, vebi_all, vebi_nearest, deconv_gb or "
+            "upsampled_activations.",
+        ),
+    ] = "vebi",
     target: Annotated[
         str | None,
-        typer.Option("--target", help="Class to explain, by name or number; else the predicted one."),
+        typer.Option(
+            "--target",
+            metavar="CLASS",
+            show_default="the predicted class",
+            help="Class to explain, by name or by number from 0.",
+        ),
     ] = None,
-    explainer: Annotated[
-        str, typer.Option("--explainer", help="'vebi', 'vebi_all', 'vebi_nearest', 'deconv_gb', ...")
-    ] = "vebi",
-    top: Annotated[int, typer.Option("--top", min=1, help="Features an image.")] = 3,
+    top_features: Annotated[
+        int, typer.Option("--top-features", metavar="N", min=1, help="Number of features shown per image.")
+    ] = 3,
+    root: ROOT = Path("data"),
     device: DEVICE = Device.cpu,
-    folder: Annotated[Path, typer.Option("--out", help="Folder for pictures and JSON.")] = Path(
-        "explanations"
-    ),
+    folder: Annotated[
+        Path,
+        typer.Option(
+            "--out", metavar="FOLDER", rich_help_panel=OUTPUT, help="Folder of the pictures and JSON."
+        ),
+    ] = Path("explanations"),
     as_json: JSON = False,
 ) -> None:
-    """Why does the model say so? Its label, the features it goes by, and where they look in the image.
+    """Explain a model's predictions for given images.
+
+    The result shows the predicted class, the features that support it most,
+    and their heatmaps.
 
     Example: an8flower explain image.png --checkpoint checkpoints/single-6c/an8net/fold0.safetensors
     """
     from an8flower.gallery import save_figure
     from an8flower.ground import files
-    from benchmark import explain as explained_by
+    from benchmark import explain_with_features
 
-    explained = explained_by(
-        images, checkpoint, root=root, explainer=explainer, target=target, top=top, device=device.value
-    )
-    facts, written, taken = explained.facts(), [], Counter[str]()
+    explained = explain_with_features(
+        images, checkpoint, root=root, explainer=explainer, target=target, top=top_features,
+        device=device.value,
+    )  # fmt: skip
+    facts, written, stems = explained.facts(), [], Counter[str]()
     for k, path in enumerate(explained.paths):
-        taken[path.stem] += 1
-        stem = path.stem if taken[path.stem] == 1 else f"{path.stem}-{taken[path.stem]}"
+        stems[path.stem] += 1
+        stem = path.stem if stems[path.stem] == 1 else f"{path.stem}-{stems[path.stem]}"
         picture, about = folder / f"{stem}.png", folder / f"{stem}.json"
         save_figure(explained[k].figure(), picture)
         files.write_json(about, facts[k])
@@ -63,21 +84,28 @@ def explain(
     say({"explanations": facts}, as_json, "\n".join([*lines, f"wrote {len(written)} files to {folder}"]))
 
 
-@app.command()
 def interpret(
     checkpoint: CHECKPOINT,
-    root: ROOT = Path("data"),
-    top: Annotated[int, typer.Option("--top", min=1, help="Images averaged for a feature.")] = 100,
+    top_images: Annotated[
+        int, typer.Option("--top-images", metavar="N", min=1, help="Number of images averaged per feature.")
+    ] = 100,
     of_class: Annotated[
-        bool, typer.Option("--of-class", help="Average images of the feature's own class alone.")
+        bool, typer.Option("--of-class", help="Average only images of the feature's own class.")
     ] = False,
+    root: ROOT = Path("data"),
     device: DEVICE = Device.cpu,
-    folder: Annotated[Path, typer.Option("--out", help="Folder for pictures and JSON.")] = Path(
-        "interpretation"
-    ),
+    folder: Annotated[
+        Path,
+        typer.Option(
+            "--out", metavar="FOLDER", rich_help_panel=OUTPUT, help="Folder of the pictures and JSON."
+        ),
+    ] = Path("interpretation"),
     as_json: JSON = False,
 ) -> None:
-    """What do the features look for that tell the classes? Average patches, a sheet a class.
+    """Show what a model's selected features respond to.
+
+    It writes the average image patch of each feature, on one sheet per class,
+    and an overview.
 
     Example: an8flower interpret --checkpoint checkpoints/single-6c/an8net/fold0.safetensors
     """
@@ -87,7 +115,7 @@ def interpret(
     from explainers.vebi.figures import interpretation_overview, interpretation_sheet, selection_figure
 
     interpretations, selection, classes = interpretation_of(
-        checkpoint, root=root, top=top, of_class=of_class, device=device.value
+        checkpoint, root=root, top=top_images, of_class=of_class, device=device.value
     )
     layers = len(selection.layers)
     figures = {
@@ -95,14 +123,14 @@ def interpret(
         "selection": selection_figure(selection, classes),
     }
     for k, name in enumerate(classes):
-        mine = [one for one in interpretations if one.feature.target == k]
-        figures[f"class{k + 1}"] = interpretation_sheet(mine, name, layers)
+        of_this_class = [shown for shown in interpretations if shown.feature.target == k]
+        figures[f"class{k + 1}"] = interpretation_sheet(of_this_class, name, layers)
     written = [folder / f"{name}.png" for name in figures]
     for path, figure in zip(written, figures.values(), strict=True):
         save_figure(figure, path)
     features = json.loads(selection.table().to_json(orient="records"))
-    for row, one in zip(features, interpretations, strict=True):
-        row["class"], row["images"] = classes[row["class"]], list(one.images)
+    for row, interpretation in zip(features, interpretations, strict=True):
+        row["class"], row["images"] = classes[row["class"]], list(interpretation.images)
     about = folder / "features.json"
     files.write_json(about, {"checkpoint": str(checkpoint), "mu": selection.mu, "features": features})
     text = "\n".join(
@@ -114,5 +142,5 @@ def interpret(
 def _features(fact: dict[str, object]) -> str:
     features = fact["features"]
     assert isinstance(features, list)
-    named = [f"{one['layer']}/{one['channel']} ({one['relevance']:.2f})" for one in features]
-    return f"why {fact['target']}: {', '.join(named) or 'no feature speaks for it'}"
+    named = [f"{shown['layer']}/{shown['channel']} ({shown['relevance']:.2f})" for shown in features]
+    return f"why {fact['target']}: {', '.join(named) or 'no feature supports it'}"

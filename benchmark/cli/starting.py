@@ -1,4 +1,4 @@
-"""The command that writes the files an explainer of one's own starts from."""
+"""The command that writes the files from which a user's own explainer starts."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from typing import Annotated
 
 import typer
 
-from benchmark.cli.console import JSON, app, say
+from benchmark.cli.console import say
+from benchmark.cli.options import JSON, OUTPUT
 
 METHOD = Template('''\
 import torch
@@ -35,18 +36,30 @@ from $name import $name
 
 
 def test_${name}_conforms():
-    """It does what every explainer must; 'an8flower check' shows each check."""
+    """It meets the interface of explainers; 'an8flower check' shows each check."""
     assert_conforms($name)
 ''')
 
 
-@app.command("new-explainer")
 def new_explainer(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Of the method: a Python name, e.g. 'my_cam'.")],
-    folder: Annotated[Path, typer.Option("--folder", help="Where to write the two files.")] = Path(),
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="Name of the method, a Python name, e.g. my_cam.")
+    ],
+    folder: Annotated[
+        Path,
+        typer.Option(
+            "--out",
+            metavar="FOLDER",
+            rich_help_panel=OUTPUT,
+            help="Folder to write the two files to.",
+            show_default="the current folder",
+        ),
+    ] = Path(),
     as_json: JSON = False,
 ) -> None:
-    """Write a method of ten lines that works, and its test, to start your own from.
+    """Write a working explainer and its test.
+
+    Start your own method from these files.
 
     Example: an8flower new-explainer my_method
     """
@@ -70,10 +83,10 @@ def _must_be_free(name: str, paths: list[Path]) -> None:
     import explainers
 
     if not name.isidentifier() or keyword.iskeyword(name):
-        raise ValueError(f"{name!r} is no name for a Python function; use letters, digits and _")
+        raise ValueError(f"{name!r} is not a valid name for a Python function; use letters, digits and _")
     for path in paths:
         if path.exists():
-            raise ValueError(f"{path} is there already; choose another name, or another --folder")
+            raise ValueError(f"{path} exists already; choose another name, or another folder with --out")
     if name in explainers.names():
         raise ValueError(f"there is an explainer {name!r} already; choose another name")
     if importlib.util.find_spec(name):
