@@ -1,4 +1,4 @@
-"""Methods that explain an image classifier with a heatmap.
+"""Methods that explain an image classifier with heatmaps.
 
 >>> import explainers
 >>> "grad_cam" in explainers.names()

@@ -1,4 +1,4 @@
-"""What an explainer is, how one is registered, and how it is called."""
+"""Define, register and call explainers."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any, Literal, Protocol, Self, TypeVar
 import torch
 from torch import nn
 
+from an8flower.ground.deprecated import warn_renamed
 from an8flower.ground.registry import Registry
 from explainers.guard import unchanged
 
@@ -18,17 +19,17 @@ Role = Literal["method", "floor", "ceiling"]
 # Images (n, 3, H, W) and labels (n,), and masks (n, H, W) for a method that needs them.
 Loader = Iterable[tuple[torch.Tensor, ...]]
 TRUTHS = ("masks", "object_masks")
-# Pixels of a piece, 32 images of 112 x 112: small CNNs run up to 1.5 times as fast so as on 100 at once.
+# Pixels of a piece, 32 images of 112 x 112: small CNNs run up to 1.5 times faster than on 100 images at once.
 CPU_PIECE_PX = 32 * 112 * 112
 
 
 class ExplainerError(ValueError):
-    """A method that does not do what every explainer must; the message names it and the check it fails.
+    """An explainer breaks a rule that all explainers must follow; the message names both.
 
     Args:
-        explainer: its name.
-        check: what it fails, as `conformance` calls it.
-        detail: what was seen, and what would be right.
+        explainer: name of the explainer.
+        check: name of the check that fails, one of `conformance.CHECKS`.
+        detail: what was observed, and what would be right.
     """
 
     def __init__(self, explainer: str, check: str, detail: str) -> None:
@@ -37,7 +38,7 @@ class ExplainerError(ValueError):
 
 
 class Saliency(Protocol):
-    """What a user writes: a function, or a class with `fit` whose instances are called alike."""
+    """What a user writes: a function, or a class with `fit` whose instances are called the same way."""
 
     def __call__(
         self, model: nn.Module, images: torch.Tensor, targets: torch.Tensor, **parameters: Any
@@ -49,18 +50,19 @@ class ExplainerSpec:
     """One registered method.
 
     Args:
-        name: registry key, the name of the function or class.
-        build: the function itself, or a class with `fit(model, loader)` and `__call__`.
+        name: name in the registry, which is the name of the function or class.
+        build: the function, or a class with `fit(model, loader)` and `__call__`.
         source: paper and arXiv number.
-        needs_fit: it learns from training images first.
-        needs_masks: it is handed the ground truth: what it takes of `masks` (the part that decides) and
-            `object_masks` (the whole object), both (N, H, W) bool, by keyword; masks in `fit` too.
-        class_agnostic: its maps do not depend on the target.
-        role: a "method" competes; a "floor" or a "ceiling" is drawn apart.
-        costly: it takes hundreds of forward passes an image, so it is measured only when named.
-        reduction: how its result becomes one channel, in words.
-        resize: how its map gets the image's size, in words; empty if it has that by itself.
-        library: whose code it is, with version, if not this project's.
+        needs_fit: it must be fitted to training images before it explains.
+        needs_masks: it receives the ground truth. Of `masks` (the discriminative part) and `object_masks`
+            (the whole object), both (N, H, W) bool, it gets those that it declares as keyword
+            arguments; `fit` gets masks too.
+        class_agnostic: its heatmaps do not depend on the target.
+        role: a "method" is ranked; a "floor" or a "ceiling" is a reference, shown separately.
+        costly: it takes hundreds of forward passes per image, so it is measured only if named explicitly.
+        reduction: how its result is reduced to one channel, as text.
+        resize: how its map is resized to the image, as text; empty if it has that size already.
+        library: name and version of the library that implements it; empty for this project's own code.
     """
 
     name: str
@@ -77,7 +79,7 @@ class ExplainerSpec:
 
     @cached_property
     def parameters(self) -> Mapping[str, Any]:
-        """The method's own keyword arguments with their defaults."""
+        """Keyword arguments of the method, with their defaults."""
         signature = inspect.signature(self.build)
         return {
             name: parameter.default
@@ -87,7 +89,7 @@ class ExplainerSpec:
 
     @cached_property
     def truths(self) -> tuple[str, ...]:
-        """Which of `masks` and `object_masks` it is called with."""
+        """Which of `masks` and `object_masks` the method is called with."""
         if not self.needs_masks:
             return ()
         build = self.build.func if isinstance(self.build, partial) else self.build
@@ -113,7 +115,7 @@ def explainer(
     """Register a function, or a class with `fit`, as an explainer under its own name.
 
     The function is called as `f(model, images, targets)` with its keyword-only arguments and
-    gives (N, H, W) float32, higher = more relevant; see `ExplainerSpec` for the declarations.
+    returns (N, H, W) float32, higher = more relevant. For the arguments see `ExplainerSpec`.
     """
 
     def register(build: Build) -> Build:
@@ -138,12 +140,12 @@ def explainer(
 
 @dataclass(frozen=True)
 class Explainer:
-    """A method with its parameters set; calling it leaves the model as it was.
+    """A method with its parameters set; calling it leaves the model unchanged.
 
     Args:
         spec: the registered method.
-        parameters: all its own keyword arguments.
-        method: the function, or the instance that learns.
+        parameters: all keyword arguments of the method.
+        method: the function, or the instance that `fit` trains.
     """
 
     spec: ExplainerSpec
@@ -151,17 +153,34 @@ class Explainer:
     method: Callable[..., torch.Tensor] = field(repr=False)
 
     @classmethod
+    def from_spec(cls, spec: ExplainerSpec, parameters: Mapping[str, Any] | None = None) -> Self:
+        """Create an explainer from a registered method.
+
+        Args:
+            spec: the registered method.
+            parameters: keyword arguments of the method that differ from the defaults.
+        """
+        arguments = {**spec.parameters, **(parameters or {})}
+        return cls(spec, arguments, spec.build(**arguments) if spec.needs_fit else spec.build)
+
+    @classmethod
     def of(cls, spec: ExplainerSpec, parameters: Mapping[str, Any]) -> Self:
-        """The method with `parameters`, and defaults for the others."""
-        every = {**spec.parameters, **parameters}
-        return cls(spec, every, spec.build(**every) if spec.needs_fit else spec.build)
+        """Deprecated name of `from_spec`."""
+        warn_renamed("Explainer.of", "Explainer.from_spec")
+        return cls.from_spec(spec, parameters)
 
     @property
     def key(self) -> str:
-        """The name with the parameters that differ from the defaults, as `get` reads it.
+        """Deprecated name of `name`."""
+        warn_renamed("Explainer.key", "Explainer.name")
+        return self.name
+
+    @property
+    def name(self) -> str:
+        """The name with the parameters that differ from the defaults, as `explainers.get` reads it.
 
         >>> import explainers
-        >>> explainers.get("vebi", mu=10.0, reduce="abs").key
+        >>> explainers.get("vebi", mu=10.0, reduce="abs").name
         'vebi?mu=10.0&reduce=abs'
         """
         changed = {n: v for n, v in self.parameters.items() if v != self.spec.parameters[n]}
@@ -170,10 +189,10 @@ class Explainer:
         return self.spec.name + layer + (f"?{rest}" if rest else "")
 
     def fit(self, model: nn.Module, loader: Loader) -> Self:
-        """Let a method that learns see training images; nothing to do for any other.
+        """Fit the method to training images; do nothing if it does not learn.
 
         Args:
-            model: the one to explain; left unchanged.
+            model: the model to explain; left unchanged.
             loader: batches of images and labels, and masks if the method needs them.
         Raises:
             ExplainerError: if the method changes the model.
@@ -181,7 +200,7 @@ class Explainer:
         if self.spec.needs_fit:
             with unchanged(model) as changes:
                 self.method.fit(model, loader)  # type: ignore[attr-defined]
-            self._must_leave_alone(changes)
+            self._require_unchanged(changes)
         return self
 
     def __call__(
@@ -193,23 +212,23 @@ class Explainer:
         masks: torch.Tensor | None = None,
         object_masks: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """Explain why `model` sees `targets` in `images`.
+        """Return heatmaps that explain the scores of `targets` for `images`.
 
         Args:
             model: any classifier from images to logits (N, C); left unchanged.
             images: (N, 3, H, W) float32 in [0, 1].
             targets: (N,) int64, the classes to explain.
-            masks, object_masks: (N, H, W) bool, the part that decides and the whole object; given to
-                methods that declare `needs_masks`, to no other.
+            masks, object_masks: (N, H, W) bool, the discriminative part and the whole object; passed
+                only to methods that declare `needs_masks`.
         Returns:
-            (N, H, W) float32, unnormalised, higher = more relevant, no graph attached.
+            (N, H, W) float32, unnormalised, higher = more relevant, detached from the gradient graph.
         Raises:
-            ValueError: if the method needs masks and got none.
-            ExplainerError: if it gives anything else, or changes the model or the images.
+            ValueError: if the method needs masks that were not passed.
+            ExplainerError: if the method returns anything else, or changes the model or the images.
         """
         parameters = {} if self.spec.needs_fit else self.parameters
-        given = {"masks": masks, "object_masks": object_masks}
-        truths = {name: given[name] for name in self.spec.truths}
+        both = {"masks": masks, "object_masks": object_masks}
+        truths = {name: both[name] for name in self.spec.truths}
         for name, truth in truths.items():
             if truth is None:
                 raise ValueError(f"explainer {self.spec.name!r} needs the ground truth; pass {name}=")
@@ -220,37 +239,39 @@ class Explainer:
                 self._checked(self.method(model, piece, labels, **parameters, **more), piece)
                 for piece, labels, more in pieces(images, targets, truths)
             ]
-        self._must_leave_alone(changes)
+        self._require_unchanged(changes)
         if images._version != version:
             raise ExplainerError(self.spec.name, "input", "it wrote into the images; work on a copy of them")
         return heatmaps[0] if len(heatmaps) == 1 else torch.cat(heatmaps)
 
-    def _must_leave_alone(self, changes: list[str]) -> None:
+    def _require_unchanged(self, changes: list[str]) -> None:
         if changes:
             some = ", ".join(changes[:3]) + (", ..." if len(changes) > 3 else "")
-            raise ExplainerError(self.spec.name, "model", f"it changed {some} (put back as it was)")
+            raise ExplainerError(self.spec.name, "model", f"it changed {some} (now restored)")
 
     def _checked(self, heatmaps: Any, images: torch.Tensor) -> torch.Tensor:
         name, expected = self.spec.name, (images.shape[0], *images.shape[2:])
         if not isinstance(heatmaps, torch.Tensor):
             kind = type(heatmaps)
             what = "a NumPy array" if kind.__module__ == "numpy" else f"a {kind.__name__}"
-            raise ExplainerError(name, "tensor", f"it gave {what}, not a torch.Tensor")
+            raise ExplainerError(name, "tensor", f"it returned {what}, not a torch.Tensor")
         if tuple(heatmaps.shape) != expected:
-            raise ExplainerError(name, "shape", f"it gave {tuple(heatmaps.shape)}, not {expected}")
+            raise ExplainerError(name, "shape", f"it returned {tuple(heatmaps.shape)}, not {expected}")
         if heatmaps.dtype != torch.float32:
-            raise ExplainerError(name, "dtype", f"it gave {heatmaps.dtype}, not torch.float32")
+            raise ExplainerError(name, "dtype", f"it returned {heatmaps.dtype}, not torch.float32")
         if heatmaps.device != images.device:
-            raise ExplainerError(name, "device", f"it gave {heatmaps.device}, not {images.device}")
+            raise ExplainerError(name, "device", f"it returned {heatmaps.device}, not {images.device}")
         if heatmaps.requires_grad:
-            raise ExplainerError(name, "detached", "its maps hang on a gradient graph; return maps.detach()")
+            raise ExplainerError(
+                name, "detached", "its heatmaps carry a gradient graph; return heatmaps.detach()"
+            )
         return heatmaps
 
 
 def plain(tensor: torch.Tensor) -> torch.Tensor:
-    """The tensor without a graph, as autograd can use it; itself, if it is that already."""
-    # A caller's inference mode would keep autograd away from its tensors; a copy has none of that. One
-    # that is plain stays itself, so that methods explained together know it again.
+    """Return the tensor without gradient graph, usable by autograd; the same object if possible."""
+    # Autograd cannot use tensors created in inference mode, so those are copied. Other tensors are not
+    # copied: methods that share passes recognise their inputs by object identity.
     if tensor.is_inference():
         with torch.inference_mode(False):
             return tensor.clone()
@@ -260,10 +281,10 @@ def plain(tensor: torch.Tensor) -> torch.Tensor:
 def pieces(
     images: torch.Tensor, targets: torch.Tensor, truths: Mapping[str, torch.Tensor | None]
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor, dict[str, torch.Tensor | None]]]:
-    """A batch in pieces whose activations stay in the caches of a CPU; elsewhere the batch itself.
+    """Split a batch into pieces whose activations fit the caches of a CPU; on a GPU, yield it whole.
 
     Yields:
-        images, targets and ground truth of a piece.
+        images, targets and ground truth of each piece.
     """
     area = images.shape[-2] * images.shape[-1]
     size = max(1, CPU_PIECE_PX // area) if images.device.type == "cpu" else len(images)

@@ -1,4 +1,4 @@
-"""The guard that leaves a model as it found it, also when a method raises."""
+"""Protect a model against changes by a method, also when the method raises."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
-# A module's own dictionaries, what it consists of and what is hooked to it, and how to call them.
+# The dictionaries of a module (its parts and its hooks), and their names in messages.
 _DICTIONARIES = {
     "_parameters": "parameters",
     "_buffers": "buffers",
@@ -25,13 +25,13 @@ _DICTIONARIES = {
 
 @contextmanager
 def unchanged(model: nn.Module) -> Iterator[list[str]]:
-    """Inside, `model` is in eval mode, asks for no parameter gradients, and autograd is on.
+    """Run the block with `model` in eval mode, without parameter gradients and with autograd enabled.
 
-    Afterwards mode, hooks, submodules, parameters, buffers, gradients and requires_grad are what
-    they were. Costs a copy of the weights.
+    Afterwards mode, hooks, submodules, parameters, buffers, gradients and `requires_grad` are restored.
+    This costs one copy of the weights.
 
     Yields:
-        a list that is filled at the end with what had to be put right, e.g. "values of conv1.weight".
+        a list that is filled at the end with all that had to be restored, e.g. "the values of conv1.weight".
     """
     modules = dict(model.named_modules())
     modes = {name: module.training for name, module in modules.items()}
@@ -62,7 +62,7 @@ def unchanged(model: nn.Module) -> Iterator[list[str]]:
                     current.clear()
                     current.update(saved)
         for name, (tensor, value) in values.items():
-            # Compared, as writing to .data leaves no trace in a tensor's version.
+            # Values are compared, since writing to .data does not change the version of a tensor.
             if not _equal(tensor, value):
                 changes.append(f"the values of {name}")
                 tensor.data = value

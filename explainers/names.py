@@ -1,6 +1,6 @@
-"""How a method is named: `name@layer?parameter=value&parameter=value`.
+"""Find explainers by name: `name@layer?parameter=value&parameter=value`.
 
-The name is one of the registry, `library:Name` of an adapted library, or `path/to/file.py:function`.
+`name` is a name in the registry, `library:Name` of another library, or `path/to/file.py:function`.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from an8flower.ground.deprecated import warn_renamed
 from an8flower.ground.registry import MissingExtraError, unknown
 from explainers import adapters, scripts
 from explainers.base import Explainer, ExplainerSpec, registry
@@ -23,11 +24,15 @@ from explainers.layers import before_scores, layers
 
 @dataclass(frozen=True)
 class Reference:
-    """A method as it is written.
+    """The parts of an explainer's name as the user writes it.
 
-    >>> Reference.read("captum:IntegratedGradients?n_steps=50")
+    Args:
+        name: without layer and parameters.
+        parameters: keyword arguments, the layer included.
+
+    >>> Reference.parse("captum:IntegratedGradients?n_steps=50")
     Reference(name='captum:IntegratedGradients', parameters={'n_steps': 50})
-    >>> Reference.read("grad_cam@conv1").parameters
+    >>> Reference.parse("grad_cam@conv1").parameters
     {'layer': 'conv1'}
     """
 
@@ -35,8 +40,8 @@ class Reference:
     parameters: dict[str, Any]
 
     @classmethod
-    def read(cls, text: str) -> Reference:
-        """Values are Python literals, or else text.
+    def parse(cls, text: str) -> Reference:
+        """Parse a name. Values are read as Python literals; what is not a literal stays text.
 
         Raises:
             ValueError: for a parameter without a value.
@@ -53,14 +58,20 @@ class Reference:
             parameters[key.strip()] = _literal(value)
         return cls(name, parameters)
 
+    @classmethod
+    def read(cls, text: str) -> Reference:
+        """Deprecated name of `parse`."""
+        warn_renamed("Reference.read", "Reference.parse")
+        return cls.parse(text)
+
 
 def get(name: str, **parameters: Any) -> Explainer:
-    """An explainer by name, with its own keyword arguments.
+    """Return an explainer by name.
 
     Args:
-        name: a registered name, "library:Name" or "path/to/file.py:function"; "name@layer" is short for
-            `layer="layer"`, and parameters may follow as "?a=1&b=2", as in a `key`.
-        parameters: the method's keyword arguments.
+        name: a registered name, "library:Name" or "path/to/file.py:function". "name@layer" is short for
+            `layer="layer"`; other parameters may follow as "?a=1&b=2", as in `Explainer.name`.
+        parameters: keyword arguments of the method; they take precedence over those in `name`.
     Raises:
         UnknownNameError: for an unknown name or parameter, with the closest matches.
         ScriptError: if the file cannot be used.
@@ -69,23 +80,26 @@ def get(name: str, **parameters: Any) -> Explainer:
     >>> get("grad_cam@conv1").parameters["layer"], get("vebi?mu=10.0&reduce=abs").parameters["mu"]
     ('conv1', 10.0)
     """
-    written = Reference.read(name)
-    parameters = {**written.parameters, **parameters}
-    spec = spec_of(written.name)
-    for given in parameters:
-        if given not in spec.parameters:
-            raise unknown(f"parameter of explainer {spec.name!r}:", given, spec.parameters)
-    return Explainer.of(spec, parameters)
+    reference = Reference.parse(name)
+    parameters = {**reference.parameters, **parameters}
+    spec = spec_of(reference.name)
+    for parameter in parameters:
+        if parameter not in spec.parameters:
+            raise unknown(f"parameter of explainer {spec.name!r}:", parameter, spec.parameters)
+    return Explainer.from_spec(spec, parameters)
 
 
 def reference_of(explainer: Explainer) -> str:
-    """How `get` reads the explainer in another process; like its key, with the path of a script before it."""
+    """Return the name by which `get` finds the explainer in another process.
+
+    It is `explainer.name`, preceded by the path of its script if it is from one.
+    """
     file = scripts.file_of(explainer.spec)
-    return explainer.key if file is None else f"{file}:{explainer.key}"
+    return explainer.name if file is None else f"{file}:{explainer.name}"
 
 
 def spec_of(name: str) -> ExplainerSpec:
-    """The method called `name`, without layer and parameters.
+    """Return the method called `name`, a name without layer and parameters.
 
     Raises:
         UnknownNameError, ScriptError, MissingExtraError: as `get`.
@@ -93,44 +107,53 @@ def spec_of(name: str) -> ExplainerSpec:
     left, colon, right = name.rpartition(":")
     if not colon:
         if name.endswith(".py") and Path(name).exists():
-            raise scripts.ScriptError(f"{name}: name the function in it too, e.g. {name}:my_method")
+            raise scripts.ScriptError(f"{name}: name the function too, e.g. {name}:my_method")
         return registry.get(name)
     if left.endswith(".py"):
         return scripts.spec(Path(left), right)
     return adapters.spec(left, right)
 
 
-def every(names: Sequence[str], model: nn.Module, images: torch.Tensor) -> list[Explainer]:
-    """The explainers of some names, in their order; "name@all" stands for all the layers with a map.
+def explainers_named(names: Sequence[str], model: nn.Module, images: torch.Tensor) -> list[Explainer]:
+    """Return the explainers of some names, in this order; "name@all" gives one per layer with a map.
 
     Args:
         names: as `get` reads them.
-        model: whose layers are meant; left unchanged.
-        images: (N, 3, H, W), the first one is enough.
+        model: the model whose layers "@all" stands for; left unchanged.
+        images: (N, 3, H, W); the first image is enough.
     Raises:
         as `get`.
     """
-    found: list[Explainer] = []
+    expanded: list[Explainer] = []
     for name in names:
-        one = get(name)
-        if one.parameters.get("layer") != "all":
-            found.append(one)
+        explainer = get(name)
+        if explainer.parameters.get("layer") != "all":
+            expanded.append(explainer)
             continue
         with unchanged(model), torch.no_grad():
             classes = model(images[:1]).shape[1]
-            shown = [layer for layer in before_scores(layers(model, images), classes) if layer.has_map]
-        found += [Explainer.of(one.spec, {**one.parameters, "layer": layer.name}) for layer in shown]
-    return found
+            spatial = [layer for layer in before_scores(layers(model, images), classes) if layer.has_map]
+        expanded += [
+            Explainer.from_spec(explainer.spec, {**explainer.parameters, "layer": layer.name})
+            for layer in spatial
+        ]
+    return expanded
+
+
+def every(names: Sequence[str], model: nn.Module, images: torch.Tensor) -> list[Explainer]:
+    """Deprecated name of `explainers_named`."""
+    warn_renamed("explainers.names.every", "explainers.names.explainers_named")
+    return explainers_named(names, model, images)
 
 
 @dataclass(frozen=True)
 class Available:
-    """All methods there are on this machine.
+    """All methods that are available on this machine.
 
     Args:
-        specs: the registered ones, then those of adapted libraries, each sorted by name.
-        missing: a line for each library that is not installed, with the command that installs it.
-        broken: a line for each library that is installed and cannot be used, with the reason.
+        specs: the registered methods, then those of other libraries, each sorted by name.
+        missing: one line per library that is not installed, with the command that installs it.
+        broken: one line per library that is installed but cannot be used, with the reason.
     """
 
     specs: tuple[ExplainerSpec, ...]
@@ -139,20 +162,23 @@ class Available:
 
 
 def available() -> Available:
-    """Look for all methods, imported libraries' too, which takes a few seconds."""
+    """List all methods. This imports the other libraries, which takes a few seconds."""
     specs, missing, broken = [registry.get(name) for name in names()], [], []
     for library in adapters.EXTRAS:
         try:
             specs += [spec_of(name) for name in adapters.names(library)]
         except MissingExtraError as error:
             missing.append(f"{library}: not installed, {error}")
-        except Exception as error:  # somebody else's package
+        except Exception as error:  # another author's package may raise anything
             broken.append(f"{library}: cannot be used, {type(error).__name__}: {error}")
     return Available(tuple(specs), tuple(missing), tuple(broken))
 
 
 def names() -> tuple[str, ...]:
-    """The names of all registered explainers, sorted; adapted libraries' and scripts' are found by `get`."""
+    """Return the names of all registered explainers, sorted.
+
+    Methods of other libraries and of scripts are not among them; `get` finds these too.
+    """
     return registry.names()
 
 

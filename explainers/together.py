@@ -1,4 +1,4 @@
-"""Several methods on the same images, sharing what they have in common."""
+"""Run several explainers on the same images and share the passes they have in common."""
 
 from __future__ import annotations
 
@@ -24,16 +24,18 @@ def explain_many(
     failed: dict[str, Exception] | None = None,
     around: Callable[[Explainer], AbstractContextManager[object]] = nullcontext,
 ) -> dict[str, torch.Tensor]:
-    """The heatmaps of several methods: equal to theirs alone, with forward and backward passes shared.
+    """Return the heatmaps of several explainers, computed with shared forward and backward passes.
+
+    The heatmaps equal those of separate calls.
 
     Args:
-        explainers: methods or their names; those that learn must have been fitted.
-        model, images, targets, masks, object_masks: as `Explainer.__call__` takes them.
-        failed: takes the errors of methods that raise, by key, so that the others go on; without it the
-            first one is raised.
-        around: what each call of a method happens in, e.g. its limits.
+        explainers: explainers or their names; those that learn must be fitted.
+        model, images, targets, masks, object_masks: as for `Explainer.__call__`.
+        failed: filled with the errors of explainers that raise, by name, and the others continue; without
+            it the first error is raised.
+        around: returns a context manager that encloses each call of an explainer, e.g. its limits.
     Returns:
-        heatmaps (N, H, W) float32 by key, in the order given.
+        (N, H, W) float32 heatmaps by name, in the order of `explainers`.
     Raises:
         ExplainerError, ValueError: as `Explainer.__call__`.
 
@@ -43,27 +45,28 @@ def explain_many(
     >>> list(explainers.explain_many(["grad_cam", "guided_grad_cam"], model, images, targets))
     ['grad_cam', 'guided_grad_cam']
     """
-    every = [get(one) if isinstance(one, str) else one for one in explainers]
-    maps: dict[str, list[torch.Tensor]] = {one.key: [] for one in every}
+    chosen = [get(explainer) if isinstance(explainer, str) else explainer for explainer in explainers]
+    maps: dict[str, list[torch.Tensor]] = {explainer.name: [] for explainer in chosen}
     truths = {"masks": masks, "object_masks": object_masks}
     for piece, labels, more in pieces(plain(images), plain(targets), truths):
         memory = _fresh(model, piece, labels)
-        for one in every:
-            if failed and one.key in failed:
+        for explainer in chosen:
+            name = explainer.name
+            if failed and name in failed:
                 continue
             _, pixels, classes = memory.objects
             try:
-                with around(one), sharing(memory=memory):
-                    maps[one.key].append(one(model, pixels, classes, **more))
+                with around(explainer), sharing(memory=memory):
+                    maps[name].append(explainer(model, pixels, classes, **more))
             except Exception as error:
                 if failed is None:
                     raise
-                failed[one.key] = error
-                # It may have written into what is shared.
+                failed[name] = error
+                # The explainer may have overwritten shared tensors.
                 memory = _fresh(model, piece, labels)
-    return {key: torch.cat(parts) for key, parts in maps.items() if not failed or key not in failed}
+    return {name: torch.cat(parts) for name, parts in maps.items() if not failed or name not in failed}
 
 
 def _fresh(model: nn.Module, images: torch.Tensor, targets: torch.Tensor) -> Memory:
-    # Copies, one object each, by which the methods know that they are given the same.
+    # Methods recognise shared inputs by object identity, so each piece is copied into one object.
     return Memory((model, images.clone(), targets.clone()))

@@ -105,8 +105,8 @@ def test_its_key_names_it_again(name):
     others = {"reduce": "abs", "layer": "conv1", "n_steps": 7, "squares": 3, "seed": 4, "epsilon": 0.5}
     changed = {key: value for key, value in others.items() if key in spec.parameters}
     explain = explainers.get(name, **changed)
-    again = explainers.get(explain.key)
-    assert again.key == explain.key
+    again = explainers.get(explain.name)
+    assert again.name == explain.name
     assert again.parameters == explain.parameters
 
 

@@ -33,7 +33,7 @@ def fitted(names, model, images, truth):
 
 
 def plug(build) -> Explainer:
-    return Explainer.of(ExplainerSpec(build.__name__, build, "tests"), {})
+    return Explainer.from_spec(ExplainerSpec(build.__name__, build, "tests"))
 
 
 def test_maps_are_those_of_the_methods_alone(written, images, truth):
@@ -42,10 +42,10 @@ def test_maps_are_those_of_the_methods_alone(written, images, truth):
         [*cheap, "grad_cam@conv1", "guided_grad_cam@relu1", "smooth_grad?samples=3"], written, images, truth
     )
     together = explainers.explain_many(every, written, images, TARGETS, **truth)
-    assert list(together) == [one.key for one in every]
+    assert list(together) == [one.name for one in every]
     for one in every:
         alone = one(written, images, TARGETS, **truth)
-        torch.testing.assert_close(together[one.key], alone, rtol=1e-4, atol=1e-5 * float(alone.abs().max()))
+        torch.testing.assert_close(together[one.name], alone, rtol=1e-4, atol=1e-5 * float(alone.abs().max()))
 
 
 def test_all_of_table_1_takes_one_forward_pass(modular, images, truth):

@@ -1,8 +1,8 @@
-"""The checks that any explainer, ours or a user's, must pass.
+"""Run the checks that every explainer must pass, and report their results.
 
-`check` reports on all of them, `assert_conforms` is for a user's own pytest.
+`check` reports the result of every check; `assert_conforms` is for pytest.
 
->>> print(check("grad_cam").of("pass")[2])
+>>> print(check("grad_cam").results_with("pass")[2])
 pass    shape                     (4, 28, 28)
 """
 
@@ -13,10 +13,18 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from an8flower.ground.deprecated import renamed, warn_renamed
 from explainers import adapters
 from explainers.base import Explainer, ExplainerError, ExplainerSpec, registry
 from explainers.conformance import probes
-from explainers.conformance.checks import FAULTS, MEASUREMENTS, TABLE, FailedError, Subject
+from explainers.conformance.checks import (
+    FAULTS,
+    MEASUREMENTS,
+    TABLE,
+    WARNINGS,
+    FailedError,
+    MethodUnderTest,
+)
 from explainers.names import get
 
 CHECKS = tuple(TABLE)
@@ -25,13 +33,13 @@ Status = Literal["pass", "fail", "fact", "skipped"]
 
 @dataclass(frozen=True)
 class Result:
-    """What one check saw.
+    """The result of one check.
 
     Args:
-        check: its name, one of `CHECKS`.
-        status: "fact" is a measurement, or a defect of another library's method that is known;
-            "skipped" if the method's first call failed already.
-        detail: the value seen, one line.
+        check: name of the check, one of `CHECKS`.
+        status: "fact" is a measurement, a warning, or a known defect of another library's method;
+            "skipped" means that the first call of the method failed already.
+        detail: what was observed, one line.
     """
 
     check: str
@@ -43,14 +51,14 @@ class Result:
 
 
 @dataclass(frozen=True)
-class Report:
-    """What all checks saw of one method.
+class ConformanceReport:
+    """The results of all checks for one explainer.
 
     Args:
-        explainer: its key.
-        library: whose code it is, if not this project's.
-        known: its known defect, if it is an adapted method that has one.
-        results: one a check, in the order of `CHECKS`.
+        explainer: name of the explainer.
+        library: the library that implements it; empty for this project's own code.
+        known: its known defect, if it is another library's method that has one; else empty.
+        results: one result per check, in the order of `CHECKS`.
     """
 
     explainer: str
@@ -61,86 +69,103 @@ class Report:
     @property
     def passed(self) -> bool:
         """Whether no check fails."""
-        return not self.of("fail")
+        return not self.results_with("fail")
 
-    def of(self, status: Status) -> tuple[Result, ...]:
-        """The results with that status."""
+    def results_with(self, status: Status) -> tuple[Result, ...]:
+        """Return the results that have a given status."""
         return tuple(result for result in self.results if result.status == status)
 
+    def of(self, status: Status) -> tuple[Result, ...]:
+        """Deprecated name of `results_with`."""
+        warn_renamed("ConformanceReport.of", "ConformanceReport.results_with")
+        return self.results_with(status)
+
     def to_dict(self) -> dict[str, Any]:
-        """All of it, for JSON."""
+        """Return the whole report as JSON can hold it."""
         return {**asdict(self), "results": [asdict(result) for result in self.results], "passed": self.passed}
 
     @property
     def count(self) -> str:
-        """How many checks it passes."""
+        """The number of checks that the explainer passes, as text."""
         total = len(self.results) - len(MEASUREMENTS)
-        return f"{self.explainer}: {len(self.of('pass'))} of {total} checks pass"
+        return f"{self.explainer}: {len(self.results_with('pass'))} of {total} checks pass"
 
     @property
     def summary(self) -> str:
-        """One line: the count, the checks that fail, and the known defect."""
-        named = [f"fails {one.check!r}: {one.detail}" for one in self.of("fail")]
+        """One line: the count, the checks that fail, the warnings and the known defect."""
+        facts = self.results_with("fact")
+        parts = [f"fails {result.check!r}: {result.detail}" for result in self.results_with("fail")]
+        parts += [
+            f"warning {result.check!r}: {result.detail}" for result in facts if result.check in WARNINGS
+        ]
         if self.known:
-            failed = [repr(one.check) for one in self.of("fact") if one.check not in MEASUREMENTS]
-            named.append(f"known{': ' if failed else ''}{', '.join(failed)}: {self.known}")
-        return "; ".join([self.count, *named])
+            defects = [repr(result.check) for result in facts if result.check not in MEASUREMENTS + WARNINGS]
+            parts.append(f"known{': ' if defects else ''}{', '.join(defects)}: {self.known}")
+        return "; ".join([self.count, *parts])
 
     def __str__(self) -> str:
         lines = [str(result) for result in self.results if result.status != "skipped"]
-        if self.of("skipped"):
-            lines.append(f"{'skipped':<8}{len(self.of('skipped'))} other checks: its first call failed")
+        skipped = len(self.results_with("skipped"))
+        if skipped:
+            lines.append(f"{'skipped':<8}{skipped} other checks: the first call failed")
         return "\n".join([self.count, *(f"  {line}" for line in lines)])
+
+
+__getattr__ = renamed(__name__, {"Report": "ConformanceReport"})
 
 
 def check(
     explainer: Explainer | str | Callable[..., Any], *, limit_s: float = 60.0, limit_gib: float = 8.0
-) -> Report:
-    """Try a method on small networks and images, and report what it does wrong.
+) -> ConformanceReport:
+    """Run an explainer on small networks and images, and report the result of every check.
 
     Args:
         explainer: an explainer, a name that `explainers.get` reads, or a function or class as a user
-            writes it; it need not be registered, and is not fitted.
-        limit_s: what a batch of 4 images may take.
-        limit_gib: what it may allocate.
+            writes it. It need not be registered or fitted.
+        limit_s: time limit for a batch of 4 images, in seconds.
+        limit_gib: limit of the memory that it may allocate, in GiB.
     Raises:
         UnknownNameError, ScriptError, MissingExtraError: for a name, as `explainers.get`.
     """
-    one = _as_explainer(explainer)
-    known = _known(one.spec)
+    checked = _as_explainer(explainer)
+    known = _known(checked.spec)
     with probes.one_thread():
-        results = _results(one, limit_s, limit_gib, known)
-    return Report(one.key, one.spec.library, known, tuple(results))
+        results = _results(checked, limit_s, limit_gib, known)
+    return ConformanceReport(checked.name, checked.spec.library, known, tuple(results))
 
 
 def assert_conforms(
     explainer: Explainer | str | Callable[..., Any], *, limit_s: float = 60.0, limit_gib: float = 8.0
 ) -> None:
-    """`check` for pytest.
+    """Raise unless an explainer passes all checks; for pytest.
 
+    Args:
+        explainer, limit_s, limit_gib: as for `check`.
     Raises:
-        AssertionError: with a line for each check that fails.
+        AssertionError: with one line per check that fails.
     """
     report = check(explainer, limit_s=limit_s, limit_gib=limit_gib)
     if not report.passed:
-        raise AssertionError("\n".join([report.explainer, *map(str, report.of("fail"))]))
+        raise AssertionError("\n".join([report.explainer, *map(str, report.results_with("fail"))]))
 
 
 def _results(explainer: Explainer, limit_s: float, limit_gib: float, known: str) -> list[Result]:
     def fault(name: str, error: BaseException) -> Result:
-        return Result(
-            name, "fact" if known else "fail", _line(error) + (f" (known: {known})" if known else "")
-        )
+        if name in WARNINGS:
+            return Result(name, "fact", _line(error))
+        if known:
+            return Result(name, "fact", f"{_line(error)} (known: {known})")
+        return Result(name, "fail", _line(error))
 
     try:
-        subject = Subject.of(explainer, limit_s, limit_gib)
+        method = MethodUnderTest.prepare(explainer, limit_s, limit_gib)
     except FAULTS as error:
         at = error.check if isinstance(error, ExplainerError) and error.check in CHECKS else "runs"
         return [fault(name, error) if name == at else Result(name, "skipped", "") for name in CHECKS]
     results = []
-    for name, seen in TABLE.items():
+    for name, run in TABLE.items():
         try:
-            results.append(Result(name, "fact" if name in MEASUREMENTS else "pass", seen(subject)))
+            results.append(Result(name, "fact" if name in MEASUREMENTS else "pass", run(method)))
         except FAULTS as error:
             results.append(fault(name, error))
     return results
@@ -154,7 +179,9 @@ def _as_explainer(explainer: Explainer | str | Callable[..., Any]) -> Explainer:
     registered = (registry.get(name) for name in registry.names())
     spec = next((spec for spec in registered if spec.build is explainer), None)
     name = getattr(explainer, "__name__", type(explainer).__name__)
-    spec = spec or ExplainerSpec(name, explainer, source="a user's own", needs_fit=hasattr(explainer, "fit"))
+    spec = spec or ExplainerSpec(
+        name, explainer, source="the user's own", needs_fit=hasattr(explainer, "fit")
+    )
     return Explainer(spec, spec.parameters, spec.build)
 
 

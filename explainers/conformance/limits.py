@@ -1,4 +1,4 @@
-"""What a method may take, in seconds and GiB, and what it must leave alone: standard output, its process."""
+"""Limit the time and memory of an explainer, and guard standard output and the process it runs in."""
 
 from __future__ import annotations
 
@@ -9,12 +9,14 @@ import signal
 import sys
 import threading
 import traceback
+import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, redirect_stdout
 from functools import cache
 from pathlib import Path
 from types import FrameType
 
+from an8flower.ground.registry import PlugInWarning
 from explainers.base import ExplainerError
 
 try:
@@ -23,22 +25,28 @@ except ImportError:  # Windows
     resource = None  # type: ignore[assignment]
 
 GIB = 2**30
-# How long after the alarm it rings again, should the method have caught it.
+# Interval after which the alarm is repeated, in case the method caught it.
 AGAIN_S = 5.0
+
+
+class PrintedWarning(PlugInWarning):
+    """An explainer printed to standard output; the message quotes the first line."""
 
 
 @contextmanager
 def limited(name: str, *, seconds: float | None, gib: float | None) -> Iterator[None]:
-    """Inside, a method that takes too long or too much memory is stopped.
+    """Stop the block if it takes too much time or memory.
 
-    The time is watched in the main thread of systems with SIGALRM, and memory where Linux' /proc tells
-    how much there is; elsewhere there is no such limit. An alarm waits for the end of a call into
-    compiled code. The memory is that of the whole process, other threads included.
+    The time limit works in the main thread of systems with SIGALRM, the memory limit where /proc of Linux
+    reports the memory of the process; elsewhere there is no such limit. During a call into compiled code
+    the alarm is delayed until the call returns. The memory is that of the whole process, including other
+    threads.
 
     Args:
-        name: the method's, for the message.
-        seconds: what it may take; None for no limit.
-        gib: what it may allocate above what the process has at the start; None for no limit.
+        name: name of the explainer, for the message.
+        seconds: time limit; None for no limit.
+        gib: limit of the memory allocated in addition to that in use at the start, in GiB; None for no
+            limit.
     Raises:
         ExplainerError: for "time" or "memory".
     """
@@ -52,48 +60,79 @@ def limited(name: str, *, seconds: float | None, gib: float | None) -> Iterator[
 
 @contextmanager
 def quiet(name: str) -> Iterator[None]:
-    """Inside, nothing that is printed reaches standard output, by Python code or compiled code.
+    """Keep what the block prints from standard output, and warn about it at the end.
+
+    The warning is given once per explainer and process.
 
     Args:
-        name: the method's, for the message.
-    Raises:
-        ExplainerError: for "stdout", at the end, if something was printed.
+        name: name of the explainer, for the message.
+    Warns:
+        PrintedWarning: if the block printed something; with its first line.
     """
-    with _descriptor() as below, redirect_stdout(io.StringIO()) as printed:
-        yield
-    said = printed.getvalue() + below.getvalue().decode(errors="replace")
-    if said:
-        first = said.strip().partition("\n")[0]
-        shown = first if len(first) <= 60 else f"{first[:57]}..."
-        raise ExplainerError(
-            name, "stdout", f"it printed {shown!r}; a method must leave standard output to the command"
-        )
+    lines: list[str] = []
+    try:
+        with captured(lines):
+            yield
+    finally:
+        if lines and name not in _warned:
+            _warned.add(name)
+            warnings.warn(
+                f"explainer {name!r} printed {shortened(lines[0])!r}; use logging, standard output is for "
+                "the command",
+                PrintedWarning,
+                stacklevel=3,
+            )
+
+
+_warned: set[str] = set()
 
 
 @contextmanager
-def _descriptor() -> Iterator[io.BytesIO]:
-    """What is written to the descriptor of standard output inside, known at the end."""
-    written = io.BytesIO()
+def captured(lines: list[str]) -> Iterator[None]:
+    """Redirect what the block prints to standard output, by Python code or compiled code, to a list.
+
+    Args:
+        lines: the printed lines are appended to it at the end, without empty ones. Of compiled code's
+            output the first 1 000 bytes are kept.
+    """
+    printed, below = io.StringIO(), io.BytesIO()
+    try:
+        with _descriptor(below), redirect_stdout(printed):
+            yield
+    finally:
+        text = printed.getvalue() + below.getvalue().decode(errors="replace")
+        lines += [line for line in text.splitlines() if line.strip()]
+
+
+def shortened(line: str) -> str:
+    """Return a line without surrounding spaces, of at most 60 characters."""
+    line = line.strip()
+    return line if len(line) <= 60 else f"{line[:57]}..."
+
+
+@contextmanager
+def _descriptor(written: io.BytesIO) -> Iterator[None]:
+    """Redirect the file descriptor of standard output; `written` receives the bytes at the end."""
     if not hasattr(os, "memfd_create"):  # macOS, Windows
-        yield written
+        yield
         return
     sys.stdout.flush()
-    kept = os.dup(STDOUT)
-    with os.fdopen(os.memfd_create("stdout"), "w+b", buffering=0) as taken:
-        os.dup2(taken.fileno(), STDOUT)
+    saved = os.dup(STDOUT)
+    with os.fdopen(os.memfd_create("stdout"), "w+b", buffering=0) as buffer:
+        os.dup2(buffer.fileno(), STDOUT)
         try:
-            yield written
+            yield
         finally:
-            _libc().fflush(None)  # what compiled code has printed so far
-            os.dup2(kept, STDOUT)
-            os.close(kept)
-        if taken.tell():
-            taken.seek(0)
-            written.write(taken.read(SHOWN))
+            _libc().fflush(None)  # compiled code may hold output in its own buffers
+            os.dup2(saved, STDOUT)
+            os.close(saved)
+            if buffer.tell():
+                buffer.seek(0)
+                written.write(buffer.read(KEPT_BYTES))
 
 
 STDOUT = 1
-SHOWN = 1000  # bytes of what was printed that are kept
+KEPT_BYTES = 1000
 
 
 @cache
@@ -103,11 +142,13 @@ def _libc() -> ctypes.CDLL:
 
 @contextmanager
 def unforked(name: str) -> Iterator[None]:
-    """Inside, a method must not copy the process it runs in; a copy ends at once.
+    """Raise if the block forks the process; a forked process exits immediately.
 
-    A copy would go on with the caller's own work beside it, and threads of compiled libraries do not
-    survive in one. Starting another program, as `subprocess` does, is no copy.
+    A forked process would continue the caller's work in parallel, and threads of compiled libraries do not
+    survive a fork. Starting another program, as `subprocess` does, is allowed.
 
+    Args:
+        name: name of the explainer, for the message.
     Raises:
         ExplainerError: for "fork", at the end.
     """
@@ -119,11 +160,11 @@ def unforked(name: str) -> Iterator[None]:
         forks, _forks = _forks, before
     if forks:
         raise ExplainerError(
-            name, "fork", "it copied its process; use subprocess, or threads, for what must run beside it"
+            name, "fork", "it forked its process; use subprocess or threads for what must run in parallel"
         )
 
 
-# How often the method that runs now has forked; None while none runs.
+# Number of forks of the explainer that is running; None if none is running.
 _forks: int | None = None
 
 
@@ -143,14 +184,14 @@ if hasattr(os, "register_at_fork"):
 
 
 def kept_gib() -> float:
-    """How much memory the data of this process takes, in GiB; 0 where Linux' /proc does not tell."""
+    """Return the size of this process's data in memory, in GiB; 0 where /proc does not report it."""
     if resource is None or not _STATM.exists():
         return 0.0
     return int(_STATM.read_text().split()[5]) * resource.getpagesize() / GIB
 
 
 class _Overdue(BaseException):
-    """The alarm, of a kind that `except Exception` does not catch."""
+    """Raised by the alarm; `except Exception` does not catch it."""
 
 
 @contextmanager
@@ -172,12 +213,12 @@ def _time(name: str, seconds: float) -> Iterator[None]:
             raise
     finally:
         over = True
-        # What is left of a timer that ran before; it is late by what was spent in here.
+        # Restart a timer that ran before; it is late by the time spent in the block.
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, handler or signal.SIG_DFL)
         signal.setitimer(signal.ITIMER_REAL, *timer)
-    if rung:  # also if the method caught the alarm and ended in its own way
-        raise ExplainerError(name, "time", f"it took longer than {seconds:g} s a batch")
+    if rung:  # also if the method caught the alarm and returned
+        raise ExplainerError(name, "time", f"it took longer than {seconds:g} s per batch")
 
 
 _STATM = Path("/proc/self/statm")
@@ -185,8 +226,8 @@ _STATM = Path("/proc/self/statm")
 
 @contextmanager
 def _memory(name: str, gib: float) -> Iterator[None]:
-    # Data, not address space: that would count what threads and CUDA merely set aside. The stacks of new
-    # threads do count, 8 MiB each: a limit far below 1 GiB is for tests.
+    # RLIMIT_DATA, not the address space, which includes memory that threads and CUDA only reserve. The
+    # stacks of new threads do count, 8 MiB each: a limit far below 1 GiB is for tests.
     pages = int(_STATM.read_text().split()[5])
     soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
     wanted = pages * resource.getpagesize() + int(gib * GIB)
@@ -199,15 +240,17 @@ def _memory(name: str, gib: float) -> Iterator[None]:
         short = isinstance(error, MemoryError) or any(sign in str(error) for sign in _SHORT)
         if not short:
             raise
-        # The frames the error came through hold what was allocated.
+        # The frames of the traceback hold references to what was allocated.
         traceback.clear_frames(error.__traceback__)
     finally:
         resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
     if short:
-        raise ExplainerError(name, "memory", f"it asked for more than {gib:g} GiB above what was in use")
+        raise ExplainerError(
+            name, "memory", f"it allocated more than {gib:g} GiB in addition to what was in use"
+        )
 
 
-# How PyTorch says that the system gave it no memory.
+# Parts of PyTorch's messages when it cannot allocate memory.
 _SHORT = ("DefaultCPUAllocator", "can't allocate memory", "std::bad_alloc")
 
 

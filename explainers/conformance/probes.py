@@ -1,4 +1,4 @@
-"""Small networks and images that methods are checked on: one network, written in four ways."""
+"""Small networks and images on which explainers are checked: one network, written in four ways."""
 
 from __future__ import annotations
 
@@ -13,11 +13,13 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from an8flower.ground.deprecated import renamed
+
 CLASSES, SIZE_PX = 3, 28
 
 
 class Modular(nn.Module):
-    """A network of modules: strided convolution, batch norm, ReLU, convolution, ReLU, max-pool, linear."""
+    """Network of modules: strided convolution, batch norm, ReLU, convolution, ReLU, max-pool, linear."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -28,18 +30,18 @@ class Modular(nn.Module):
         self.fc = nn.Linear(6 * 5 * 5, CLASSES)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Logits (N, 3) of images (N, 3, 28, 28)."""
+        """Return the logits (N, 3) of images (N, 3, 28, 28)."""
         maps = self.relu1(self.norm(self.conv1(images)))
         return self.scores(self.pool(self.relu2(self.conv2(maps))))
 
     def scores(self, maps: torch.Tensor) -> torch.Tensor:
-        """The last layer."""
+        """Apply the last layer."""
         logits: torch.Tensor = self.fc(maps.flatten(1))
         return logits
 
 
 class Functional(Modular):
-    """The same with functions."""
+    """The same network with functions instead of modules for ReLU and pooling."""
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         maps = functional.relu(self.norm(self.conv1(images)))
@@ -47,7 +49,7 @@ class Functional(Modular):
 
 
 class InPlace(Modular):
-    """The same with ReLUs that overwrite their input."""
+    """The same network with ReLUs that overwrite their input."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -55,17 +57,19 @@ class InPlace(Modular):
 
 
 class ReUsed(Modular):
-    """The same with one ReLU module called twice."""
+    """The same network with one ReLU module called twice."""
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         maps = self.relu1(self.norm(self.conv1(images)))
         return self.scores(self.pool(self.relu1(self.conv2(maps))))
 
 
-class Watched(Modular):
-    """The same, which notes the size of each batch it is given, and can be told to raise.
+class Instrumented(Modular):
+    """The same network, which records the size of each batch and raises on request.
 
-    Its `breaks_at` is the number of the forward pass that raises in its last layer; 0 for none.
+    Args:
+        breaks_at: number of the forward pass, from 1, that raises in the last layer; 0 for none. An
+            attribute, as is `batches`, the sizes of the batches so far.
     """
 
     def __init__(self) -> None:
@@ -74,12 +78,12 @@ class Watched(Modular):
         self.batches: list[int] = []
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """As the others."""
+        """Record the size of the batch and return its logits."""
         self.batches.append(len(images))
         return super().forward(images)
 
     def scores(self, maps: torch.Tensor) -> torch.Tensor:
-        """The last layer, or the error."""
+        """Apply the last layer, or raise."""
         if len(self.batches) == self.breaks_at:
             raise RuntimeError("the probe model raises")
         return super().scores(maps)
@@ -89,59 +93,63 @@ Kind = TypeVar("Kind", bound=Modular)
 
 
 def model(kind: type[Kind]) -> Kind:
-    """The network written in one of the ways, in eval mode, with the same weights for all."""
-    with torch.random.fork_rng(devices=[]):  # layers draw their first weights from the global generator
-        made = kind()
+    """Return the network written in one of the ways, in eval mode, with the same weights for all."""
+    with torch.random.fork_rng(devices=[]):  # layers draw their initial weights from the global generator
+        network = kind()
     generator = torch.Generator().manual_seed(3)
     with torch.no_grad():
-        for parameter in made.parameters():
+        for parameter in network.parameters():
             parameter.normal_(0, 0.3, generator=generator)
-        for statistic in (made.norm.running_mean, made.norm.running_var):
+        for statistic in (network.norm.running_mean, network.norm.running_var):
             assert statistic is not None
             statistic.uniform_(0.5, 1.5, generator=generator)
-        made.fc.weight += 0.1  # so that every class has evidence, which maps without negatives need
-    return made.eval()
+        network.fc.weight += 0.1  # every class needs positive scores, for maps without negative values
+    return network.eval()
 
 
-def put_in_use(made: Modular) -> None:
-    """Bring a network into the state it may have in the midst of its user's work."""
-    made.train()
-    made.pool.eval()
-    made.conv1.weight.requires_grad_(False)
-    made.fc.weight.grad = torch.ones_like(made.fc.weight)
-    made.conv2.register_forward_hook(_hook)
+def put_in_use(network: Modular) -> None:
+    """Bring a network into a state that it may have during training: modes, gradients, a hook."""
+    network.train()
+    network.pool.eval()
+    network.conv1.weight.requires_grad_(False)
+    network.fc.weight.grad = torch.ones_like(network.fc.weight)
+    network.conv2.register_forward_hook(_hook)
 
 
-def _hook(module: nn.Module, given: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
-    """A user's own."""
+def _hook(module: nn.Module, args: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
+    """Stand for a hook that the user has registered."""
 
 
-def state(made: nn.Module) -> dict[str, Any]:
-    """All of a network that a method may not change: what it consists of, and a copy of every tensor."""
-    found: dict[str, Any] = {}
-    for name, module in made.named_modules():
+def state(network: nn.Module) -> dict[str, Any]:
+    """Return all of a network that an explainer must not change, by description.
+
+    These are the identities of its parts and hooks, its attributes, and the values, gradients and
+    `requires_grad` of its tensors.
+    """
+    described: dict[str, Any] = {}
+    for name, module in network.named_modules():
         of = f"of {name or 'the model'}"
         for attribute, value in vars(module).items():
             if isinstance(value, dict):  # parameters, buffers, submodules, hooks
                 what = attribute.strip("_").replace("_", " ")
-                found |= {f"the {what} {of} ({key})": id(one) for key, one in value.items()}
-            elif not attribute.startswith("_"):  # the mode, and what was hung on it
-                found[f"the attribute {attribute!r} {of}"] = value
-    for name, tensor in made.state_dict(keep_vars=True).items():
-        found[f"the values of {name}"] = tensor.tolist()
-        found[f"requires_grad of {name}"] = tensor.requires_grad
-        found[f"the gradient of {name}"] = None if tensor.grad is None else tensor.grad.tolist()
-    return found
+                described |= {f"the {what} {of} ({key})": id(part) for key, part in value.items()}
+            elif not attribute.startswith("_"):  # the mode, and attributes that were added
+                described[f"the attribute {attribute!r} {of}"] = value
+    for name, tensor in network.state_dict(keep_vars=True).items():
+        described[f"the values of {name}"] = tensor.tolist()
+        described[f"requires_grad of {name}"] = tensor.requires_grad
+        described[f"the gradient of {name}"] = None if tensor.grad is None else tensor.grad.tolist()
+    return described
 
 
 @dataclass(frozen=True)
-class Batch:
-    """What a method is given.
+class ProbeBatch:
+    """The inputs of an explainer.
 
     Args:
         images: (N, 3, H, W) float32 in [0, 1].
         targets: (N,) int64.
-        masks, object_masks: (N, H, W) bool, none empty, the first within the second.
+        masks, object_masks: (N, H, W) bool, none of them empty, each mask within its object mask.
     """
 
     images: torch.Tensor
@@ -151,7 +159,7 @@ class Batch:
 
     @classmethod
     def drawn(cls, n: int = 4, seed: int = 0) -> Self:
-        """Random images with a brighter square each, which is the object."""
+        """Draw `n` random images, each with a brighter square, which is the object."""
         generator = torch.Generator().manual_seed(seed)
         images = torch.rand(n, 3, SIZE_PX, SIZE_PX, generator=generator) / 2
         object_masks = torch.zeros(n, SIZE_PX, SIZE_PX, dtype=torch.bool)
@@ -162,22 +170,25 @@ class Batch:
         return cls(images, torch.arange(n) % CLASSES, masks, object_masks)
 
     def __getitem__(self, rows: torch.Tensor | slice) -> Self:
-        """Some of its rows."""
+        """Return some of the rows."""
         return type(self)(*(tensor[rows] for tensor in self.tensors))
 
     def clone(self) -> Self:
-        """One that shares no memory with it."""
+        """Return a copy that shares no memory."""
         return type(self)(*(tensor.clone() for tensor in self.tensors))
 
     @property
     def tensors(self) -> tuple[torch.Tensor, ...]:
-        """All of it."""
+        """All four tensors."""
         return self.images, self.targets, self.masks, self.object_masks
+
+
+__getattr__ = renamed(__name__, {"Batch": "ProbeBatch", "Watched": "Instrumented"})
 
 
 @contextmanager
 def global_seed(seed: int) -> Iterator[None]:
-    """Inside, the global generators of Python, NumPy and PyTorch start from `seed`."""
+    """Seed the global generators of Python, NumPy and PyTorch with `seed` inside the block."""
     own, numpys, torchs = random.getstate(), np.random.get_state(), torch.get_rng_state()  # noqa: NPY002
     try:
         random.seed(seed)
@@ -191,7 +202,7 @@ def global_seed(seed: int) -> Iterator[None]:
 
 
 def random_states() -> dict[str, object]:
-    """Where the global generators are, by whose they are."""
+    """Return the states of the global generators, by library."""
     return {
         "Python": random.getstate(),
         "NumPy": str(np.random.get_state(legacy=False)),  # noqa: NPY002
@@ -201,7 +212,7 @@ def random_states() -> dict[str, object]:
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Inside, PyTorch computes in one thread: on networks this small, more would wait for each other."""
+    """Let PyTorch use one thread inside the block: networks this small gain nothing from more."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
