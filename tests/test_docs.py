@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import inspect
 import json
@@ -42,6 +43,7 @@ PLAIN = [
     page
     for page in PAGES
     if page.name in ("explainers.md", "method.md", "metrics.md", "plug_in.md", "dataset.md", "parity.md")
+    or page.name in ("README.md", "CONTRIBUTING.md", "architecture.md", "board.md", "commands.md")
     or "examples" in page.parts
 ]
 LINE = 100  # characters
@@ -148,7 +150,10 @@ class TestReferences:
     def test_make_targets_exist(self, page):
         targets = re.findall(r"^([a-z-]+):", (PROJECT / "Makefile").read_text(), re.MULTILINE)
         used = re.findall(r"(?:`|^)make ([a-z-]+)", page.read_text(), re.MULTILINE)
-        assert set(used) <= set(targets)
+        for name in used:  # also "bench-*" for several targets
+            assert any(
+                target == name or (name.endswith("-") and target.startswith(name)) for target in targets
+            )
 
     @of_pages()
     def test_commands_and_options_exist(self, page):
@@ -159,21 +164,46 @@ class TestReferences:
                 command = program()
                 for word in words[1:]:
                     if word.startswith("-"):
-                        known = {
-                            option
-                            for parameter in command.params
-                            if not getattr(parameter, "hidden", False)
-                            for option in (*parameter.opts, *parameter.secondary_opts)
-                        }
-                        assert word.partition("=")[0] in known | {"--help"}, text
+                        assert word.partition("=")[0] in options(command), text
                     elif hasattr(command, "commands"):
                         assert word in command.commands, text
                         command = command.commands[word]
+
+    @of_pages()
+    def test_options_alone_exist(self, page):
+        known = {option for command in [program(), *subcommands(program())] for option in options(command)}
+        known |= options_of_scripts()
+        used = [code.split()[0].partition("=")[0] for code in inline_code(page) if code.startswith("--")]
+        assert set(used) <= known
 
 
 @cache
 def program():
     return typer.main.get_command(app)
+
+
+def subcommands(command) -> list:
+    below = getattr(command, "commands", {}).values()
+    return [*below, *(each for group in below for each in subcommands(group))]
+
+
+def options(command) -> set[str]:
+    """The options that the help of a command shows."""
+    shown = [parameter for parameter in command.params if not getattr(parameter, "hidden", False)]
+    return {"--help"}.union(*((*parameter.opts, *parameter.secondary_opts) for parameter in shown))
+
+
+@cache
+def options_of_scripts() -> set[str]:
+    """Options of `python -m benchmark.experiments...`, written out or arguments of the function `main`."""
+    names = set()
+    for path in (PROJECT / "benchmark/experiments").rglob("*.py"):
+        text = path.read_text()
+        names.update(re.findall(r'"(--[a-z-]+)"', text))
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.FunctionDef) and node.name == "main":
+                names.update(f"--{argument.arg.replace('_', '-')}" for argument in node.args.args)
+    return names
 
 
 @cache
