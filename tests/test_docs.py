@@ -38,14 +38,9 @@ PAGES = [
     *(path for path in (PROJECT / "README.md", PROJECT / "CONTRIBUTING.md") if path.exists()),
     *sorted(DOCS.rglob("*.md")),
 ]
-# Pages whose lines and words are checked; add a page when it is rewritten.
-PLAIN = [
-    page
-    for page in PAGES
-    if page.name in ("explainers.md", "method.md", "metrics.md", "plug_in.md", "dataset.md", "parity.md")
-    or page.name in ("README.md", "CONTRIBUTING.md", "architecture.md", "board.md", "commands.md")
-    or "examples" in page.parts
-]
+# Pages whose lines and words are not checked yet; remove a page when it is rewritten.
+WAITING = ("certificate.md", "results.md", "running.md", "scale.md", "statistics.md", "submit.md")
+PLAIN = [page for page in PAGES if page.name not in WAITING]
 LINE = 100  # characters
 GROUPS = {f"an8flower.{kind}" for kind in ("explainers", "variants", "models", "metrics")}
 
