@@ -1,4 +1,4 @@
-"""Where models run, and how many images at once its memory allows."""
+"""The device that models run on, and how many images fit into its memory at once."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import torch
 from torch import nn
 
 Name = Literal["auto", "cpu", "cuda", "mps"]
-MOST = 100  # beyond that a batch gains nothing
-SHARE = 0.5  # of the free memory: the rest is for what else grows meanwhile
-# An explanation holds gradients and maps beside what its forward pass keeps.
+MOST = 100  # larger batches are not faster
+SHARE = 0.5  # of the free memory: the rest is for other processes that grow
+# An explanation holds gradients and maps in addition to what its forward pass keeps.
 HELD = 4
 
 _CGROUP = Path("/sys/fs/cgroup")
@@ -23,10 +23,10 @@ Result = TypeVar("Result")
 
 
 def device_of(name: str | torch.device) -> torch.device:
-    """The device of that name, which is there.
+    """Return the device with a name, if it is available.
 
     Args:
-        name: "cpu", "cuda" (or e.g. "cuda:1"), "mps", or "auto" for the first there is of CUDA, MPS and CPU.
+        name: "cpu", "cuda" (or e.g. "cuda:1"), "mps", or "auto" for the first available of CUDA, MPS and CPU.
     Raises:
         ValueError: for another name, or a device that this machine or this PyTorch does not have.
 
@@ -36,34 +36,34 @@ def device_of(name: str | torch.device) -> torch.device:
     kind, _, index = str(name).partition(":")
     if kind not in get_args(Name) or (index and not index.isdecimal()):
         raise ValueError(f"unknown device {str(name)!r}; known are {', '.join(get_args(Name))}")
-    there = {
+    counts = {
         "cuda": torch.cuda.device_count() if torch.cuda.is_available() else 0,
         "mps": int(torch.backends.mps.is_available()),
         "cpu": 1,
     }
     if kind == "auto":
-        return torch.device(next(one for one, count in there.items() if count))
-    if int(index or 0) >= there[kind]:
-        others = ", ".join(one for one, count in there.items() if count)
-        raise ValueError(f"there is no device {str(name)!r} here; there is {others}")
+        return torch.device(next(kind for kind, count in counts.items() if count))
+    if int(index or 0) >= counts[kind]:
+        others = ", ".join(other for other, count in counts.items() if count)
+        raise ValueError(f"device {str(name)!r} is not available here; available: {others}")
     return torch.device(str(name))
 
 
 def device_holding(model: nn.Module) -> torch.device:
-    """Where a model's weights are; the CPU if it has none."""
+    """Return the device of a model's weights; the CPU if it has none."""
     first = next(chain(model.parameters(), model.buffers()), None)
     return torch.device("cpu") if first is None else first.device
 
 
 def batch_that_fits(device: torch.device, bytes_an_image: int, *, most: int = MOST) -> int:
-    """How many images may go through a model together, by the memory that is free now.
+    """Return how many images may go through a model at once, from the memory that is free now.
 
     Args:
-        device: where.
-        bytes_an_image: what one of them takes; see `bytes_an_image`.
-        most: never more than this.
+        device: the device that the model runs on.
+        bytes_an_image: memory for one image; see `bytes_an_image`.
+        most: upper limit.
     Returns:
-        from 1 to `most`; `most` where the system does not tell how much memory is free.
+        from 1 to `most`; `most` where the system does not report how much memory is free.
     """
     free = free_bytes(device)
     if free is None:
@@ -72,10 +72,10 @@ def batch_that_fits(device: torch.device, bytes_an_image: int, *, most: int = MO
 
 
 def bytes_an_image(model: nn.Module, image: torch.Tensor) -> int:
-    """Memory that explaining one image takes, a bound from what its forward pass keeps for going back.
+    """Estimate the memory for explaining one image from what its forward pass keeps for backpropagation.
 
     Args:
-        model: left as it is but for the state that layers such as batch norm keep in train mode.
+        model: left as it is, except for the state that layers such as batch norm keep in train mode.
         image: (1, 3, H, W), on the model's device.
     """
     weights = {tensor.untyped_storage().data_ptr() for tensor in chain(model.parameters(), model.buffers())}
@@ -89,19 +89,19 @@ def bytes_an_image(model: nn.Module, image: torch.Tensor) -> int:
 
     with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         logits = model(image.detach().clone().requires_grad_())
-    # Held until here by what computed the logits, so that no address counts for two tensors.
+    # The graph of the logits holds all tensors until here, so that no address counts for two of them.
     return HELD * (sum(kept.values()) + int(image.nbytes) + int(logits.nbytes))
 
 
 def free_bytes(device: torch.device) -> int | None:
-    """Memory that could be allocated now on `device`; None if the system does not tell."""
+    """Return the memory that could be allocated now on `device`; None if the system does not report it."""
     if device.type == "cuda":
         free: int = torch.cuda.mem_get_info(device)[0]
         return free
     if device.type == "mps":
         return torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory()
-    found = [free for free in (_free_of_machine(), _free_of_container()) if free is not None]
-    return max(0, min(found)) if found else None
+    known = [free for free in (_free_of_machine(), _free_of_container()) if free is not None]
+    return max(0, min(known)) if known else None
 
 
 def _free_of_machine() -> int | None:
@@ -112,7 +112,7 @@ def _free_of_machine() -> int | None:
 
 
 def _free_of_container() -> int | None:
-    """What a container may still take (cgroup v2): files that it has read are given up when needed."""
+    """Return what a container may still take (cgroup v2); cached files count as free."""
     try:
         limit = (_CGROUP / "memory.max").read_text().strip()
         used = int((_CGROUP / "memory.current").read_text())
@@ -125,15 +125,15 @@ def _free_of_container() -> int | None:
 
 
 def halving(batch: int, run: Callable[[int], Result]) -> tuple[Result, int]:
-    """Call `run` with a number of images, and with half as many for as long as memory runs out.
+    """Call `run` with a batch size; while memory runs out, call it again with half the size.
 
     Args:
-        batch: to begin with.
-        run: does the work, this many images at a time; must be such that it can be begun again.
+        batch: the size to start with.
+        run: does the work with this many images at a time; it must be possible to start it again.
     Returns:
-        what `run` returns, and with how many images it did: what to begin with the next time.
+        what `run` returns, and the batch size that worked, to start with the next time.
     Raises:
-        RuntimeError: if memory does not suffice for one image.
+        RuntimeError: if there is not enough memory for one image.
 
     >>> def run(size):
     ...     if size > 30:
@@ -148,7 +148,7 @@ def halving(batch: int, run: Callable[[int], Result]) -> tuple[Result, int]:
         except (MemoryError, RuntimeError) as error:
             if batch <= 1 or not _out_of_memory(error):
                 raise
-        # After the handler: until then the error's traceback keeps the tensors of the failed call.
+        # After the handler, because until then the traceback keeps the tensors of the failed call.
         batch //= 2
         if torch.cuda.is_available():
             torch.cuda.empty_cache()

@@ -1,4 +1,4 @@
-"""A run as data: what is to be drawn, trained and measured, from a TOML file, options, or code."""
+"""A run as data: what to draw, train and measure, from a TOML file, from options, or from code."""
 
 from __future__ import annotations
 
@@ -15,16 +15,23 @@ from an8flower.protocol import FOLDS, Scheme
 from benchmark.metrics import metrics
 from benchmark.models import models
 from benchmark.store import Cell
+from benchmark.training.weights import weights_path
 from explainers import get
 
 
 class PlanError(ValueError):
-    """A plan that cannot be; the message names the entry and what it may be."""
+    """An invalid plan; the message names the entry and its valid values."""
 
 
 @dataclass(frozen=True)
 class Setup:
-    """One trained model: what its cells have in common."""
+    """One trained model, which several cells share.
+
+    Args:
+        variant, model: registry names.
+        seed: of the training.
+        fold: from 0 to 4.
+    """
 
     variant: str
     model: str
@@ -38,24 +45,24 @@ class Setup:
 
 @dataclass(frozen=True)
 class Plan:
-    """variants x models x seeds x folds x explainers, each with all metrics.
+    """variants x models x seeds x folds x explainers, each measured with all metrics.
 
     Args:
         variants, models: registry names.
         folds: from 0 to 4.
         seeds: of the training.
-        explainers: names as `explainers.get` reads them, "name@all" for every layer with a map; none for
-            all registered ones that are not costly.
-        metrics: registry names, or a kind ("localisation", "faithfulness") for all of it.
+        explainers: names as `explainers.get` reads them, "name@all" for every layer with a map; empty for
+            all registered explainers except the costly ones.
+        metrics: registry names, or a kind ("localisation", "faithfulness") for all of its metrics.
         scheme: how views are grouped into folds.
-        viewpoints: of the dataset, from 1; none for all 40.
+        viewpoints: views of the dataset, from 1; empty for all 40.
         root, checkpoints, results: folders of data, weights, and records.
         drawing_seed: of the plant's shape.
-        factors: what varies beside the class, e.g. "size=0.4..1"; see `an8flower.drawing.factors`.
-        certificate: test whether the models use the part at all, which takes the images' twins.
-        tables: measure again cells whose table of per-image scores is missing; a board needs none.
-        limit_s, limit_gib: seconds and memory that a method may take for one call; None for no limit.
-        device: "cpu", "cuda", "mps", or "auto" for the best there is.
+        factors: what varies in addition to the class, e.g. "size=0.4..1"; see `an8flower.drawing.factors`.
+        certificate: test whether the models use the part, which needs the twins of the images.
+        tables: measure cells again whose table of per-image scores is missing; a board needs none.
+        limit_s, limit_gib: seconds and GiB that an explainer may take for one call; None for no limit.
+        device: "cpu", "cuda", "mps", or "auto" for the best available one.
     """
 
     variants: tuple[str, ...] = ("single-6c",)
@@ -85,7 +92,7 @@ class Plan:
             raise PlanError(f"unknown scheme {self.scheme!r}; known are {', '.join(get_args(Scheme))}")
         for name in ("variants", "models", "folds", "seeds", "metrics"):
             if not getattr(self, name):
-                raise PlanError(f"{name} is empty: there would be nothing to do")
+                raise PlanError(f"{name} is empty, so there is nothing to do; name at least one")
         for model in self.models:
             models.get(model)
         for explainer in self.explainers:
@@ -94,42 +101,46 @@ class Plan:
         parse(self.factors)
 
     def setups(self) -> Iterator[Setup]:
-        """Every trained model that is measured."""
-        for each in product(self.variants, self.models, self.seeds, self.folds):
-            yield Setup(*each)
+        """Yield every trained model that is measured."""
+        for values in product(self.variants, self.models, self.seeds, self.folds):
+            yield Setup(*values)
+
+    def weights_path(self, setup: Setup) -> Path:
+        """Return where the weights of a model are stored."""
+        return weights_path(self.checkpoints, setup.variant, setup.model, setup.fold, setup.seed)
 
     def cell(self, setup: Setup, explainer: str) -> Cell:
-        """Where the measurement of an explainer, by its key, lies."""
+        """Return where the measurement of an explainer, by name, is stored."""
         return Cell(self.results, setup.variant, setup.model, explainer, setup.fold, setup.seed)
 
     def metric_names(self) -> tuple[str, ...]:
-        """The metrics by name, kinds resolved, in the order of the registry.
+        """Return the names of the metrics, with kinds resolved, in the order of the registry.
 
         Raises:
-            UnknownNameError: for one that nobody registered.
+            UnknownNameError: for a name that is not registered.
         """
-        every = {name: metrics.get(name) for name in metrics.names()}
-        kinds = {spec.kind for spec in every.values()}
-        wanted = {name for asked in self.metrics if asked not in kinds for name in (metrics.get(asked).name,)}
-        return tuple(name for name, spec in every.items() if name in wanted or spec.kind in self.metrics)
+        specs = {name: metrics.get(name) for name in metrics.names()}
+        kinds = {spec.kind for spec in specs.values()}
+        wanted = {metrics.get(name).name for name in self.metrics if name not in kinds}
+        return tuple(name for name, spec in specs.items() if name in wanted or spec.kind in self.metrics)
 
     def absolute(self) -> Plan:
-        """The plan as another process, perhaps on another machine, must read it."""
+        """Return the plan with absolute paths, for another process, perhaps on another machine."""
         return replace(self, **{name: getattr(self, name).absolute() for name in _PATHS})
 
     def with_(self, **changes: Any) -> Plan:
-        """The plan with some entries set; those that are None stay as they are."""
-        given = {name: value for name, value in changes.items() if value is not None}
-        return replace(self, **{name: _as_field(name, value) for name, value in given.items()})
+        """Return the plan with some entries changed; a value of None changes nothing."""
+        changed = {name: value for name, value in changes.items() if value is not None}
+        return replace(self, **{name: _as_field(name, value) for name, value in changed.items()})
 
 
 def read_plan(path: str | Path) -> Plan:
-    """The plan in a TOML file: the fields of `Plan`, one a line; paths are from the file's folder.
+    """Read a plan from a TOML file with the fields of `Plan`; paths are relative to the file's folder.
 
     Raises:
-        PlanError: if it is no TOML, or an entry is unknown or of the wrong type.
+        PlanError: if it is not TOML, or an entry is unknown or of the wrong type.
 
-    A file may read
+    Example of a file:
 
         variants = ["single-6c", "double-12c"]
         explainers = ["vebi", "grad_cam@all", "captum:Saliency"]
@@ -153,13 +164,13 @@ _PATHS = ("root", "checkpoints", "results")
 
 
 def _plan_of(entries: Mapping[str, Any], path: Path) -> Plan:
-    given: dict[str, Any] = {name: path.parent / getattr(Plan, name) for name in _PATHS}
+    values: dict[str, Any] = {name: path.parent / getattr(Plan, name) for name in _PATHS}
     for name, value in entries.items():
         if name not in _FIELDS:
             raise PlanError(f"{path}: {unknown('entry', name, _FIELDS)}")
-        given[name] = _checked(name, value, path)
+        values[name] = _checked(name, value, path)
     try:
-        return Plan(**{name: _as_field(name, value) for name, value in given.items()})
+        return Plan(**{name: _as_field(name, value) for name, value in values.items()})
     except PlanError as error:
         raise PlanError(f"{path}: {error}") from None
 

@@ -1,10 +1,9 @@
-"""A whole plan from nothing to boards: draw, train, measure; and what of it is done already."""
+"""Carry out a plan: draw, train, certify, measure, and make the boards; finished work is kept."""
 
 from __future__ import annotations
 
 import json
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -17,7 +16,7 @@ from an8flower import generate
 from an8flower.drawing.factors import parse
 from an8flower.drawing.gl import Platform
 from an8flower.gallery import contact_sheet
-from an8flower.ground.jobs import Event, Job, Tell, run
+from an8flower.ground.jobs import ATTEMPTS, Event, Job, Tell, WorkerDiedError, run_all
 from an8flower.ground.progress import progress
 from an8flower.manifest import TWINS, DataFolderError, Manifest, read_manifest, require_complete
 from an8flower.protocol import VIEWPOINTS
@@ -26,38 +25,38 @@ from benchmark.board.model_set import models_of
 from benchmark.board.rows import Leaderboard, leaderboard
 from benchmark.board.text import board_command, write_board
 from benchmark.certificate.certifying import certify_all
-from benchmark.measuring.cells import with_data
-from benchmark.measuring.harness import DEATHS, measure_all
+from benchmark.measuring.cells import with_datasets
+from benchmark.measuring.harness import measure_all
 from benchmark.measuring.identity import PROTOCOL_VERSION
 from benchmark.plan import Plan, Setup
-from benchmark.store import Record, ResultsError
+from benchmark.record import Json, Record
+from benchmark.store import ResultsError
 from benchmark.training.figure import training_curves
 from benchmark.training.fitting import epoch_note
 from benchmark.training.recipes import Recipe
 from benchmark.training.trainer import train, trained_record
-from benchmark.training.weights import weights_path
 
 
 @dataclass(frozen=True)
 class Done:
-    """What a run came to.
+    """The result of a run.
 
     Args:
         trained: the record of each model, by setup.
         records: of all cells.
-        boards: one a variant and model.
-        files: boards and pictures written.
+        boards: one per variant and model.
+        files: boards and pictures that were written.
         seconds: wall time by stage: "draw", "train", "certify" if the plan asks for it, "measure", "picture".
         certificates: of the trained models, if the plan asks for them.
         notes: what could not be drawn, and why.
     """
 
-    trained: dict[Setup, Record]
+    trained: dict[Setup, Json]
     records: list[Record]
     boards: list[Leaderboard]
     files: list[Path]
     seconds: dict[str, float] = field(default_factory=dict)
-    certificates: list[Record] = field(default_factory=list)
+    certificates: list[Json] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
 
@@ -69,11 +68,11 @@ def carry_out(
     retry_failed: bool = False,
     platform: Platform = "auto",
 ) -> Done:
-    """Do all that a plan asks for and that is not done yet.
+    """Do everything that a plan asks for and that is not done yet.
 
     Args:
         plan: what to do.
-        workers, scheduler, retry_failed: as in `harness.evaluate`.
+        workers, scheduler, retry_failed: as in `benchmark.evaluate`.
         platform: off-screen GL to draw with.
     Raises:
         as `generate`, `train`, `certify_all` and `evaluate`.
@@ -83,7 +82,7 @@ def carry_out(
         draw_all(plan, workers=workers, scheduler=scheduler, platform=platform)
     with _timed("train", seconds):
         trained = train_all(plan, workers=workers, scheduler=scheduler)
-    certificates: list[Record] = []
+    certificates: list[Json] = []
     if plan.certificate:
         with _timed("certify", seconds):
             certificates = certify_all(plan, workers=workers, scheduler=scheduler)
@@ -103,7 +102,7 @@ def _timed(stage: str, seconds: dict[str, float]) -> Iterator[None]:
 
 
 def draw_all(plan: Plan, *, workers: int, scheduler: str | None, platform: Platform = "auto") -> None:
-    """Draw the variants of a plan that are not there whole."""
+    """Draw the variants of a plan that are not complete."""
     for variant in plan.variants:
         if known_data(plan, variant) is None:
             generate(
@@ -114,7 +113,7 @@ def draw_all(plan: Plan, *, workers: int, scheduler: str | None, platform: Platf
 
 
 def known_data(plan: Plan, variant: str) -> Manifest | None:
-    """The manifest of a dataset that has all the plan asks for, by name and size of its files."""
+    """Return the manifest of a dataset that has all that the plan asks for, by name and size of its files."""
     wanted = set(plan.viewpoints or range(1, VIEWPOINTS + 1))
     with suppress(DataFolderError):
         manifest = read_manifest(plan.root, variant)
@@ -129,8 +128,8 @@ def known_data(plan: Plan, variant: str) -> Manifest | None:
 
 def train_all(
     plan: Plan, *, workers: int, scheduler: str | None, recipe: Recipe | None = None
-) -> dict[Setup, Record]:
-    """Train the models of a plan that are not trained yet on just this data; a record for each."""
+) -> dict[Setup, Json]:
+    """Train the models of a plan that are not trained yet on exactly this data; return a record for each."""
     recipe = recipe or Recipe()
     setups = list(plan.setups())
     data = {variant: read_manifest(plan.root, variant) for variant in plan.variants}
@@ -143,72 +142,67 @@ def train_all(
     if not waiting:
         return {setup: records[setup] for setup in setups}
     plan = plan.absolute()
-    for _ in with_data(plan, waiting):  # resized once, not by each worker
+    for _ in with_datasets(plan, waiting):  # resized once, not by each worker
         pass
-    jobs = [Job(_train, {"plan": plan, "setup": setup, "recipe": recipe}) for setup in waiting]
+    jobs = [
+        Job(_train, {"plan": plan, "setup": setup, "recipe": recipe}, attempts=ATTEMPTS) for setup in waiting
+    ]
     title = f"train {', '.join(plan.models)} on {', '.join(plan.variants)}"
     under_way: dict[Setup, str] = {}
-    deaths: Counter[Setup] = Counter()
     with progress(title, len(setups), "models", done=len(records)) as advance:
 
-        def heard(job: Job, event: Event) -> list[Job]:
+        def heard(job: Job, event: Event) -> None:
             setup: Setup = job.arguments["setup"]
             if event.kind == "told":
                 under_way[setup] = f"{_short(plan, setup)}: {epoch_note(event.value)}"
-            else:
+            else:  # a job that is retried continues after the last complete epoch
                 under_way.pop(setup, None)
-            if event.kind == "raised":
-                raise event.value
             if event.kind == "done":
                 records[setup] = event.value
-            if event.kind in ("died", "overdue"):
-                deaths[setup] += 1
-                if deaths[setup] > DEATHS:
-                    raise ResultsError(f"{setup} cannot be trained: {event.value}, {deaths[setup]} times")
-                return [job]  # goes on after the last whole epoch
             advance(int(event.kind == "done"), "; ".join(under_way.values()))
-            return []
 
-        run(jobs, heard, workers=workers, scheduler=scheduler)
+        try:
+            run_all(jobs, heard, workers=workers, scheduler=scheduler)
+        except WorkerDiedError as error:
+            raise ResultsError(f"{error.job.arguments['setup']} cannot be trained: {error}") from None
     return {setup: records[setup] for setup in setups}
 
 
 def _short(plan: Plan, setup: Setup) -> str:
-    """A model's name where the title has the rest."""
+    """Return the name of a model without what the title already says."""
     alone = len(plan.variants) == len(plan.models) == len(plan.seeds) == 1
     return f"fold {setup.fold}" if alone else str(setup)
 
 
-def known_weights(plan: Plan, setup: Setup, recipe: Recipe, data: Manifest) -> Record | None:
-    """The record of weights that were trained on just this data in just this way."""
-    path = weights_path(plan.checkpoints, setup.variant, setup.model, setup.fold, setup.seed)
+def known_weights(plan: Plan, setup: Setup, recipe: Recipe, data: Manifest) -> Json | None:
+    """Return the record of weights that were trained on exactly this data in exactly this way."""
     return trained_record(
-        path, data, setup.model, fold=setup.fold, seed=setup.seed,
-        recipe=recipe, folds=plan.scheme,
+        plan.weights_path(setup), data, setup.model, fold=setup.fold, seed=setup.seed,
+        recipe=recipe, scheme=plan.scheme,
     )  # fmt: skip
 
 
-def _train(tell: Tell, plan: Plan, setup: Setup, recipe: Recipe) -> Record:
-    """A job: train one model, telling of each epoch."""
+def _train(tell: Tell, plan: Plan, setup: Setup, recipe: Recipe) -> Json:
+    """Job: train one model and report each epoch."""
     trained = train(
         plan.root, setup.variant, setup.model, fold=setup.fold, seed=setup.seed, recipe=recipe,
-        checkpoints=plan.checkpoints, folds=plan.scheme, device=plan.device,
+        checkpoints=plan.checkpoints, scheme=plan.scheme, device=plan.device,
         report=tell,
     )  # fmt: skip
     return trained.record
 
 
-def _board(plan: Plan, trained: Mapping[Setup, Record], variant: str, model: str) -> Leaderboard:
-    """The board of the models that this run has trained or found, written beside the records."""
+def _board(plan: Plan, trained: Mapping[Setup, Json], variant: str, model: str) -> Leaderboard:
+    """Return the board of the models that this run has trained or found."""
     mine = [record for setup, record in trained.items() if (setup.variant, setup.model) == (variant, model)]
     return leaderboard(plan.results, variant, model, models=models_of(mine, PROTOCOL_VERSION))
 
 
 def _pictures(plan: Plan, boards: Sequence[Leaderboard]) -> tuple[list[Path], list[str]]:
-    """Boards as files, and pictures; a picture that is there is drawn again only if a cell is newer.
+    """Write boards and pictures; a picture that exists is drawn again only if a cell is newer.
 
     Returns:
-        the files, and a line for each that could not be made: a run is not lost for the want of a picture.
+        the files, and one line for each that could not be written: a missing picture does not fail the run.
     """
     written: list[Path] = []
     notes: list[str] = []

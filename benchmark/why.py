@@ -1,4 +1,4 @@
-"""Explaining and interpreting a trained model of the zoo: pictures and facts for people to look at."""
+"""Why a trained model of the zoo decides as it does: the features it uses, as figures and as data."""
 
 from __future__ import annotations
 
@@ -15,13 +15,14 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 import explainers as methods
 from an8flower import An8Flower, png
+from an8flower.ground.deprecated import renamed
 from an8flower.ground.progress import progress
 from an8flower.manifest import DataFolderError
 from an8flower.protocol import Split
 from an8flower.resizing import resize_image, resize_mask
 from benchmark.device import device_holding, device_of
 from benchmark.models import models
-from benchmark.training.loader import Images
+from benchmark.training.loader import TrainingBatches
 from benchmark.training.weights import Trained, load_model
 from explainers.vebi import Explanation, Interpretation, Selection, SelectionError, Vebi, interpret
 from explainers.vebi.figures import explanation_figure
@@ -32,16 +33,16 @@ TOGETHER = 100  # images explained at once
 
 @dataclass(frozen=True)
 class Explained:
-    """Why a model sees a class in one image, or in several.
+    """Why a model sees a class in one image or in several.
 
     Args:
-        paths: where the images come from.
+        paths: files of the images.
         images: (N, 3, H, W) float32 in [0, 1], as the model sees them.
-        masks: (H, W) bool of each image, or None where it is not known.
+        masks: (H, W) bool for each image, or None where the mask is not known.
         classes: names of all classes.
         probabilities: (N, C), softmax of the logits.
         explanation: features, heatmaps, and their combination.
-        layers: how many layers the model has.
+        layers: number of layers of the model.
     """
 
     paths: tuple[Path, ...]
@@ -56,31 +57,31 @@ class Explained:
         return len(self.paths)
 
     def __getitem__(self, index: int) -> Explained:
-        """One of the images."""
+        """Return one of the images with its explanation."""
         k = range(len(self))[index]
-        one = slice(k, k + 1)
+        chosen = slice(k, k + 1)
         explanation = Explanation(
-            self.explanation.targets[one],
-            self.explanation.evidence[one],
-            self.explanation.heatmaps[one],
-            self.explanation.combined[one],
+            self.explanation.targets[chosen],
+            self.explanation.evidence[chosen],
+            self.explanation.heatmaps[chosen],
+            self.explanation.combined[chosen],
         )
         return replace(
             self,
-            paths=self.paths[one],
-            images=self.images[one],
-            masks=self.masks[one],
-            probabilities=self.probabilities[one],
+            paths=self.paths[chosen],
+            images=self.images[chosen],
+            masks=self.masks[chosen],
+            probabilities=self.probabilities[chosen],
             explanation=explanation,
         )
 
     def figure(self) -> Figure:
-        """The paper's figure 6: a line an image."""
+        """Draw the paper's figure 6: one row per image."""
         titles = [self._title(k) for k in range(len(self))]
         return explanation_figure(self.images, self.explanation, self.layers, titles, masks=self.masks)
 
     def facts(self) -> list[dict[str, Any]]:
-        """For each image labels, confidence and features, as written to JSON."""
+        """Return labels, confidence and features of each image, as written to JSON."""
         return [self._facts(k) for k in range(len(self))]
 
     def _facts(self, k: int) -> dict[str, Any]:
@@ -95,14 +96,14 @@ class Explained:
             "target_confidence": float(self.probabilities[k, target]),
             "features": [
                 {
-                    "layer": one.layer.name,
-                    "layer_number": one.layer.number,
+                    "layer": feature.layer.name,
+                    "layer_number": feature.layer.number,
                     "layers": self.layers,
-                    "kind": one.layer.kind,
-                    "channel": one.channel,
-                    "relevance": one.relevance,
+                    "kind": feature.layer.kind,
+                    "channel": feature.channel,
+                    "relevance": feature.relevance,
                 }
-                for one in evidence
+                for feature in evidence
             ],
         }
 
@@ -114,7 +115,7 @@ class Explained:
         return f"predicted {said}\nwhy {facts['target']}, {facts['target_confidence']:.1%}?"
 
 
-def explain(
+def explain_with_features(
     images: str | Path | Sequence[str | Path],
     checkpoint: str | Path,
     *,
@@ -124,28 +125,29 @@ def explain(
     top: int = 3,
     device: str = "cpu",
 ) -> Explained:
-    """Explain a trained model's decisions about pictures through the features it uses.
+    """Explain the decisions of a trained model about pictures by the features that it uses.
 
-    Features are selected on the model's own training fold the first time, and kept beside the weights.
+    The first call selects the features on the model's own training fold and stores them next to the weights.
 
     Args:
-        images: paths of pictures; one that is not square is cropped to its middle.
+        images: paths of pictures; one that is not square is cropped to its centre.
         checkpoint: weights (.safetensors) that `train` wrote.
         root: folder that holds the dataset; needed the first time.
-        explainer: "vebi" or one that shares its features: "vebi_all", "vebi_nearest", "deconv_gb",
+        explainer: "vebi" or another one that uses selected features: "vebi_all", "vebi_nearest", "deconv_gb",
             "upsampled_activations".
         target: class to explain, by name or number from 0; the predicted one by default.
-        top: features an image.
-        device: where the model runs, "cpu", "cuda", "mps" or "auto"; what is returned is on the CPU.
+        top: number of features per image.
+        device: where the model runs, "cpu", "cuda", "mps" or "auto"; the result is on the CPU.
     Raises:
-        DataFolderError: if weights, data or a picture are missing or damaged.
+        WeightsError: if the weights are missing or damaged.
+        DataFolderError: if data or a picture are missing or damaged.
         ValueError: for another explainer or an unknown class.
     """
     paths = tuple(map(Path, [images] if isinstance(images, str | Path) else images))
     if not paths:
         raise ValueError("name at least one image to explain")
-    place = device_of(device)
-    trained = load_model(checkpoint, device=place)
+    on = device_of(device)
+    trained = load_model(checkpoint, device=on)
     classes = tuple(trained.record["classes"])
     size_px = models.get(trained.record["identity"]["model"]).size_px
     asked = None if target is None else class_number(target, classes)
@@ -158,17 +160,17 @@ def explain(
     parts, probabilities = [], []
     with progress("explain", len(paths), "images") as advance:
         for part in torch.split(pictures, TOGETHER):
-            there = part.to(place)
+            batch = part.to(on)
             with torch.no_grad():
-                probabilities.append(trained.model(there).softmax(dim=1).cpu())
+                probabilities.append(trained.model(batch).softmax(dim=1).cpu())
             targets = probabilities[-1].argmax(1) if asked is None else torch.full((len(part),), asked)
-            parts.append(method.explain(trained.model, there, targets.to(place)))
+            parts.append(method.explain(trained.model, batch, targets.to(on)))
             advance(len(part))
     together = Explanation(
-        torch.cat([one.targets for one in parts]).cpu(),
-        tuple(evidence for one in parts for evidence in one.evidence),
-        torch.cat([one.heatmaps for one in parts]).cpu(),
-        torch.cat([one.combined for one in parts]).cpu(),
+        torch.cat([part.targets for part in parts]).cpu(),
+        tuple(evidence for part in parts for evidence in part.evidence),
+        torch.cat([part.heatmaps for part in parts]).cpu(),
+        torch.cat([part.combined for part in parts]).cpu(),
     )
     masks = tuple(_mask(path, size_px) for path in paths)
     layers = len(method.selection.layers)
@@ -183,43 +185,44 @@ def interpretation_of(
     of_class: bool = False,
     device: str = "cpu",
 ) -> tuple[tuple[Interpretation, ...], Selection, tuple[str, ...]]:
-    """What the selected features of a trained model look for in its training images.
+    """Find what the selected features of a trained model respond to in its training images.
 
     Args:
-        checkpoint, root, device: as in `explain`.
+        checkpoint, root, device: as in `explain_with_features`.
         top, of_class: as in `explainers.vebi.interpret`.
     Returns:
         the interpretations, the selection, and the names of the classes.
     Raises:
-        DataFolderError: if weights or data are missing or damaged.
+        WeightsError: if the weights are missing or damaged.
+        DataFolderError: if data are missing or damaged.
     """
     trained = load_model(checkpoint, device=device)
     selection = selection_of(trained, checkpoint, root)
-    loader = Images(fold_of(trained, root, "train"), device=device_of(device))
+    loader = TrainingBatches(fold_of(trained, root, "train"), device=device_of(device))
     return interpret(trained.model, loader, selection, top=top, of_class=of_class), selection, tuple(
         trained.record["classes"]
     )  # fmt: skip
 
 
 def selection_of(trained: Trained, checkpoint: str | Path, root: str | Path) -> Selection:
-    """The features of a trained model: read from beside its weights, or selected and written there."""
+    """Read the features of a trained model from the file next to its weights, or select and write them."""
     path = Path(checkpoint).with_suffix(".selection.json")
     if path.exists():
         try:
-            found = Selection.load(path)
-            if found.weights_sha256 == weights_sha256(trained.model):
-                return found
+            stored = Selection.load(path)
+            if stored.weights_sha256 == weights_sha256(trained.model):
+                return stored
         except SelectionError:
-            pass  # made again, as one for other weights is
+            pass  # selected again, like one for other weights
     method = cast(Vebi, methods.get("vebi").method)
-    loader = Images(fold_of(trained, root, "train"), device=device_holding(trained.model))
+    loader = TrainingBatches(fold_of(trained, root, "train"), device=device_holding(trained.model))
     selection = method.fit(trained.model, loader).selection
     selection.save(path)
     return selection
 
 
 def class_number(target: str | int, classes: Sequence[str]) -> int:
-    """The number of a class given by name or number.
+    """Return the number of a class that is given by name or number.
 
     >>> class_number("blue", ["red", "blue"]), class_number("0", ["red", "blue"])
     (1, 0)
@@ -229,12 +232,12 @@ def class_number(target: str | int, classes: Sequence[str]) -> int:
     if str(target).isdecimal() and int(target) < len(classes):
         return int(target)
     raise ValueError(
-        f"there is no class {target!r}; there are {', '.join(classes)}, or 0 to {len(classes) - 1}"
+        f"unknown class {target!r}; known are {', '.join(classes)}, or the numbers 0 to {len(classes) - 1}"
     )
 
 
 def fold_of(trained: Trained, root: str | Path, split: Split) -> An8Flower:
-    """The images that a model was trained on ("train"), or never saw ("test"), at its size.
+    """Return the images that a model was trained on ("train") or never saw ("test"), at its size.
 
     Raises:
         DataFolderError: if the data is missing, or not what the model was trained on.
@@ -246,19 +249,19 @@ def fold_of(trained: Trained, root: str | Path, split: Split) -> An8Flower:
         fold=identity["fold"],
         split=split,
         size_px=models.get(identity["model"]).size_px,
-        folds=identity["folds"],
+        scheme=identity["folds"],
     )
     if data.manifest.images_digest != identity["dataset_digest"]:
         raise DataFolderError(
             f"{data.manifest.folder} is not the dataset that the model was trained on; "
-            "features are selected, and methods compared, on its own images"
+            "draw that dataset, or train the model on this one"
         )
     return data
 
 
 def _selecting() -> tuple[str, ...]:
-    every = {name: methods.registry.get(name) for name in methods.names()}
-    return tuple(name for name, spec in every.items() if getattr(spec.build, "func", None) is Vebi)
+    specs = {name: methods.registry.get(name) for name in methods.names()}
+    return tuple(name for name, spec in specs.items() if getattr(spec.build, "func", None) is Vebi)
 
 
 def _read(path: Path, size_px: int) -> torch.Tensor:
@@ -266,9 +269,9 @@ def _read(path: Path, size_px: int) -> torch.Tensor:
         with Image.open(path) as picture:
             upright = ImageOps.exif_transpose(picture).convert("RGB")
     except FileNotFoundError:
-        raise DataFolderError(f"there is no image {path}") from None
+        raise DataFolderError(f"image {path} does not exist") from None
     except (UnidentifiedImageError, OSError, ValueError, Image.DecompressionBombError) as error:
-        raise DataFolderError(f"{path} is no readable image: {error}") from None
+        raise DataFolderError(f"{path} is not a readable image: {error}") from None
     side = min(upright.size)
     square = ImageOps.fit(upright, (side, side)) if upright.size != (side, side) else upright
     pixels = resize_image(np.asarray(square, np.uint8), size_px)
@@ -276,7 +279,7 @@ def _read(path: Path, size_px: int) -> torch.Tensor:
 
 
 def _mask(path: Path, size_px: int) -> torch.Tensor | None:
-    """The mask of an image that lies in a generated dataset."""
+    """Return the mask of an image in a generated dataset; None for any other image."""
     folders = list(path.absolute().parts)
     if len(folders) < 3 or folders[-3] != "images":
         return None
@@ -286,3 +289,6 @@ def _mask(path: Path, size_px: int) -> torch.Tensor | None:
         return None
     pixels: NDArray[np.uint8] = png.decode(mask.read_bytes())
     return torch.from_numpy(resize_mask(pixels > 0, size_px))
+
+
+__getattr__ = renamed(__name__, {"explain": "explain_with_features"})

@@ -16,6 +16,7 @@ from benchmark import store
 from benchmark.certificate.records import record_path
 from benchmark.certificate.records import write as write_certificate
 from benchmark.plan import Setup
+from benchmark.record import Record
 from benchmark.report.gallery import Gallery, Picture, Strip, keep
 from benchmark.store import Cell
 
@@ -95,7 +96,7 @@ def _write(
         "dataset_digest": DIGEST, "weights_sha256": "1" * 64, "code_sha256": "2" * 64,
         "parameters": {"mu": 5}, "folds": "interleaved", "device": "cpu",
     }  # fmt: skip
-    record = {
+    record = Record(**{
         "variant": variant, "model": model, "seed": 0, "fold": fold, "explainer": name,
         "key": f"{name} {fold}", "identity": identity, "metrics": dict.fromkeys(scores, "0" * 64),
         "role": role, "source": "Selvaraju 2017, arXiv 1610.02391", "library": "", "reduction": "",
@@ -112,7 +113,7 @@ def _write(
                  "forward_passes": 1.0, "backward_passes": 1.0, "peak_mib_per_image": 2.0},
         "timing": {}, "command": "an8flower run results/board.toml", "finished": "2026-11-24T12:00:00+00:00",
         "host": {"device": "cpu", "cores": 2}, "versions": {"python": "3.11.7", "torch": "2.6.0"},
-    } | changes  # fmt: skip
+    } | changes)  # fmt: skip
     store.write(Cell(folder, variant, model, name, fold), record, None)
 
 

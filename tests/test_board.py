@@ -1,8 +1,9 @@
-"""The board built from records alone: order, intervals, comparisons, and what stands beside it."""
+"""The board built from records alone: order, intervals, comparisons, and the comparison with the paper."""
 
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,10 @@ import pandas as pd
 import pytest
 
 from benchmark import leaderboard, store
-from benchmark.board.paper import TABLE_1, beside_paper
+from benchmark.board.paper import TABLE_1, compare_with_paper
 from benchmark.board.terminal import to_table
 from benchmark.board.text import summary, to_csv, to_json, to_markdown, write_board
+from benchmark.record import Record
 from benchmark.store import Cell
 
 VIEWS = 8  # a fold
@@ -26,10 +28,10 @@ MEANS = {
 ROLE = {"random": "floor", "centre": "floor", "oracle": "ceiling"}
 
 
-def record_of(name: str, fold: int, by_view: np.ndarray, **changes: Any) -> dict[str, Any]:
+def record_of(name: str, fold: int, by_view: np.ndarray, **changes: Any) -> Record:
     """A record as `measuring` writes it, with the given mean score in each viewpoint."""
     views = [fold + 1 + 5 * k for k in range(len(by_view))]
-    return {
+    return Record(**{
         "variant": "single-6c", "model": "an8net", "seed": 0, "fold": fold, "explainer": name, "key": "k",
         "identity": {"dataset_digest": "0" * 64}, "metrics": {"iou_auc": "0" * 64},
         "role": ROLE.get(name, "method"), "source": "", "library": "", "reduction": "", "resize": "",
@@ -41,7 +43,7 @@ def record_of(name: str, fold: int, by_view: np.ndarray, **changes: Any) -> dict
         },
         "curve": [0.5] * 100, "cost": {"ms_per_image": 1.0}, "timing": {}, "command": "", "finished": "",
         "host": {}, "versions": {},
-    } | changes  # fmt: skip
+    } | changes)  # fmt: skip
 
 
 @pytest.fixture
@@ -86,22 +88,22 @@ def test_normalised_is_the_way_from_the_best_floor_to_the_best_ceiling(results):
     assert rows.loc["random", "normalised"] < 0
 
 
-def test_beside_the_paper(results):
+def test_comparison_with_the_paper(results):
     board = leaderboard(results, "single-6c")
     assert board.paper.count == 7 and board.paper.rho == pytest.approx(1)
     assert board.paper.rows["explainer"].tolist() == list(TABLE_1)
     assert board.first.attrs["best"] == "vebi" and board.first["p_holm"].max() < 0.05
     assert board.first.loc["deconv_gb", "difference"] == pytest.approx(4, abs=0.5)
-    assert any("first of the paper's rows: vebi" in line for line in summary(board))
+    assert any("best of the paper's methods: vebi" in line for line in summary(board))
 
 
 def test_table_1_is_the_papers():
     figures = pd.DataFrame({name: one[1]["double-12c"] for name, one in TABLE_1.items()}).T
     assert figures[0].sum() == pytest.approx(23.2 + 21.9 + 19.4 + 19.7 + 14.8 + 16.1 + 14.6)
     rows = pd.DataFrame({"explainer": list(TABLE_1), "iou_auc": range(7), "iou_auc_std": 0.1})
-    assert beside_paper(rows, "part-2c") is None
+    assert compare_with_paper(rows, "part-2c") is None
     # Our order turned round: -1 on single-6c by definition.
-    assert beside_paper(rows, "single-6c").rho == pytest.approx(-1)
+    assert compare_with_paper(rows, "single-6c").rho == pytest.approx(-1)
 
 
 def test_friedman_and_stability(results):
@@ -134,10 +136,10 @@ def test_failed_and_submitted_rows_say_so(results):
     failed = record_of(
         "broken", 0, np.zeros(8), status="failed", cause="raised", reason="no | luck", views=None
     )
-    store.write(cell, {**failed, "scores": {}, "cost": None}, None)
+    store.write(cell, failed, None)
     cell = Cell(results, "single-6c", "an8net", "theirs", 0)
     theirs = record_of("theirs", 0, np.full(8, 0.2), submission={"status": "self-reported"}, views=None)
-    store.write(cell, {**theirs, "accuracy": None}, None)
+    store.write(cell, replace(theirs, accuracy=None), None)
     board = leaderboard(results, "single-6c")
     rows = board.rows.set_index("explainer")
     assert rows.loc["broken", "failed"] == "fold 0: no | luck" and pd.isna(rows.loc["broken", "rank"])

@@ -22,8 +22,10 @@ from benchmark import evaluate, leaderboard
 from benchmark.board.figures import curves, heatmap_grid
 from benchmark.board.text import to_markdown, write_board
 from benchmark.metrics import iou_auc, iou_curve
+from benchmark.record import to_json
 from benchmark.store import ResultsError, read_record
 from explainers.base import ExplainerSpec
+from explainers.conformance.limits import PrintedWarning
 
 FOLDS = [0, 1]
 FLOORS = ["grad_cam", "random", "oracle"]
@@ -54,19 +56,13 @@ def plugged():
 
 def test_a_record_and_a_table_a_cell(go, tmp_path, tiny, trained, test_set):
     records = go()
-    assert [(record["explainer"], record["fold"]) for record in records] == [
-        (e, f) for e in FLOORS for f in FOLDS
-    ]
+    assert [(record.explainer, record.fold) for record in records] == [(e, f) for e in FLOORS for f in FOLDS]
     record = records[0]
-    assert record["status"] == "ok" and record["layer"] == "relu3" and record["images"] == 50
-    assert record["invalid"] == record["undefined"] == 0
-    assert record["identity"]["weights_sha256"] == trained.record["weights_sha256"]
-    assert record["identity"]["parameters"] == {"layer": "last_conv"}
-    assert (
-        record["cost"]["ms_per_image"] > 0
-        and record["cost"]["forward_passes"] == 1
-        and record["versions"]["torch"]
-    )
+    assert record.status == "ok" and record.layer == "relu3" and record.images == 50
+    assert record.invalid == record.undefined == 0
+    assert record.identity["weights_sha256"] == trained.record["weights_sha256"]
+    assert record.identity["parameters"] == {"layer": "last_conv"}
+    assert record.cost["ms_per_image"] > 0 and record.cost["forward_passes"] == 1 and record.versions["torch"]
 
     scores = pd.read_parquet(tmp_path / tiny.name / "an8net/scores/grad_cam/fold0.parquet")
     maps, masks = [], []
@@ -76,25 +72,25 @@ def test_a_record_and_a_table_a_cell(go, tmp_path, tiny, trained, test_set):
         masks.append(batch.masks)
     maps, masks = torch.cat(maps).numpy(), torch.cat(masks).numpy()
     np.testing.assert_allclose(scores["iou_auc"], iou_auc(maps, masks), atol=1e-5)
-    assert record["scores"]["iou_auc"] == pytest.approx(scores["iou_auc"].mean(), abs=1e-12)
-    np.testing.assert_allclose(record["curve"], iou_curve(maps, masks).mean(axis=0), atol=1e-4)
+    assert record.scores["iou_auc"] == pytest.approx(scores["iou_auc"].mean(), abs=1e-12)
+    np.testing.assert_allclose(record.curve, iou_curve(maps, masks).mean(axis=0), atol=1e-4)
     assert (scores["view"] == 5).all() and sorted(scores["class"].unique()) == [1, 2]
-    assert records[-1]["scores"]["iou_auc"] == 1
+    assert records[-1].scores["iou_auc"] == 1
 
 
 def test_every_field_of_a_record_is_documented(go):
     documented = set(re.findall(r"`(\w+)`", (Path(__file__).parents[1] / "docs/results.md").read_text()))
     (record,) = go(["grad_cam"], folds=[0])
-    fields = {*record, *record["identity"], *record["cost"], *record["timing"], *record["host"]}
+    fields = {*to_json(record), *record.identity, *record.cost, *record.timing, *record.host}
     assert fields - documented == set()
 
 
 def test_done_cells_are_kept_and_changed_ones_redone(go, tmp_path, tiny, checkpoints, monkeypatch):
     first = go()
-    assert [record["finished"] for record in go()] == [record["finished"] for record in first]
+    assert [record.finished for record in go()] == [record.finished for record in first]
     monkeypatch.setattr("benchmark.measuring.identity.PROTOCOL_VERSION", 2)
     changed = go(["oracle"])
-    assert changed[0]["key"] != first[-2]["key"]
+    assert changed[0].key != first[-2].key
     monkeypatch.undo()
     go(["oracle"])
     (tmp_path / tiny.name / "an8net/scores/oracle/fold1.parquet").unlink()
@@ -102,7 +98,7 @@ def test_done_cells_are_kept_and_changed_ones_redone(go, tmp_path, tiny, checkpo
     assert not (tmp_path / tiny.name / "an8net/scores/oracle/fold1.parquet").exists()
     again = go(["oracle"], tables=True)[1]
     assert (tmp_path / tiny.name / "an8net/scores/oracle/fold1.parquet").exists()
-    assert again["scores"] == kept["scores"]
+    assert again.scores == kept.scores
     # Other weights, other keys.
     other = tmp_path / "checkpoints"
     shutil.copytree(checkpoints, other)
@@ -112,7 +108,7 @@ def test_done_cells_are_kept_and_changed_ones_redone(go, tmp_path, tiny, checkpo
     content = json.loads(record.read_text())
     content["weights_sha256"] = json.loads(weights.with_suffix(".json").read_text())["weights_sha256"]
     record.write_text(json.dumps(content))
-    assert go(["random"], checkpoints=other, folds=[0])[0]["key"] != first[2]["key"]
+    assert go(["random"], checkpoints=other, folds=[0])[0].key != first[2].key
 
 
 def test_one_failing_explainer_does_not_lose_the_others(go, plugged, tmp_path, tiny):
@@ -130,15 +126,13 @@ def test_one_failing_explainer_does_not_lose_the_others(go, plugged, tmp_path, t
     plugged("raises", raises)
     plugged("wrong_shape", wrong_shape)
     plugged("not_a_number", not_a_number)
-    records = {
-        (r["explainer"], r["fold"]): r for r in go(["raises", "wrong_shape", "not_a_number", "random"])
-    }
-    assert records["raises", 0]["status"] == records["wrong_shape", 1]["status"] == "failed"
-    assert records["raises", 1]["reason"] == "RuntimeError: out of ideas"
-    reason = "explainer 'wrong_shape' fails 'shape': it gave (32, 3, 3), not (32, 112, 112)"  # a piece
-    assert records["wrong_shape", 0]["reason"] == reason
-    assert records["not_a_number", 0]["invalid"] == 25
-    assert records["random", 1]["status"] == "ok"
+    records = {(r.explainer, r.fold): r for r in go(["raises", "wrong_shape", "not_a_number", "random"])}
+    assert records["raises", 0].status == records["wrong_shape", 1].status == "failed"
+    assert records["raises", 1].reason == "RuntimeError: out of ideas"
+    reason = "explainer 'wrong_shape' fails 'shape': it returned (32, 3, 3), not (32, 112, 112)"  # a piece
+    assert records["wrong_shape", 0].reason == reason
+    assert records["not_a_number", 0].invalid == 25
+    assert records["random", 1].status == "ok"
 
     board = leaderboard(tmp_path, tiny.name)
     rows = board.rows.set_index("explainer")
@@ -147,18 +141,14 @@ def test_one_failing_explainer_does_not_lose_the_others(go, plugged, tmp_path, t
     assert "| raises | method |  | failed |" in to_markdown(board, "x")
     # A failed cell waits to be asked for again, unless what determines it has changed.
     plugged("raises", lambda model, images, targets: images.mean(1))
-    assert go(["raises"])[0]["status"] == "failed"
-    assert go(["raises"], retry_failed=True)[0]["status"] == "ok"
+    assert go(["raises"])[0].status == "failed"
+    assert go(["raises"], retry_failed=True)[0].status == "ok"
 
 
-def test_methods_that_hang_print_exit_or_take_all_memory_are_named_and_the_others_go_on(go, plugged):
+def test_methods_that_hang_exit_or_take_all_memory_are_named_and_the_others_go_on(go, plugged):
     def hangs(model, images, targets):
         while True:
             time.sleep(0.01)
-
-    def prints(model, images, targets):
-        print("hello")  # noqa: T201
-        return images.mean(1)
 
     def leaves(model, images, targets):
         sys.exit(3)
@@ -172,32 +162,45 @@ def test_methods_that_hang_print_exit_or_take_all_memory_are_named_and_the_other
 
     bad = {
         "hangs": "time",
-        "prints": "stdout",
         "prunes": "model",
         "swells": "memory",
         "leaves": "it called sys.exit(3)",
     }
-    for build in (hangs, prints, leaves, prunes, swells):
+    for build in (hangs, leaves, prunes, swells):
         plugged(build.__name__, build)
-    records = {r["explainer"]: r for r in go([*bad, "grad_cam"], folds=[0], limit_s=5, limit_gib=2)}
-    assert records.pop("grad_cam")["status"] == "ok"
+    records = {r.explainer: r for r in go([*bad, "grad_cam"], folds=[0], limit_s=5, limit_gib=2)}
+    assert records.pop("grad_cam").status == "ok"
     for name, record in records.items():
-        assert record["status"] == "failed" and bad[name] in record["reason"], record["reason"]
+        assert record.status == "failed" and bad[name] in record.reason, record.reason
+
+
+def test_a_method_that_prints_is_measured_with_a_warning(go, plugged, capsys, monkeypatch):
+    monkeypatch.setattr("explainers.conformance.limits._warned", set())
+
+    def prints(model, images, targets):
+        print("hello")  # noqa: T201
+        return images.mean(1)
+
+    plugged("prints", prints)
+    with pytest.warns(PrintedWarning, match="explainer 'prints' printed 'hello'; use logging") as warned:
+        (record,) = go(["prints"], folds=[0])
+    assert record.status == "ok" and len(warned) == 1
+    assert "hello" not in capsys.readouterr().out
 
 
 def test_one_name_stands_for_all_layers_with_a_map(go):
     records = go(["grad_cam@all", "random"], folds=[0])
     spatial = ["conv1", "relu1", "pool1", "conv2", "relu2", "pool2", "conv3", "relu3", "pool3"]
-    assert [r["explainer"] for r in records] == [*(f"grad_cam@{layer}" for layer in spatial), "random"]
-    assert [r["layer"] for r in records[:-1]] == spatial
+    assert [r.explainer for r in records] == [*(f"grad_cam@{layer}" for layer in spatial), "random"]
+    assert [r.layer for r in records[:-1]] == spatial
     named = go(["grad_cam@relu3", "grad_cam"], folds=[0])
-    assert named[0]["scores"] == named[1]["scores"] and named[0]["key"] == records[7]["key"]
+    assert named[0].scores == named[1].scores and named[0].key == records[7].key
 
 
 def test_floors_and_ceilings_are_handed_the_truth(go, data, tiny):
     names = ["train_mean_mask", "plant_mask", "oracle_lowres", "oracle", "random"]
-    records = {r["explainer"]: r for r in go(names, folds=[0])}
-    scores = {name: record["scores"]["iou_auc"] for name, record in records.items()}
+    records = {r.explainer: r for r in go(names, folds=[0])}
+    scores = {name: record.scores["iou_auc"] for name, record in records.items()}
     train = An8Flower(data, tiny.name, fold=0, split="train", size_px=112)
     test = An8Flower(data, tiny.name, fold=0, split="test", target="plant", size_px=112)
     masks = next(test.batches(50)).masks
@@ -207,7 +210,7 @@ def test_floors_and_ceilings_are_handed_the_truth(go, data, tiny):
     shared = (plants & masks).sum((1, 2)) / (plants | masks).sum((1, 2))
     assert scores["plant_mask"] == pytest.approx(float(shared.mean()), abs=1e-6)
     assert scores["random"] < scores["train_mean_mask"] < scores["oracle_lowres"] < scores["oracle"] == 1
-    assert records["oracle_lowres"]["layer"] == "relu3" and records["oracle_lowres"]["resize"]
+    assert records["oracle_lowres"].layer == "relu3" and records["oracle_lowres"].resize
 
 
 def test_a_method_that_learns_sees_the_training_fold_alone(go, plugged, data, tiny):
@@ -229,7 +232,7 @@ def test_a_method_that_learns_sees_the_training_fold_alone(go, plugged, data, ti
 
     plugged("mean_map", mean_map, needs_fit=True)
     records = go(["mean_map"])
-    assert [record["status"] for record in records] == ["ok", "ok"]
+    assert [record.status for record in records] == ["ok", "ok"]
     assert len(seen) == 2 and not torch.equal(seen[0], seen[1])
 
 
@@ -237,7 +240,7 @@ def test_board_is_mean_and_sample_deviation_over_folds(go, tmp_path, tiny):
     records = go()
     board = leaderboard(tmp_path, tiny.name)
     assert board.rows["explainer"].tolist() == ["grad_cam", "random", "oracle"]
-    scores = [100 * r["scores"]["iou_auc"] for r in records if r["explainer"] == "grad_cam"]
+    scores = [100 * r.scores["iou_auc"] for r in records if r.explainer == "grad_cam"]
     row = board.rows.iloc[0]
     assert row["iou_auc"] == pytest.approx(np.mean(scores))
     assert row["iou_auc_std"] == pytest.approx(abs(scores[0] - scores[1]) / np.sqrt(2))

@@ -1,4 +1,4 @@
-"""Jobs on a Dask cluster: each Dask worker runs them in a process of its own, which may die without it."""
+"""Run jobs on a Dask cluster: each Dask worker runs them in a separate process, which may die alone."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ ANSWER_S = 20
 
 
 def run_on_cluster(jobs: Iterable[Job], heard: Listener, scheduler: str) -> None:
-    """`engine.run` with the workers of a Dask scheduler.
+    """Do what `jobs.run` does with the workers of a Dask scheduler.
 
-    A Dask worker that is lost is no event: Dask gives its job to another, a few times over.
+    The loss of a Dask worker is not an event: Dask gives its job to another worker, a few times.
     """
     try:
         from distributed import Client, KilledWorker
@@ -68,7 +68,7 @@ _mine = threading.local()
 
 
 def _host(job: Job, name: str, topic: str) -> Event:
-    """Run a job in this Dask thread's own process; what it tells goes by way of the scheduler."""
+    """Run a job in this Dask thread's own process; its messages go through the scheduler."""
     from distributed import get_worker
 
     dask = get_worker()

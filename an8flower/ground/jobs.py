@@ -1,9 +1,9 @@
-"""Where work runs: in this process, in worker processes of this machine, or on a Dask cluster.
+"""Run jobs: in this process, in worker processes on this machine, or on a Dask cluster.
 
-A job is a function that a worker can import, and its arguments. Jobs run one at a time in a worker, on one
-thread each, so that workers do not fight for cores and any number of them gives the same bits. A worker that
-dies, or is silent for longer than its job allowed itself, is replaced, and the job's event says so; what the
-jobs write to disk is their own affair.
+A job is a function that a worker can import, and its arguments. A worker runs one job at a time, on one
+thread, so that workers do not compete for cores and any number of them gives the same bits. A worker that
+dies is replaced and its job runs again, as often as the job allows; a worker that sends nothing for longer
+than its job announced is stopped. Jobs write their own results to disk.
 """
 
 from __future__ import annotations
@@ -16,15 +16,16 @@ import subprocess
 import sys
 import threading
 import traceback
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection, Pipe
 from typing import Any, Literal
 
-Kind = Literal["told", "done", "raised", "died", "overdue"]
+Kind = Literal["told", "retried", "done", "raised", "died", "overdue"]
 FINAL: tuple[Kind, ...] = ("done", "raised", "died", "overdue")
-# One thread a worker in each library that would start its own.
+ATTEMPTS = 3  # at a job whose workers die, e.g. because memory runs out, before it is the job's fault
+# One thread per worker in each library that would start its own.
 ONE_THREAD = dict.fromkeys(
     (
         "OMP_NUM_THREADS",
@@ -35,8 +36,8 @@ ONE_THREAD = dict.fromkeys(
     ),
     "1",
 )
-# glibc returns large blocks to the system at once, so that each batch touches new pages: a third of the time
-# of a small CNN. Other C libraries ignore these variables.
+# glibc returns large blocks to the system at once, so that each batch touches new pages, which takes a third
+# of the time of a small CNN. Other C libraries ignore these variables.
 KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(2**28), "MALLOC_TRIM_THRESHOLD_": str(2**29)}
 
 
@@ -45,25 +46,27 @@ class Job:
     """A call to make.
 
     Args:
-        call: a module's function, called as `call(tell, **arguments)`; see `Tell`.
-        arguments: what it takes; pickled on the way to a worker.
+        call: a function of a module, called as `call(tell, **arguments)`; see `Tell`.
+        arguments: its keyword arguments; pickled for a worker.
         fresh: run it in a worker that has run nothing before.
+        attempts: how many workers may die while they run it before the job counts as "died".
     """
 
     call: Callable[..., Any]
     arguments: dict[str, Any] = field(default_factory=dict)
     fresh: bool = False
+    attempts: int = 1
 
 
 @dataclass(frozen=True)
 class Event:
-    """What became known of a job.
+    """News of a job.
 
     Args:
-        kind: "told" something on its way; it is "done", or it "raised", or its worker "died" or was
-            stopped because it was "overdue".
-        value: what it told or returned; the exception; else how the worker ended, in words.
-        after: the last note it had taken of what it is at.
+        kind: "told" is a message on the way, "retried" that its worker died and it starts again. The last
+            event is "done", "raised", "died" (its worker), or "overdue" (its worker was stopped).
+        value: what it sent or returned; the exception; otherwise how the worker ended, as text.
+        after: the last note of what the job was doing.
     """
 
     kind: Kind
@@ -72,11 +75,11 @@ class Event:
 
 
 class Tell:
-    """How a job speaks to who gave it out.
+    """The channel from a job to the process that started it.
 
-    `tell(value)` says how far it is. `tell.note(value)` says what it is at, for nobody to hear unless its
-    worker ends now. `tell.within(seconds)` says that something is wrong unless it speaks again within that
-    time, None for no limit; `tell.retire()` that its worker should run nothing after it.
+    `tell(value)` reports progress. `tell.note(value)` notes what the job is doing now; the note is read only
+    if the worker ends. `tell.within(seconds)` sets the time within which the next message must come, None for
+    no limit. `tell.retire()` asks that the worker run no other job afterwards.
     """
 
     def __init__(self, send: Callable[[tuple[str, Any]], None]) -> None:
@@ -95,38 +98,91 @@ class Tell:
         self._send(("retire", None))
 
 
-# Given each event of a job; returns more jobs to do.
+# Called with each event of a job; returns further jobs to run.
 Listener = Callable[[Job, Event], Iterable[Job]]
 
 
-def run(jobs: Iterable[Job], heard: Listener, *, workers: int = 0, scheduler: str | None = None) -> None:
-    """Run jobs, and those that `heard` asks for as it hears what becomes of them, until all have ended.
+class WorkerDiedError(RuntimeError):
+    """A job whose workers died; its text says how.
 
     Args:
-        jobs: in the order to begin them.
+        job: which one.
+        reason: how the last worker ended.
+    """
+
+    def __init__(self, job: Job, reason: str) -> None:
+        super().__init__(reason)
+        self.job = job
+
+
+def run_all(
+    jobs: Iterable[Job],
+    heard: Callable[[Job, Event], object],
+    *,
+    workers: int = 0,
+    scheduler: str | None = None,
+) -> None:
+    """Run jobs that must all succeed.
+
+    Args:
+        jobs: in the order in which to start them.
         heard: called in this thread with every event of every job.
-        workers: processes on this machine; 0 for this process itself, where nothing can be watched.
+        workers, scheduler: as in `run`.
+    Raises:
+        Exception: what a job raises.
+        WorkerDiedError: if a job's workers die as often as the job allows.
+    """
+
+    def listen(job: Job, event: Event) -> tuple[Job, ...]:
+        if event.kind == "raised":
+            raise event.value
+        heard(job, event)
+        if event.kind in ("died", "overdue"):
+            raise WorkerDiedError(job, event.value)
+        return ()
+
+    run(jobs, listen, workers=workers, scheduler=scheduler)
+
+
+def run(jobs: Iterable[Job], heard: Listener, *, workers: int = 0, scheduler: str | None = None) -> None:
+    """Run jobs, and the further jobs that `heard` returns, until all have ended.
+
+    Args:
+        jobs: in the order in which to start them.
+        heard: called in this thread with every event of every job.
+        workers: processes on this machine; 0 for this process, where no job can be stopped.
         scheduler: address of a Dask scheduler, e.g. "tcp://10.0.0.1:8786", whose workers run the jobs
             instead.
     Raises:
         MissingExtraError: for a scheduler without the extra "cluster".
-        OSError: if no scheduler answers there.
-        Exception: what `heard` raises; jobs under way are stopped then.
+        OSError: if no scheduler answers at that address.
+        Exception: what `heard` raises; running jobs are stopped then.
     """
+    deaths: Counter[int] = Counter()
+
+    def listen(job: Job, event: Event) -> list[Job]:
+        if event.kind != "died":
+            return list(heard(job, event))
+        deaths[id(job)] += 1
+        if deaths[id(job)] < job.attempts:
+            return [job, *heard(job, replace(event, kind="retried"))]
+        times = f", {job.attempts} times" if job.attempts > 1 else ""
+        return list(heard(job, replace(event, value=f"{event.value}{times}")))
+
     if scheduler is not None:
         from an8flower.ground.cluster import run_on_cluster
 
-        run_on_cluster(jobs, heard, scheduler)
+        run_on_cluster(jobs, listen, scheduler)
     elif workers == 0:
-        _run_here(jobs, heard)
+        _run_in_this_process(jobs, listen)
     else:
-        _run_beside(jobs, heard, workers)
+        _run_in_workers(jobs, listen, workers)
 
 
-def _run_here(jobs: Iterable[Job], heard: Listener) -> None:
+def _run_in_this_process(jobs: Iterable[Job], heard: Listener) -> None:
     waiting = deque(jobs)
 
-    def one(job: Job) -> Event:
+    def outcome_of(job: Job) -> Event:
         def send(message: tuple[str, Any]) -> None:
             if message[0] == "told":
                 waiting.extend(heard(job, Event("told", message[1])))
@@ -138,10 +194,10 @@ def _run_here(jobs: Iterable[Job], heard: Listener) -> None:
 
     while waiting:
         job = waiting.popleft()
-        waiting.extend(heard(job, one(job)))
+        waiting.extend(heard(job, outcome_of(job)))
 
 
-def _run_beside(jobs: Iterable[Job], heard: Listener, workers: int) -> None:
+def _run_in_workers(jobs: Iterable[Job], heard: Listener, workers: int) -> None:
     waiting: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
     events: queue.SimpleQueue[tuple[Job, Event]] = queue.SimpleQueue()
     first = list(jobs)
@@ -176,7 +232,7 @@ def _run_beside(jobs: Iterable[Job], heard: Listener, workers: int) -> None:
 
 
 class Worker:
-    """A process that runs one job at a time; started when there is one, and again after it ended."""
+    """A process that runs one job at a time; started for the first job, and again after it has ended."""
 
     def __init__(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None
@@ -184,7 +240,7 @@ class Worker:
         self._used = self._stopped = False
 
     def run(self, job: Job) -> Iterator[Event]:
-        """All events of a job, the last of them final."""
+        """Yield all events of a job; the last one is final."""
         if job.fresh and self._used:
             self._end()
         try:
@@ -219,10 +275,10 @@ class Worker:
                     return
 
     def stop(self) -> None:
-        """End the process, whatever it does, and start none again; from another thread than `run`'s."""
+        """End the process and never start it again; called from another thread than `run`."""
         self._stopped = True
         if (process := self._process) is not None:
-            process.kill()  # the line then ends for who waits on it
+            process.kill()  # which ends the wait for its next message
 
     def close(self) -> None:
         """End the process; the next job starts another."""
@@ -246,20 +302,20 @@ class Worker:
                 [sys.executable, "-m", "an8flower.ground.worker", str(its.fileno())],
                 pass_fds=[its.fileno()],
                 stdin=subprocess.DEVNULL,
-                stdout=2,  # what is printed there is no result of the command
+                stdout=2,  # its standard output is not a result of the command
                 env=environment,
-                start_new_session=True,  # Ctrl-C is for the one who gives out the jobs
+                start_new_session=True,  # Ctrl-C is for the process that starts the jobs
             )
         self._line, self._used = mine, False
         return mine
 
     def _end(self) -> str:
-        """Stop the process if it still runs; how it ended, in words."""
+        """Stop the process if it still runs, and return how it ended, as text."""
         if self._process is None or self._line is None:
             return ""
         self._line.close()
         with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(0.5)  # one that has just died tells by what
+            self._process.wait(0.5)  # if it has just died, its status says from what
         self._process.kill()
         code = self._process.wait()
         self._process = self._line = None
@@ -274,7 +330,7 @@ def _signal(number: int) -> str:
 
 
 def outcome(call: Callable[..., Any], tell: Tell, arguments: dict[str, Any]) -> tuple[Kind, Any]:
-    """What becomes of a call, as a worker sends it back."""
+    """Make a call and return its outcome in the form in which a worker sends it back."""
     try:
         return "done", call(tell, **arguments)
     except Exception as error:

@@ -1,4 +1,4 @@
-"""The process in which jobs run: `python -m an8flower.ground.worker FD`, started by `engine.Worker` alone."""
+"""The process in which jobs run: `python -m an8flower.ground.worker FD`, started only by `jobs.Worker`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from an8flower.ground.jobs import Tell, outcome
 
 
 def main(descriptor: int) -> None:
-    """Run the jobs that come in, one after the other, until the other end is closed."""
+    """Run the jobs that arrive, one after the other, until the connection is closed."""
     line = Connection(descriptor)
     jobs: queue.SimpleQueue[tuple[Any, dict[str, Any]] | Exception] = queue.SimpleQueue()
     threading.Thread(target=_receive, args=(line, jobs), daemon=True).start()
@@ -22,7 +22,7 @@ def main(descriptor: int) -> None:
     speaking = threading.Lock()
 
     def send(message: tuple[str, Any]) -> None:
-        if os.getpid() != mine:  # a copy of this process, which a job made, must not speak for it
+        if os.getpid() != mine:  # a job forked this process; the copy must not send messages for it
             os._exit(1)
         with speaking:
             line.send(message)
@@ -43,7 +43,7 @@ def main(descriptor: int) -> None:
 
 
 def _receive(line: Connection, jobs: queue.SimpleQueue[Any]) -> None:
-    # In a thread of its own, so that the end of the one who gave out the jobs is noticed at once.
+    # In its own thread, so that the end of the process that starts the jobs is noticed at once.
     while True:
         try:
             jobs.put(line.recv())

@@ -1,16 +1,12 @@
-"""Certificates for the trained models of a plan, handed out to workers, and kept."""
+"""Certify the trained models of a plan, in worker processes, and write the certificates."""
 
 from __future__ import annotations
 
-import os
-import platform
 import shlex
 import sys
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import get_args
 
@@ -18,37 +14,36 @@ from an8flower import An8Flower, generate
 from an8flower.dataset import Twin
 from an8flower.drawing.gl import Platform
 from an8flower.folds import in_split
-from an8flower.ground.jobs import Event, Job, Tell, run
+from an8flower.ground.jobs import ATTEMPTS, Event, Job, Tell, WorkerDiedError, run_all
 from an8flower.ground.progress import progress
 from an8flower.manifest import TWINS, Manifest, read_manifest
 from benchmark.certificate import Twinned, certify, shares, shares_by_view
 from benchmark.certificate.judging import failures
-from benchmark.certificate.records import found, record_path, write
+from benchmark.certificate.records import lookup, record_path, write
+from benchmark.circumstances import circumstances
 from benchmark.device import device_of
 from benchmark.measuring.code_digest import code_digest
-from benchmark.measuring.harness import DEATHS
-from benchmark.measuring.identity import must_fit
+from benchmark.measuring.identity import check_fit
 from benchmark.measuring.model_and_images import BATCH
 from benchmark.models import models
 from benchmark.plan import Plan, Setup
-from benchmark.store import Record, ResultsError, key
-from benchmark.training.weights import load_model, read_record, weights_path
+from benchmark.record import Json
+from benchmark.store import ResultsError, key
+from benchmark.training.weights import load_model, read_record
 
-PACKAGES = ("an8flower", "numpy", "torch")
 
-
-def certify_all(plan: Plan, *, workers: int = 0, scheduler: str | None = None) -> list[Record]:
-    """Certify the trained models of a plan; those that were before, on equal terms, are kept.
+def certify_all(plan: Plan, *, workers: int = 0, scheduler: str | None = None) -> list[Json]:
+    """Certify the trained models of a plan; certificates with the same key are reused.
 
     Args:
-        plan: whose models; its images must have their twins.
-        workers: processes on this machine; 0 for this process.
-        scheduler: address of a Dask scheduler, whose workers do it instead.
+        plan: the plan; its images must have their twins.
+        workers: number of processes on this machine; 0 runs in this process.
+        scheduler: address of a Dask scheduler, whose workers are used instead.
     Returns:
-        the record of each, in the order of `plan.setups`; docs/certificate.md describes it.
+        the record of each model, in the order of `plan.setups`; docs/certificate.md describes it.
     Raises:
         DataFolderError: if data, twins or weights are missing or damaged.
-        ResultsError: if weights were trained on other data, or a process dies again and again.
+        ResultsError: if weights were trained on other data, or if a process dies repeatedly.
     """
     plan = plan.absolute()
     setups = list(plan.setups())
@@ -61,46 +56,44 @@ def certify_all(plan: Plan, *, workers: int = 0, scheduler: str | None = None) -
     waiting = [setup for setup in setups if setup not in records]
     _prepare(plan, waiting)
     images = {setup: _images(manifests[setup.variant], setup.fold, plan) for setup in setups}
-    deaths: Counter[Setup] = Counter()
     title = f"certify {', '.join(plan.variants)} {', '.join(plan.models)}"
     kept = sum(images[setup] for setup in records)
     with progress(title, sum(images.values()), "images", done=kept) as advance:
         told: Counter[Setup] = Counter()
 
-        def heard(job: Job, event: Event) -> Sequence[Job]:
+        def heard(job: Job, event: Event) -> None:
             setup: Setup = job.arguments["setup"]
             if event.kind == "told":
                 told[setup] += event.value
                 advance(event.value)
-            elif event.kind == "raised":
-                raise event.value
+            elif event.kind == "retried":
+                advance(-told.pop(setup, 0))
             elif event.kind == "done":
                 records[setup] = event.value
-            else:
-                deaths[setup] += 1
-                if deaths[setup] > DEATHS:
-                    raise ResultsError(f"{setup} cannot be certified: {event.value}, {deaths[setup]} times")
-                advance(-told.pop(setup, 0))
-                return [job]
-            return []
 
         command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
-        jobs = [Job(_certify, {"plan": plan, "setup": setup, "command": command}) for setup in waiting]
-        run(jobs, heard, workers=workers, scheduler=scheduler)
+        jobs = [
+            Job(_certify, {"plan": plan, "setup": setup, "command": command}, attempts=ATTEMPTS)
+            for setup in waiting
+        ]
+        try:
+            run_all(jobs, heard, workers=workers, scheduler=scheduler)
+        except WorkerDiedError as error:
+            raise ResultsError(f"{error.job.arguments['setup']} cannot be certified: {error}") from None
     return [records[setup] for setup in setups]
 
 
-def known_certificate(plan: Plan, setup: Setup, manifest: Manifest | None = None) -> Record | None:
-    """The certificate of a trained model, if it was made before on equal terms."""
+def known_certificate(plan: Plan, setup: Setup, manifest: Manifest | None = None) -> Json | None:
+    """Return the certificate of a trained model if it exists and has the present key; else None."""
     manifest = manifest or read_manifest(plan.root, setup.variant)
     wanted = key(_identity(plan, setup, manifest))
-    return found(record_path(plan.results, setup), wanted, tables=plan.tables)
+    return lookup(record_path(plan.results, setup), wanted, tables=plan.tables)
 
 
 def draw_twins(
     root: str | Path, variant: str, *, workers: int, scheduler: str | None = None, platform: Platform = "auto"
 ) -> None:
-    """Draw the twins of a dataset that has none, of just the views it holds.
+    """Draw the twins of a dataset without twins, for exactly the views it contains.
 
     Raises:
         as `generate`.
@@ -116,15 +109,15 @@ def draw_twins(
     )  # fmt: skip
 
 
-def _certify(tell: Tell, plan: Plan, setup: Setup, command: str) -> Record:
-    """A job: certify one model, telling of the images asked about, and write it down."""
+def _certify(tell: Tell, plan: Plan, setup: Setup, command: str) -> Json:
+    """Certify one model and write its certificate; a job, which reports the number of processed images."""
     device = device_of(plan.device)
-    trained = load_model(_weights(plan, setup), device=device)
+    trained = load_model(plan.weights_path(setup), device=device)
     pictures = Twinned.of(
         plan.root, setup.variant, fold=setup.fold, size_px=models.get(setup.model).size_px, folds=plan.scheme
     )
     manifest = pictures.images.manifest
-    must_fit(trained.record, manifest, plan, setup.fold)
+    check_fit(trained.record, manifest, plan, setup.fold)
     flags = certify(trained.model, pictures, batch=BATCH, device=device, done=tell)
     classes = pictures.images.classes
     summary = shares(flags, len(classes))
@@ -140,34 +133,28 @@ def _certify(tell: Tell, plan: Plan, setup: Setup, command: str) -> Record:
         "shares": asdict(summary),
         "views": shares_by_view(flags),
         "command": command,
-        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
-        "host": {"device": str(device), "machine": platform.machine(), "cores": os.cpu_count()},
-        "versions": {"python": platform.python_version()} | {one: version(one) for one in PACKAGES},
+        **circumstances(device),
     }
     flags.insert(0, "fold", setup.fold)
     flags.insert(1, "seed", setup.seed)
     return write(record_path(plan.results, setup), record, flags)
 
 
-def _identity(plan: Plan, setup: Setup, manifest: Manifest) -> Record:
-    """All that determines a certificate."""
+def _identity(plan: Plan, setup: Setup, manifest: Manifest) -> Json:
+    """Return everything that determines a certificate."""
     return {
         **asdict(setup),
         "folds": plan.scheme,
-        "weights_sha256": read_record(_weights(plan, setup))["weights_sha256"],
+        "weights_sha256": read_record(plan.weights_path(setup))["weights_sha256"],
         "dataset_digest": manifest.digest,
         "code_sha256": code_digest(certify),
         "device": device_of(plan.device).type,
     }
 
 
-def _weights(plan: Plan, setup: Setup) -> Path:
-    return weights_path(plan.checkpoints, setup.variant, setup.model, setup.fold, setup.seed)
-
-
 def _prepare(plan: Plan, setups: Sequence[Setup]) -> None:
-    """Make the arrays that several workers are about to read, once."""
-    for variant, size_px in sorted({(one.variant, models.get(one.model).size_px) for one in setups}):
+    """Write the arrays that the workers read, once for all workers."""
+    for variant, size_px in sorted({(setup.variant, models.get(setup.model).size_px) for setup in setups}):
         for twin in (None, *get_args(Twin)):
             An8Flower(plan.root, variant, size_px=size_px, twin=twin)
 

@@ -1,4 +1,4 @@
-"""The pictures a certificate asks about: images, their twins, and images with another class's part."""
+"""The pictures that a certificate needs: images, their twins, and images with another class's part."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from an8flower import An8Flower
 from an8flower.dataset import Twin
 from an8flower.protocol import CROP_SIZE_PX, VIEWPOINTS, Scheme
 
-PLACE = ["view", "crop", "rotation"]  # where a picture was taken from; there is one of each class
+PLACE = ["view", "crop", "rotation"]  # where a picture was taken; each class has one picture per place
 
 
 @dataclass(frozen=True)
 class Pictures:
-    """What a model is asked about n images.
+    """The pictures of n images that a model is tested on.
 
     Args:
-        rows: (n,) int64, their positions in the table.
+        rows: (n,) int64, the rows of the images in the table.
         image, all_but_part, part_only: (n, 3, H, W) float32 in [0, 1].
-        swapped: (n, 3, H, W) float32, the image with the part of class `partner`.
-        partner: (n,) int64, from 0.
+        swapped: (n, 3, H, W) float32, the images with the part of class `partner`.
+        partner: (n,) int64, classes from 0.
     """
 
     rows: NDArray[np.int64]
@@ -43,10 +43,10 @@ class Pictures:
 
 @dataclass(frozen=True)
 class Twinned:
-    """Images of a split with their twins, a row each and in the same order in all three.
+    """Images of a split with their twins; row k is the same image in all three datasets.
 
     Args:
-        images: with target "mask".
+        images: the images, with target "mask".
         all_but_part, part_only: their twins.
     """
 
@@ -58,15 +58,15 @@ class Twinned:
     def of(
         cls, root: str | Path, variant: str, *, fold: int, size_px: int, folds: Scheme = "interleaved"
     ) -> Self:
-        """The test images of a fold.
+        """Open the test images of a fold with their twins.
 
         Raises:
-            DataFolderError: naming the command that draws what is missing, twins too.
+            DataFolderError: if images or twins are missing; the message names the command that draws them.
         """
 
         def opened(twin: Twin | None) -> An8Flower:
             return An8Flower(
-                root, variant, fold=fold, split="test", folds=folds, size_px=size_px, twin=twin,
+                root, variant, fold=fold, split="test", scheme=folds, size_px=size_px, twin=twin,
                 target="mask",
             )  # fmt: skip
 
@@ -74,10 +74,10 @@ class Twinned:
 
     @cached_property
     def partners(self) -> NDArray[np.int64]:
-        """For each image the row of the same view, crop and rotation in the class it is swapped with.
+        """Row of each image's partner: the same view, crop and rotation in the class whose part is inserted.
 
         Raises:
-            ValueError: if a class lacks a picture that another has.
+            ValueError: if a class has no picture at a view, crop and rotation where another class has one.
         """
         table = self.images.table
         row_of = {place: row for row, place in enumerate(zip(table["class"], *_places(table), strict=True))}
@@ -92,11 +92,11 @@ class Twinned:
         except KeyError as error:
             raise ValueError(
                 f"{self.images.manifest.folder} has no image of class, view, crop, rotation {error}, "
-                "so that parts cannot be swapped"
+                "so parts cannot be swapped; run 'an8flower generate' to draw the missing images"
             ) from None
 
     def batches(self, size: int) -> Iterator[Pictures]:
-        """All of them, `size` images at a time."""
+        """Yield the pictures of all images, `size` images at a time."""
         for start in range(0, len(self.images), size):
             rows = np.arange(start, min(start + size, len(self.images)))
             others = self.partners[rows]
@@ -113,14 +113,14 @@ class Twinned:
 
 
 def partner_of(class_id: int, classes: int, view: int, crop: int, rotation: int) -> int:
-    """The class whose part an image is given: the next ones in turn, from picture to picture.
+    """Return the class whose part is inserted into an image: the other classes in turn, picture by picture.
 
-    Over the pictures of a class every other class has its turn equally often, within one.
+    Over the pictures of a class, each other class is used equally often, up to a difference of one.
 
     Args:
-        class_id: of the image, from 1.
-        classes: how many there are.
-        view, crop, rotation: of the image, from 1.
+        class_id: class of the image, from 1.
+        classes: number of classes.
+        view, crop, rotation: position of the image, from 1.
 
     >>> [partner_of(2, 4, 1, 1, rotation) for rotation in (1, 2, 3, 4)]
     [3, 4, 1, 3]
@@ -132,11 +132,11 @@ def partner_of(class_id: int, classes: int, view: int, crop: int, rotation: int)
 def swap(
     images: torch.Tensor, masks: torch.Tensor, donors: torch.Tensor, donor_masks: torch.Tensor
 ) -> torch.Tensor:
-    """Images with the part of others, which show the same view of another class.
+    """Insert the part of donor images, which show the same view of another class, into images.
 
-    Pixels are the donor's wherever either has its part, so that the image's own part goes too
-    where it lies elsewhere (balls, thorns); all else, cast shadows too, stays the image's. The
-    region is grown by `rim_px`: pixels beside the mask still hold some of the part.
+    Pixels are taken from the donor wherever either image has its part, so that the image's own part is
+    removed too if it is elsewhere (balls, thorns). All other pixels, including cast shadows, stay those of
+    the image. The region is grown by `rim_px`, since pixels next to the mask still contain some of the part.
 
     Args:
         images, donors: (N, 3, H, W).
@@ -150,10 +150,10 @@ def swap(
 
 
 def rim_px(size_px: int) -> int:
-    """How far beside a mask an image of that size still holds some of the part.
+    """Return how far from the mask pixels of an image of this size can still contain some of the part.
 
-    In the 250 px files the two averages, over 2x2 samples and by the bilinear rotation, reach at
-    most 2 px beyond the mask; shrinking adds less than the one pixel of which under half is part.
+    In the 250 px files, averaging over 2x2 samples and the bilinear rotation reach at most 2 px beyond the
+    mask. Shrinking adds less than one pixel: a pixel of which less than half shows the part.
 
     >>> rim_px(112), rim_px(224)
     (2, 3)

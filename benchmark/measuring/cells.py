@@ -1,4 +1,4 @@
-"""What a plan comes to: its cells, and which of them are measured already."""
+"""List the cells of a plan and which of them are already measured."""
 
 from __future__ import annotations
 
@@ -14,116 +14,122 @@ from an8flower import An8Flower
 from an8flower.folds import in_split
 from benchmark import store
 from benchmark.device import device_of
-from benchmark.measuring.identity import identity_of, metric_digests, must_fit
+from benchmark.measuring.identity import check_fit, identity_of, metric_digests
 from benchmark.models import models
 from benchmark.plan import Plan, Setup
-from benchmark.store import Cell, Record
-from benchmark.training.weights import load_model, weights_path
+from benchmark.record import Record
+from benchmark.store import Cell
+from benchmark.training.weights import load_model
 from explainers import Explainer
-from explainers.names import every
+from explainers.names import explainers_named
 
-State = Literal["done", "failed", "changed", "new"]
+CellState = Literal["done", "failed", "changed", "new"]
 
 
 @dataclass(frozen=True)
-class Wanted:
+class PlannedCell:
     """A cell of a plan.
 
     Args:
         setup: the trained model.
-        cell: where its measurement lies.
-        explainer: the method with its parameters.
-        facts: what its record says, however it goes.
-        images: how many it explains.
-        state: it is "done", or "failed", under just this key; a record of another key makes it "changed".
+        cell: where its measurement is stored.
+        explainer: with its parameters.
+        record: what is known before it is measured; its status is "planned".
+        images: number of images to explain.
+        state: "done" or "failed" under exactly this key; "changed" if there is a record of another key.
     """
 
     setup: Setup
     cell: Cell
     explainer: Explainer
-    facts: Record
+    record: Record
     images: int
-    state: State
+    state: CellState
 
 
-def survey_all(plan: Plan) -> list[Wanted]:
-    """Every cell of a plan: a row of the board after the other, as `measure_all` returns them.
+def planned_cells(plan: Plan) -> list[PlannedCell]:
+    """Return every cell of a plan, in the order in which `measure_all` returns their records.
 
     Raises:
-        as `survey`.
+        as `cells_of`.
     """
-    found = {setup: survey(plan, setup, whole) for setup, whole in with_data(plan, plan.setups())}
-    ordered: list[Wanted] = []
-    for place in dict.fromkeys((setup.variant, setup.model, setup.seed) for setup in found):
-        mine = [cells for setup, cells in found.items() if (setup.variant, setup.model, setup.seed) == place]
-        keys = dict.fromkeys(one.explainer.key for cells in mine for one in cells)
-        by_key = [{one.explainer.key: one for one in cells} for cells in mine]
-        ordered += [cells[key] for key in keys for cells in by_key if key in cells]
+    by_setup = {
+        setup: cells_of(plan, setup, dataset) for setup, dataset in with_datasets(plan, plan.setups())
+    }
+    ordered: list[PlannedCell] = []
+    for board in dict.fromkeys((setup.variant, setup.model, setup.seed) for setup in by_setup):
+        of_board = [
+            {planned.explainer.name: planned for planned in cells}
+            for setup, cells in by_setup.items()
+            if (setup.variant, setup.model, setup.seed) == board
+        ]
+        names = dict.fromkeys(name for by_name in of_board for name in by_name)
+        ordered += [by_name[name] for name in names for by_name in of_board if name in by_name]
     return ordered
 
 
-def with_data(plan: Plan, setups: Iterable[Setup]) -> Iterator[tuple[Setup, An8Flower]]:
-    """Each setup with its whole dataset, which those of a variant and model share."""
-    read: dict[tuple[str, str], An8Flower] = {}
+def with_datasets(plan: Plan, setups: Iterable[Setup]) -> Iterator[tuple[Setup, An8Flower]]:
+    """Yield each setup with its whole dataset; setups of one variant and architecture share it."""
+    datasets: dict[tuple[str, str], An8Flower] = {}
     for setup in setups:
-        place = setup.variant, setup.model
-        if place not in read:
-            read[place] = An8Flower(plan.root, setup.variant, size_px=models.get(setup.model).size_px)
-        yield setup, read[place]
+        shared = setup.variant, setup.model
+        if shared not in datasets:
+            datasets[shared] = An8Flower(plan.root, setup.variant, size_px=models.get(setup.model).size_px)
+        yield setup, datasets[shared]
 
 
-def survey(plan: Plan, setup: Setup, whole: An8Flower) -> list[Wanted]:
-    """The cells of one trained model, and what is known of each.
+def cells_of(plan: Plan, setup: Setup, dataset: An8Flower) -> list[PlannedCell]:
+    """Return the cells of one trained model.
 
     Args:
-        plan: what is wanted.
+        plan: what to measure.
         setup: which model.
-        whole: the variant's images at the model's size.
+        dataset: all images of the variant, at the size that the model takes.
     Raises:
-        DataFolderError: if the model was not trained yet, or its data is missing.
+        DataFolderError: if the data are missing.
+        WeightsError: if the model is not trained yet.
         ResultsError: if the weights were trained on other data or folds.
     """
-    path = weights_path(plan.checkpoints, setup.variant, setup.model, setup.fold, setup.seed)
-    trained = load_model(path)
-    must_fit(trained.record, whole.manifest, plan, setup.fold)
-    images = int(in_split(whole.table["view"], setup.fold, "test", plan.scheme).sum())
+    trained = load_model(plan.weights_path(setup))
+    check_fit(trained.record, dataset.manifest, plan, setup.fold)
+    images = int(in_split(dataset.table["view"], setup.fold, "test", plan.scheme).sum())
     names = plan.explainers or default_explainers()
     digests = metric_digests(plan.metric_names())
     command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
     device = device_of(plan.device).type
-    found: dict[str, Wanted] = {}
-    for explainer in every(names, trained.model, next(whole.batches(1)).images):
+    planned: dict[str, PlannedCell] = {}
+    for explainer in explainers_named(names, trained.model, next(dataset.batches(1)).images):
         identity = identity_of(explainer, trained.record, device)
-        cell = plan.cell(setup, explainer.key)
         spec = explainer.spec
-        facts: Record = {
-            "variant": setup.variant,
-            "model": setup.model,
-            "seed": setup.seed,
-            "fold": setup.fold,
-            "explainer": explainer.key,
-            "key": store.key(identity),
-            "identity": identity,
-            "metrics": digests,
-            "role": spec.role,
-            "source": spec.source,
-            "library": spec.library,
-            "reduction": spec.reduction,
-            "resize": spec.resize,
-            "command": command,
-        }
-        state = _state(cell, facts["key"], digests, tables=plan.tables)
-        found[explainer.key] = Wanted(setup, cell, explainer, facts, images, state)
-    return list(found.values())
+        record = Record(
+            variant=setup.variant,
+            model=setup.model,
+            seed=setup.seed,
+            fold=setup.fold,
+            explainer=explainer.name,
+            key=store.key(identity),
+            identity=identity,
+            metrics=digests,
+            role=spec.role,
+            source=spec.source,
+            library=spec.library,
+            reduction=spec.reduction,
+            resize=spec.resize,
+            command=command,
+        )
+        cell = plan.cell(setup, explainer.name)
+        state = _state(cell, record, tables=plan.tables)
+        planned[explainer.name] = PlannedCell(setup, cell, explainer, record, images, state)
+    return list(planned.values())
 
 
 def default_explainers() -> list[str]:
-    """All registered methods but those that are costly."""
+    """Return all registered explainers except the costly ones."""
     return [name for name in methods.names() if not methods.registry.get(name).costly]
 
 
-def _state(cell: Cell, key: str, digests: dict[str, str], *, tables: bool) -> State:
-    record = store.found(cell, key, digests, tables=tables)
-    if record is not None:
-        return "failed" if record["status"] == "failed" else "done"
+def _state(cell: Cell, planned: Record, *, tables: bool) -> CellState:
+    known = store.lookup(cell, planned.key, planned.metrics, tables=tables)
+    if known is not None:
+        return "failed" if known.status == "failed" else "done"
     return "changed" if cell.record_path.exists() else "new"

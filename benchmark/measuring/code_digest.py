@@ -1,7 +1,8 @@
-"""A digest of what code computes: its syntax, without what only people read.
+"""A digest of what code computes: its syntax, without what is meant only for readers.
 
-Docstrings, comments, annotations, the text of errors and the names of local variables change no digest, nor
-does moving a module, nor a file that the code does not import. A changed constant, expression or import does.
+Docstrings, comments, annotations, texts of errors and names of local variables do not change a digest, and
+neither does moving a module or a file that the code does not import. A changed constant, expression or import
+does.
 """
 
 from __future__ import annotations
@@ -25,72 +26,77 @@ import torch
 from an8flower.ground.moved import current
 from explainers.scripts import is_script
 
-# What calls every method and every score alike, or reads the data, which has a digest of its own: of these
-# modules only the constants count that are imported by name. PROTOCOL_VERSION stands for the rest.
+# Modules that call all explainers and metrics in the same way, or read the data, which has its own digest. Of
+# these only constants that are imported by name count; PROTOCOL_VERSION covers the rest.
 NOT_FOLLOWED = ("an8flower", "explainers.base", "explainers.guard", "benchmark.metrics.base")
 OURS = ("an8flower", "explainers", "benchmark")
 _HERE = Path(__file__).resolve().parents[2]
-# Fields of a syntax tree that compute nothing, and those that not every Python version has.
+# Fields of a syntax tree that compute nothing, and fields that some Python versions lack.
 _SILENT = {"annotation", "returns", "type_comment", "type_params", "ctx", "kind"}
-# Calls that register a method or a score, and their arguments that only describe it in words.
+# Calls that register an explainer or a metric, and their arguments that only describe it.
 _SPECS = {"ExplainerSpec", "MetricSpec"}
 _PROSE = {"source", "reduction", "resize"}
+# Keyword arguments that were renamed: they count under their first name, so that no digest changes.
+_FIRST_KEYWORDS = {("An8Flower", "scheme"): "folds"}
 
 
 def code_digest(build: Callable[..., Any]) -> str:
-    """SHA-256 of what a function or class computes, equal on all Python versions.
+    """Return the SHA-256 of what a function or class computes, the same on all Python versions.
 
-    Covers its module and the modules that this imports, directly or not, inside the same package, inside
-    ours, and, for a script, in the folder of the script.
+    It covers the module and the modules that it imports, directly or indirectly, from the same package, from
+    our packages, and, for a script, from the script's folder.
 
     Args:
         build: a function, a class, or a partial of one; decorators are followed to what they wrap.
     Raises:
-        ValueError: if its code is in no file.
+        ValueError: if the code is not in a file.
     """
     digests = {_reached(file, _places(file, name)): None for file, name in _files_of(build)}
     return _hash([*digests, _given(build)]) if len(digests) > 1 or _given(build) else next(iter(digests))
 
 
 def _files_of(build: Any) -> list[tuple[Path, str]]:
-    """The files, with the names of their modules, of a function and of all that it wraps."""
-    found: dict[Path, str] = {}
+    """Return the files, with the names of their modules, of a function and of everything that it wraps."""
+    modules: dict[Path, str] = {}
     layer: Any = build
     while layer is not None:
         code = layer if inspect.isroutine(layer) or inspect.isclass(layer) else type(layer)
         module = getattr(code, "__module__", None) or ""
-        names = [getattr(sys.modules.get(module), "__file__", None)]  # where it was written
+        names = [getattr(sys.modules.get(module), "__file__", None)]  # where it was defined
         with suppress(TypeError, OSError):
-            names.append(inspect.getfile(code))  # where its code lies: of a decorator's wrapper, another file
+            names.append(inspect.getfile(code))  # where its code is: for a decorator's wrapper, another file
         for name in filter(None, names):
             file = Path(name).resolve()
             if file.suffix == ".py" and file.is_file() and not _is_standard(file):
-                found.setdefault(file, module)
+                modules.setdefault(file, module)
         layer = getattr(layer, "func", None) or getattr(layer, "__wrapped__", None)
-    if not found:
+    if not modules:
         name = getattr(build, "__name__", type(build).__name__)
-        raise ValueError(f"the code of {name!r} is in no file; write it to one and name it as file.py:{name}")
-    return list(found.items())
+        raise ValueError(
+            f"the code of {name!r} is not in a file; save it in one and name it as file.py:{name}"
+        )
+    return list(modules.items())
 
 
 def _is_standard(file: Path) -> bool:
-    """Whether a file is Python's own or PyTorch's: what wraps a method there computes nothing of its own."""
+    """Return whether a file belongs to Python or PyTorch, whose wrappers do not change what is computed."""
     own = file.is_relative_to(_STANDARD) and "site-packages" not in file.relative_to(_STANDARD).parts
     return own or file.is_relative_to(_TORCH)
 
 
 def _given(build: Any) -> list[Any]:
-    """The plain values that a partial holds."""
+    """Return the plain values that a partial holds."""
     if not isinstance(build, partial):
         return []
     values = [*build.args, *(value for _, value in sorted(build.keywords.items()))]
-    return [repr(one) for one in values if isinstance(one, str | int | float | bool | tuple | None)]
+    return [repr(value) for value in values if isinstance(value, str | int | float | bool | tuple | None)]
 
 
 def _places(file: Path, name: str) -> _Places:
     parts = name.split(".")
     if is_script(name) or (len(parts) == 1 and file.parent not in _INSTALLED):
-        # What a script imports may lie next to it; next to an installed package lies all that is installed.
+        # The modules that a script imports may be in its folder; the folder of an installed package holds all
+        # installed packages.
         return (_Place(file.parent, ()), _Place(_HERE, OURS))
     package = _package_of(file)
     if file.with_suffix("").parts[-len(parts) :] == tuple(parts):  # its folders need no __init__.py
@@ -105,18 +111,18 @@ _INSTALLED = {Path(sysconfig.get_path(name)).resolve() for name in ("purelib", "
 
 @dataclass(frozen=True)
 class _Place:
-    """A folder where modules are looked for.
+    """A folder in which modules are searched.
 
     Args:
-        folder: that holds top-level packages and modules.
-        tops: which of them count; none stands for all.
+        folder: holds top-level packages and modules.
+        tops: which of them count; empty for all.
     """
 
     folder: Path
     tops: tuple[str, ...]
 
     def find(self, module: str) -> Path | None:
-        """The file of a module, if it lies here and counts."""
+        """Return the file of a module, if it is here and counts."""
         parts = module.split(".")
         if self.tops and parts[0] not in self.tops:
             return None
@@ -135,7 +141,7 @@ def _find(module: str, places: _Places) -> Path | None:
 
 
 def _package_of(file: Path) -> list[str]:
-    """The package of a module: the folders above it that hold an __init__.py."""
+    """Return the package of a module: the folders above it that hold an __init__.py."""
     folders: list[str] = []
     folder = file.parent
     while (folder / "__init__.py").is_file():
@@ -146,7 +152,7 @@ def _package_of(file: Path) -> list[str]:
 
 @cache
 def _reached(file: Path, places: _Places) -> str:
-    """Of a module, first, and of all that it reaches, in any order."""
+    """Return the digest of a module and of all modules that it reaches, in any order."""
     seen: dict[Path, str] = {}
     waiting = [file]
     while waiting:
@@ -154,11 +160,11 @@ def _reached(file: Path, places: _Places) -> str:
         if current in seen:
             continue
         bindings = list(_bindings(current, places))
-        waiting += [one.file for one in bindings if one.file is not None]
+        waiting += [binding.file for binding in bindings if binding.file is not None]
         waiting += _initialised(current, places)
-        # The order of imports says nothing, but where they depend on something or one may hide another.
-        free = sorted(one.said for one in bindings if not one.ordered)
-        bound = [one.said for one in bindings if one.ordered]
+        # The order of imports does not matter, except for conditional imports and those that may hide others.
+        free = sorted(binding.digest for binding in bindings if not binding.ordered)
+        bound = [binding.digest for binding in bindings if binding.ordered]
         seen[current] = _hash([_tree_digest(current), free, *([bound] if bound else [])])
     return _hash([seen.pop(file), sorted(seen.values())])
 
@@ -168,12 +174,12 @@ class _Binding:
     """A name that an import binds.
 
     Args:
-        said: of it, in the digest.
-        file: of the module to follow, if any.
-        ordered: whether its place among the imports counts.
+        digest: its part of the digest of the importing module.
+        file: file of the module to follow, if any.
+        ordered: whether its position among the imports counts.
     """
 
-    said: str
+    digest: str
     file: Path | None = None
     ordered: bool = False
 
@@ -189,15 +195,15 @@ def _bindings(file: Path, places: _Places) -> Iterator[_Binding]:
         for alias in node.names:
             ordered = id(node) not in top or alias.name == "*"
             if isinstance(node, ast.Import):
-                found = _binding(alias.asname or alias.name, "", alias.name, places)
+                binding = _binding(alias.asname or alias.name, "", alias.name, places)
             else:
                 module = ".".join([*above, *filter(None, [node.module])])
-                found = _binding(alias.asname or alias.name, alias.name, module, places)
-            yield replace(found, ordered=ordered)
+                binding = _binding(alias.asname or alias.name, alias.name, module, places)
+            yield replace(binding, ordered=ordered)
 
 
 def _inside(file: Path, places: _Places) -> list[str]:
-    """The package of a module, by where it lies."""
+    """Return the package of a module, from its path."""
     for place in places:
         if file.is_relative_to(place.folder):
             parts = file.relative_to(place.folder).parent.parts
@@ -207,7 +213,7 @@ def _inside(file: Path, places: _Places) -> list[str]:
 
 
 def _initialised(file: Path, places: _Places) -> list[Path]:
-    """What Python runs before a module of a package of others; ours run nothing that matters to a method."""
+    """Return the __init__ files that Python runs before a module; those of our packages compute nothing."""
     package = _inside(file, places)
     if not package or package[0] in OURS:
         return []
@@ -228,7 +234,7 @@ def _binding(bound: str, name: str, module: str, places: _Places) -> _Binding:
 
 
 def _constant(file: Path, name: str) -> Any:
-    """The statement that gives a name its value in a module; None for functions, classes and modules."""
+    """Return the assignment of a constant in a module; None for functions, classes and modules."""
     for node in _parsed(file).body:
         targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
         if any(isinstance(target, ast.Name) and target.id == name for target in targets):
@@ -243,19 +249,19 @@ def _tree_digest(file: Path) -> str:
 
 @cache
 def _parsed(file: Path) -> ast.Module:
-    """The syntax tree without docstrings, and with local variables numbered."""
+    """Return the syntax tree without docstrings, and with numbers for the names of local variables."""
     data = file.read_bytes()
     try:
         tree = ast.parse(data)
-    except (SyntaxError, ValueError):  # one that this Python cannot import counts by its bytes
+    except (SyntaxError, ValueError):  # a module that this Python cannot import counts by its bytes
         return ast.Module([ast.Return(ast.Constant(hashlib.sha256(data).hexdigest()))], [])
     for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef | ast.ClassDef):
             node.decorator_list = [
-                _without_prose(one)
-                if isinstance(one, ast.Call) and getattr(one.func, "id", "") == "explainer"
-                else one
-                for one in node.decorator_list
+                _without_prose(decorator)
+                if isinstance(decorator, ast.Call) and getattr(decorator.func, "id", "") == "explainer"
+                else decorator
+                for decorator in node.decorator_list
             ]
     known = {*dir(builtins), *_names_of(tree.body)}
     for scope in _functions(tree):
@@ -264,7 +270,7 @@ def _parsed(file: Path) -> ast.Module:
 
 
 def _names_of(body: Sequence[ast.stmt]) -> Iterator[str]:
-    """Names that mean something outside a function: defined, assigned or imported in the module."""
+    """Yield the names that a module defines, assigns or imports outside functions."""
     for top in body:
         for node in ast.walk(top):
             if isinstance(node, ast.alias):
@@ -280,7 +286,7 @@ def _names_of(body: Sequence[ast.stmt]) -> Iterator[str]:
 
 
 def _functions(node: ast.AST) -> Iterator[ast.AST]:
-    """The outermost functions of a module, methods among them."""
+    """Yield the outermost functions of a module, including methods."""
     for child in ast.iter_child_nodes(node):
         if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef):
             yield child
@@ -289,13 +295,13 @@ def _functions(node: ast.AST) -> Iterator[ast.AST]:
 
 
 def _number_locals(function: ast.AST, known: set[str]) -> None:
-    """Give the local variables of a function, and of those inside it, numbers for names, in place."""
+    """Replace names of local variables in a function, and in functions inside it, by numbers, in place."""
     inside = [node for node in ast.walk(function) if node is not function]
     kept = {node.arg for node in inside if isinstance(node, ast.arg)} | known
     for node in inside:
         if isinstance(node, ast.Global):
             kept.update(node.names)
-        elif isinstance(node, ast.ClassDef):  # what its body names are attributes
+        elif isinstance(node, ast.ClassDef):  # names in its body are attributes
             kept.update(_names_of(node.body))
     numbers: dict[str, str] = {}
     for node in inside:
@@ -322,23 +328,25 @@ def _name(node: ast.AST) -> str | None:
 
 
 def _plain(value: Any) -> Any:
-    """A syntax tree as JSON can hold it: what is computed, and nothing else."""
+    """Return a syntax tree in a form that JSON can hold, with only what is computed."""
     if isinstance(value, list):
-        return [_plain(one) for one in value if not _says_nothing(one)]
+        return [_plain(item) for item in value if not _computes_nothing(item)]
     if isinstance(value, ast.Constant):
         return [type(value.value).__name__, repr(value.value)]
-    if isinstance(value, ast.Raise):  # that it raises counts, and what; not in which words
+    if isinstance(value, ast.Raise):  # the type of the error counts, but not its text
         raised = value.exc
         if isinstance(raised, ast.Call):
-            said = [one for one in raised.args if not _is_text(one)]
-            raised = ast.Call(raised.func, said, raised.keywords)
+            arguments = [argument for argument in raised.args if not _is_text(argument)]
+            raised = ast.Call(raised.func, arguments, raised.keywords)
         return ["Raise", _plain(raised)]
     if isinstance(value, ast.Assert):
         return ["Assert", _plain(value.test)]
     if isinstance(value, ast.AST):
         if isinstance(value, ast.Call) and getattr(value.func, "id", "") in _SPECS:
             value = _without_prose(value)
-        # An empty field is left out: Python versions differ in which fields there are.
+        if isinstance(value, ast.Call):
+            value = _with_first_keywords(value)
+        # Empty fields are left out, because Python versions differ in which fields exist.
         fields: dict[str, Any] = {
             name: plain
             for name, field in ast.iter_fields(value)
@@ -353,13 +361,26 @@ def _is_text(node: ast.expr) -> bool:
 
 
 def _without_prose(call: ast.Call) -> ast.Call:
-    kept = [one for one in call.keywords if not (one.arg in _PROSE and isinstance(one.value, ast.Constant))]
+    kept = [
+        keyword
+        for keyword in call.keywords
+        if not (keyword.arg in _PROSE and isinstance(keyword.value, ast.Constant))
+    ]
     return ast.Call(call.func, call.args, kept)
 
 
-def _says_nothing(node: Any) -> bool:
+def _with_first_keywords(call: ast.Call) -> ast.Call:
+    function = getattr(call.func, "id", "")
+    keywords = [
+        ast.keyword(_FIRST_KEYWORDS.get((function, keyword.arg or ""), keyword.arg), keyword.value)
+        for keyword in call.keywords
+    ]
+    return ast.Call(call.func, call.args, keywords)
+
+
+def _computes_nothing(node: Any) -> bool:
     if isinstance(node, ast.Import | ast.ImportFrom):
-        return True  # `_bindings` tells of them
+        return True  # `_bindings` covers them
     if isinstance(node, ast.Expr):
         return isinstance(node.value, ast.Constant)
     if isinstance(node, ast.If):

@@ -1,16 +1,19 @@
-"""What explaining takes: time, passes through the model and memory, measured and never declared.
+"""Measure what an explainer costs: time, passes through the model, and memory.
 
-A pass is counted by its arithmetic, the multiply-accumulates in which the model's weights take part, seen
-where PyTorch makes them: it does not matter who asks for them, or how the model is written. In units of
-one plain pass of one image,
+A pass is counted by its arithmetic: the multiply-accumulates that involve the model's weights, seen where
+PyTorch executes them. It does not matter which code calls them, or how the model is written. In units of one
+plain forward pass of one image,
 
-- forward: arithmetic with the weights just as a plain pass makes it;
-- backward: arithmetic with them, or with what is made of them, in any other way. Going back through a
-  convolution counts as much as going forward through it, also where the way back is one of its own, such
-  as the stride fix, whose arithmetic is another.
+- forward: arithmetic with the weights in the same way as in a plain pass;
+- backward: arithmetic with them, or with tensors computed from them, in any other way. Backpropagation
+  through a convolution counts as much as the forward pass through it, also for a modified backward pass such
+  as the stride fix, whose arithmetic differs.
 
-So the gradient is 1 and 1, a pass that is left early or starts late a fraction, and what a method computes
-beside the model nothing. Products of activations alone, as in attention, do not count on either side.
+So a gradient costs 1 and 1, a pass that stops early or starts late costs a fraction, and computation outside
+the model costs nothing. Products of activations alone, as in attention, do not count in either direction.
+
+PyTorch's `FlopCounterMode` does not replace this: it counts all products, and distinguishes neither weights
+from activations nor forward from backward arithmetic.
 """
 
 from __future__ import annotations
@@ -37,14 +40,14 @@ MIB = 2**20
 
 @dataclass(frozen=True)
 class Cost:
-    """What a method takes to explain a batch when it is called alone; all an image.
+    """What an explainer takes per image when it is called alone on a batch.
 
     Args:
-        ms_per_image: median of the repeats, warmed up.
+        ms_per_image: median of the repeats, after a warm-up.
         forward_passes, backward_passes: in units of the arithmetic of one plain pass; NaN for a model
             without weights that multiply.
-        peak_mib_per_image: the most memory that tensors took beyond what was there before, over the number
-            of images. On a CPU without what a library needs within an operation, and without NumPy's.
+        peak_mib_per_image: peak memory of tensors beyond what was allocated before, divided by the number of
+            images. On a CPU without the memory used inside an operation, and without NumPy's.
     """
 
     ms_per_image: float
@@ -63,27 +66,27 @@ def cost(
     object_masks: torch.Tensor | None = None,
     repeats: int = 3,
 ) -> Cost:
-    """Explain `images` several times and say what it takes.
+    """Explain `images` several times and measure what it takes.
 
-    The method is called once on one image, so that what it looks up the first time is known, once counted
-    and `repeats` times for the clock, which counting does not touch.
+    The explainer is called once on one image as a warm-up, once while passes and memory are counted, and
+    `repeats` times for the clock, without counting.
 
     Args:
         explainer: fitted, if it learns.
-        model, images, targets, masks, object_masks: as it is called, N of 1 or more.
-        repeats: timed calls.
+        model, images, targets, masks, object_masks: arguments of the call, N of 1 or more.
+        repeats: number of timed calls.
     Raises:
         ValueError: for no images or no repeats.
-        anything that the method raises.
+        Exception: what the explainer raises.
     """
     if not len(images) or repeats < 1:
         raise ValueError(f"cost needs 1 or more images and repeats; got {len(images)} and {repeats}")
-    images = images.clone()  # that no methods share work on
+    images = images.clone()  # so that no cached result of other explainers is used
 
-    given = {"masks": masks, "object_masks": object_masks}
+    all_truths = {"masks": masks, "object_masks": object_masks}
 
     def call(some: slice = slice(None)) -> None:
-        truths = {name: truth if truth is None else truth[some] for name, truth in given.items()}
+        truths = {name: truth if truth is None else truth[some] for name, truth in all_truths.items()}
         explainer(model, images[some], targets[some], **truths)
 
     call(slice(1))
@@ -103,7 +106,7 @@ def cost(
 
 @contextmanager
 def _in_parts() -> Iterator[None]:
-    """Inside, PyTorch's attention is made of operations that can be seen, not of one for all."""
+    """Inside, PyTorch's attention consists of single operations, which can be counted."""
     before = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
@@ -114,7 +117,7 @@ def _in_parts() -> Iterator[None]:
 
 @dataclass(frozen=True)
 class _Run:
-    """One call: how long it took, and on a GPU the memory beyond what was there."""
+    """One call: its time, and on a GPU the memory beyond what was allocated before."""
 
     seconds: float
     peak_bytes: int
@@ -137,13 +140,14 @@ def _run(call: Callable[[], None], device: torch.device) -> _Run:
 
 @dataclass(frozen=True)
 class Use:
-    """Arithmetic in which weights of the model took part.
+    """Arithmetic that involved weights of the model.
 
     Args:
-        weights: which; several if they were joined before.
-        way: how, alike in every plain pass.
-        macs: multiply-accumulates.
-        images: how many went through a convolution whose way is its own to choose; None if `macs` says all.
+        weights: which ones; several if they were combined before.
+        way: in which way, the same in every plain pass.
+        macs: number of multiply-accumulates.
+        images: number of images that went through a convolution that may be computed in several ways; None if
+            `macs` is enough.
     """
 
     weights: frozenset[int]
@@ -153,7 +157,7 @@ class Use:
 
 
 def passes(uses: Iterable[Use], plain: Sequence[Use]) -> tuple[float, float]:
-    """Forward and backward passes among `uses`, in units of `plain`, a forward pass of one image."""
+    """Return forward and backward passes in `uses`, in units of `plain`, the forward pass of one image."""
     ways = {(use.weights, use.way) for use in plain}
     macs: Counter[int] = Counter()
     times: Counter[int] = Counter()
@@ -174,10 +178,10 @@ def passes(uses: Iterable[Use], plain: Sequence[Use]) -> tuple[float, float]:
 
 
 class Meter(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Inside, sees each operation: what it does with the weights of `model`, and the memory of its results.
+    """Inside, record for each operation how it uses the weights of `model`, and the memory of its results.
 
-    A tensor is made of weights if all tensors that it is computed from are. Tensors are known by their
-    memory, as views and autograd's own copies of them have nothing else in common.
+    A tensor is derived from weights if all tensors that it is computed from are. Tensors are identified by
+    their memory, because views and autograd's copies of them have nothing else in common.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -211,7 +215,7 @@ class Meter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return output
 
     def _hold(self, key: int, tensor: torch.Tensor) -> None:
-        """Count the memory of a new tensor until it goes."""
+        """Count the memory of a new tensor until it is freed."""
         if not key or key in self._born:
             return
         storage = tensor.untyped_storage()
@@ -262,7 +266,7 @@ _PRODUCTS = {_aten.mm: 0, _aten.bmm: 0, _aten.mv: 0, _aten.addmm: 1, _aten.baddb
 
 
 def _way(weight: torch.Tensor, contracted: int) -> Hashable:
-    """Which of a matrix's sides is summed over: the other one on the way back."""
+    """Return which side of a matrix is summed over; in a backward pass it is the other one."""
     return "product", weight.shape[contracted], weight.stride(contracted)
 
 
@@ -271,5 +275,5 @@ def _tensors(tree: Any) -> list[torch.Tensor]:
 
 
 def _key(tensor: torch.Tensor) -> int:
-    """A number for the memory of a tensor, 0 if it has none of its own."""
+    """Return a number that identifies the memory of a tensor, 0 if it has no own memory."""
     return tensor.untyped_storage()._cdata if tensor.layout is torch.strided else 0

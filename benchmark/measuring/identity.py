@@ -1,4 +1,4 @@
-"""What determines a cell: data, weights, the method with its parameters and code, the protocol."""
+"""What determines a cell: data, weights, the explainer with its parameters and code, the protocol."""
 
 from __future__ import annotations
 
@@ -8,20 +8,21 @@ from an8flower.manifest import Manifest
 from benchmark.measuring.code_digest import code_digest
 from benchmark.metrics import metrics
 from benchmark.plan import Plan
-from benchmark.store import Record, ResultsError
+from benchmark.record import Json
+from benchmark.store import ResultsError
 from explainers import Explainer
 
-# To be raised whenever equal heatmaps no longer give equal scores.
+# Raise it whenever equal heatmaps no longer give equal scores.
 PROTOCOL_VERSION = 1
 
 
-def identity_of(explainer: Explainer, trained: Record, device: str) -> Record:
-    """All that determines the heatmaps of a cell.
+def identity_of(explainer: Explainer, trained: Json, device: str) -> Json:
+    """Return everything that determines the heatmaps of a cell.
 
     Args:
-        explainer: the method with its parameters.
+        explainer: with its parameters.
         trained: the record of the weights.
-        device: kind of device it runs on, "cpu" or another, which rounds otherwise.
+        device: kind of device it runs on, "cpu" or another; each rounds differently.
     """
     made = trained["identity"]
     return {
@@ -37,12 +38,12 @@ def identity_of(explainer: Explainer, trained: Record, device: str) -> Record:
 
 
 def metric_digests(names: Iterable[str]) -> dict[str, str]:
-    """For each metric the SHA-256 of the code that computes it."""
+    """Return for each metric the SHA-256 of the code that computes it."""
     return {name: code_digest(metrics.get(name).compute) for name in names}
 
 
-def must_fit(trained: Record, manifest: Manifest, plan: Plan, fold: int) -> None:
-    """Weights and data belong together.
+def check_fit(trained: Json, manifest: Manifest, plan: Plan, fold: int) -> None:
+    """Check that weights and data belong together.
 
     Raises:
         ResultsError: if the weights were trained on other data or folds.

@@ -1,4 +1,4 @@
-"""What a method may take while it is measured, and who knows that it runs."""
+"""The limits that an explainer has while it is measured, and the messages that say which one runs."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from an8flower.ground.jobs import Tell
 from explainers import Explainer, ExplainerError
 from explainers.conformance.limits import limited, quiet, unforked
 
-GRACE_S = 15.0  # what a method's own alarm may be late before its process is stopped from outside
+GRACE_S = 15.0  # how late an explainer's own alarm may be before its process is stopped
 
 
 @dataclass(frozen=True)
-class Watch:
-    """What a method may take for a call, and who is told that it runs.
+class Limits:
+    """Time and memory for one call of an explainer.
 
     Args:
         seconds, gib: limits; None for none.
-        tell: of the job it runs in.
+        tell: channel of the job in which it runs.
     """
 
     seconds: float | None
@@ -28,20 +28,20 @@ class Watch:
 
     @contextmanager
     def around(self, explainer: Explainer, calls: int = 1) -> Iterator[None]:
-        """Inside, the method that runs keeps to the limits of so many calls.
+        """Inside, the explainer must keep to the limits of this number of calls.
 
         Raises:
             ExplainerError: if it does not.
         """
-        key, seconds = explainer.key, None if self.seconds is None else self.seconds * calls
+        name, seconds = explainer.name, None if self.seconds is None else self.seconds * calls
         if self.tell is not None:
-            self.tell.note(key)
+            self.tell.note(name)
             self.tell.within(None if seconds is None else seconds + GRACE_S)
         try:
-            with quiet(key), unforked(key), limited(key, seconds=seconds, gib=self.gib):
+            with quiet(name), unforked(name), limited(name, seconds=seconds, gib=self.gib):
                 yield
         except SystemExit as error:
-            raise ExplainerError(key, "exit", f"it called sys.exit({error.code!r})") from None
+            raise ExplainerError(name, "exit", f"it called sys.exit({error.code!r})") from None
         finally:
             if self.tell is not None:
                 self.tell.within(None)

@@ -1,4 +1,4 @@
-"""Per-image scores, and what is kept of them by viewpoint: images of one view are alike, views less so."""
+"""Summaries of per-image scores. Images of one view are similar, so means are also kept for each view."""
 
 from __future__ import annotations
 
@@ -6,21 +6,21 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from benchmark.store import Record
+from benchmark.record import Json
 
 
 def mean(scores: pd.Series) -> float | None:
-    """Of the images that have a score; None if none has."""
+    """Return the mean over the images that have a score; None if none has."""
     return None if scores.isna().all() else float(scores.mean())
 
 
-def by_view(table: pd.DataFrame, names: Sequence[str], factors: pd.DataFrame) -> Record:
-    """What statistics need of a table of per-image scores.
+def by_view(table: pd.DataFrame, names: Sequence[str], factors: pd.DataFrame) -> Json:
+    """Return what statistics need from a table of per-image scores.
 
     Args:
-        table: a row an image, with view and a column a metric.
+        table: one row per image, with "view" and one column per metric.
         names: the metrics.
-        factors: a row a viewpoint, a column for each factor that is set.
+        factors: one row per view, one column for each factor that is set.
     Returns:
         lists of equal length: "view", "images", and by name in "factors" and "scores".
     """
@@ -30,5 +30,5 @@ def by_view(table: pd.DataFrame, names: Sequence[str], factors: pd.DataFrame) ->
         "view": views,
         "images": grouped.size().tolist(),
         "factors": {name: factors.loc[views, name].tolist() for name in factors},
-        "scores": {name: [mean(one) for _, one in grouped[name]] for name in names},
+        "scores": {name: [mean(scores) for _, scores in grouped[name]] for name in names},
     }

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import platform
 import socket
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime
-from importlib.metadata import version
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -21,25 +17,25 @@ from an8flower.dataset import Batch
 from an8flower.ground.jobs import Tell
 from an8flower.ground.memo import sharing
 from benchmark import store
+from benchmark.circumstances import circumstances
 from benchmark.measuring.cost import cost
 from benchmark.measuring.identity import identity_of
-from benchmark.measuring.limits import Watch
-from benchmark.measuring.model_and_images import BATCH, Subject
+from benchmark.measuring.limits import Limits
+from benchmark.measuring.model_and_images import BATCH, ModelAndImages
 from benchmark.measuring.scores import by_view, mean
 from benchmark.metrics import Case, iou_curve, metrics
 from benchmark.metrics.iou import CURVE_THRESHOLDS, invalid
 from benchmark.plan import Plan, Setup
-from benchmark.store import Cell, Record
-from benchmark.training.loader import Images
+from benchmark.record import Json, Record
+from benchmark.store import Cell
+from benchmark.training.loader import TrainingBatches
 from explainers.base import CPU_PIECE_PX
 from explainers.conformance.limits import kept_gib
 from explainers.layers import find_layer
 
-PACKAGES = ("an8flower", "numpy", "torch")
-
 
 class CrowdedError(RuntimeError):
-    """Several methods together keep more memory than one may: each has to be measured by itself."""
+    """Several explainers together keep more memory than one may: each must be measured separately."""
 
 
 @dataclass(frozen=True)
@@ -49,247 +45,243 @@ class Unit:
     Args:
         plan: with absolute paths.
         setup: which model, and on which fold.
-        references: for each explainer, by its key, how `explainers.get` reads it in another process.
-        facts: for each explainer what its record says, however it goes.
-        metrics: for each metric the digest of its code.
-        plants: whether some explainer needs the mask of the whole plant.
-        deaths: how many processes ended while they measured just this.
+        references: for each explainer, by name, the name under which `explainers.get` finds it in another
+            process.
+        planned: for each explainer its planned record.
+        object_masks: whether some explainer needs the mask of the whole plant.
     """
 
     plan: Plan
     setup: Setup
     references: Mapping[str, str]
-    facts: Mapping[str, Record]
-    metrics: Mapping[str, str]
-    plants: bool = False
-    deaths: int = 0
+    planned: Mapping[str, Record]
+    object_masks: bool = False
 
     def cell(self, explainer: str) -> Cell:
-        """Where one of its measurements lies."""
+        """Return where one of its measurements is stored."""
         return self.plan.cell(self.setup, explainer)
+
+    @property
+    def metrics(self) -> list[str]:
+        """Names of the metrics."""
+        return list(self.plan.metric_names())
 
 
 @dataclass
-class _Measured:
-    """What has been seen of one cell so far."""
+class _Progress:
+    """What has been measured of one cell so far."""
 
     explainer: methods.Explainer
-    parts: list[pd.DataFrame] = field(default_factory=list)
+    tables: list[pd.DataFrame] = field(default_factory=list)
     curve: Any = field(default_factory=lambda: np.zeros(len(CURVE_THRESHOLDS)))
-    cost: Record | None = None
+    cost: Json | None = None
     timing: dict[str, float] = field(default_factory=lambda: {"fit_s": 0.0, "score_s": 0.0})
 
 
 def measure(tell: Tell, unit: Unit) -> None:
-    """Measure a unit's cells and write them to the store; those measured meanwhile by others are left.
+    """Measure the cells of a unit and write them to the store, except those that others have measured since.
 
-    Tells how many more heatmaps are scored, and notes which method is called while it is.
+    Reports how many more heatmaps are scored, and notes which explainer is running.
 
     Raises:
         CrowdedError: if it must be measured in smaller units.
         OSError: if the disk is full, or the store cannot be written.
-        ResultsError, DataFolderError: if data or weights are not those the unit was planned with.
+        ResultsError, DataFolderError, WeightsError: if data or weights are not those of the plan.
     """
+    tables = unit.plan.tables
     waiting = [
         name
-        for name, facts in unit.facts.items()
-        if not store.found(unit.cell(name), facts["key"], dict(unit.metrics), tables=unit.plan.tables)
+        for name, record in unit.planned.items()
+        if not store.lookup(unit.cell(name), record.key, record.metrics, tables=tables)
     ]
     if not waiting:
         return
-    subject = Subject.of(unit.plan, unit.setup, plants=unit.plants)
-    cells, failed = _opened(unit, subject, waiting)
-    watch = Watch(unit.plan.limit_s, unit.plan.limit_gib, tell)
-    _fit(cells, failed, subject, watch)
-    begun = kept_gib()
-    for part in subject.batches(subject.together()):
-        _score(cells, failed, subject, part, watch, list(unit.metrics))
-        tell(len(part.images) * len(cells))
-        kept = kept_gib() - begun
+    loaded = ModelAndImages.load(unit.plan, unit.setup, object_masks=unit.object_masks)
+    cells, failed = _open(unit, loaded, waiting)
+    limits = Limits(unit.plan.limit_s, unit.plan.limit_gib, tell)
+    _fit(cells, failed, loaded, limits)
+    at_start = kept_gib()
+    for batch in loaded.batches(loaded.batch_size()):
+        _score(cells, failed, loaded, batch, limits, unit.metrics)
+        tell(len(batch.images) * len(cells))
+        kept = kept_gib() - at_start
         if unit.plan.limit_gib is not None and kept > unit.plan.limit_gib:
             if len(cells) > 1:
-                raise CrowdedError("the methods of this unit keep too much memory together")
+                raise CrowdedError("the explainers of this unit keep too much memory together")
             failed.update({name: _kept_too_much(name, kept) for name in cells})
-    _price(cells, failed, subject, watch)
-    factors = subject.test.manifest.factors
+    _measure_cost(cells, failed, loaded, limits)
+    factors = loaded.test.manifest.factors
     for name in waiting:
-        facts = {**unit.facts[name], **_circumstances(subject)}
+        record = replace(unit.planned[name], **circumstances(loaded.device))
         if name in failed:
-            store.write(unit.cell(name), {**facts, "layer": None, **failure(failed[name])}, None)
+            store.write(unit.cell(name), failure(record, failed[name]), None)
             if isinstance(failed[name], methods.ExplainerError):
-                tell.retire()  # what a method that broke the rules has left behind is unknown
+                tell.retire()  # an explainer that broke the rules may have left anything in this process
         else:
-            table, summary = _summary(cells[name], unit, factors)
-            layer = _layer(cells[name].explainer, subject)
-            store.write(unit.cell(name), {**facts, "layer": layer, **summary}, table)
+            table = _table(cells[name], unit.setup)
+            layer = _layer(cells[name].explainer, loaded)
+            summary = _summary(table, cells[name], unit, factors)
+            store.write(unit.cell(name), replace(record, layer=layer, **summary), table)
 
 
-def _opened(
-    unit: Unit, subject: Subject, waiting: Sequence[str]
-) -> tuple[dict[str, _Measured], dict[str, Exception]]:
-    """The methods of a unit; those that this process cannot find have failed."""
-    cells: dict[str, _Measured] = {}
+def _open(
+    unit: Unit, loaded: ModelAndImages, names: Sequence[str]
+) -> tuple[dict[str, _Progress], dict[str, Exception]]:
+    """Return the explainers of a unit, and the errors of those that this process cannot find."""
+    cells: dict[str, _Progress] = {}
     failed: dict[str, Exception] = {}
-    for name in waiting:
+    for name in names:
         try:
             explainer = methods.get(unit.references[name])
         except Exception as error:
             failed[name] = error
             continue
-        if (
-            identity_of(explainer, subject.trained.record, subject.device.type)
-            != unit.facts[name]["identity"]
-        ):
+        identity = identity_of(explainer, loaded.trained.record, loaded.device.type)
+        if identity != unit.planned[name].identity:
             raise store.ResultsError(
                 f"{socket.gethostname()} has another version of {name}, of the data or of the weights than "
                 "the run was planned with; use the same release and the same folders on every machine"
             )
-        cells[name] = _Measured(explainer)
+        cells[name] = _Progress(explainer)
     return cells, failed
 
 
 def _fit(
-    cells: Mapping[str, _Measured], failed: dict[str, Exception], subject: Subject, watch: Watch
+    cells: Mapping[str, _Progress], failed: dict[str, Exception], loaded: ModelAndImages, limits: Limits
 ) -> None:
-    for name, one in cells.items():
-        loader = Images(subject.train, BATCH, masks=one.explainer.spec.needs_masks, device=subject.device)
-        begun = time.perf_counter()
+    for name, cell in cells.items():
+        explainer = cell.explainer
+        batches = TrainingBatches(loaded.train, BATCH, masks=explainer.spec.needs_masks, device=loaded.device)
+        start = time.perf_counter()
         try:
-            with watch.around(one.explainer, calls=len(loader)):
-                one.explainer.fit(subject.trained.model, loader)
+            with limits.around(explainer, calls=len(batches)):
+                explainer.fit(loaded.trained.model, batches)
         except Exception as error:
             failed[name] = error
-        one.timing["fit_s"] = time.perf_counter() - begun
+        cell.timing["fit_s"] = time.perf_counter() - start
 
 
 def _score(
-    cells: Mapping[str, _Measured],
+    cells: Mapping[str, _Progress],
     failed: dict[str, Exception],
-    subject: Subject,
-    part: Batch,
-    watch: Watch,
+    loaded: ModelAndImages,
+    batch: Batch,
+    limits: Limits,
     names: Sequence[str],
 ) -> None:
-    model = subject.trained.model
+    model = loaded.trained.model
     with torch.no_grad():
-        predicted = model(part.images).argmax(1)
-    going = [one.explainer for name, one in cells.items() if name not in failed]
+        predicted = model(batch.images).argmax(1)
+    working = [cell.explainer for name, cell in cells.items() if name not in failed]
     heatmaps = methods.explain_many(
-        going, model, part.images, predicted,
-        masks=part.masks, object_masks=part.plants, failed=failed, around=watch.around,
+        working, model, batch.images, predicted,
+        masks=batch.masks, object_masks=batch.object_masks, failed=failed, around=limits.around,
     )  # fmt: skip
-    about = subject.test.table.iloc[part.rows][["class", "view", "crop", "rotation"]].reset_index(drop=True)
-    about["label"], about["predicted"] = part.labels.cpu().numpy(), predicted.cpu().numpy()
-    truth = part.masks.cpu().numpy()
-    for name, found in heatmaps.items():
-        one, begun = cells[name], time.perf_counter()
-        maps = found.cpu().numpy()
-        scores = about.copy()
+    images = loaded.test.table.iloc[batch.rows][["class", "view", "crop", "rotation"]].reset_index(drop=True)
+    images["label"], images["predicted"] = batch.labels.cpu().numpy(), predicted.cpu().numpy()
+    truth = batch.masks.cpu().numpy()
+    for name, maps_on_device in heatmaps.items():
+        cell, start = cells[name], time.perf_counter()
+        maps = maps_on_device.cpu().numpy()
+        scores = images.copy()
         scores["invalid"] = invalid(maps)
-        case = Case(model, _again(one.explainer, part, watch), part.images, predicted, found)
+        explain = _explain_again(cell.explainer, batch, limits)
+        case = Case(model, explain, batch.images, predicted, maps_on_device)
         try:
             with sharing(maps, truth):
                 for metric in names:
                     spec = metrics.get(metric)
                     localised = spec.kind == "localisation"
                     scores[metric] = spec.compute(maps, truth) if localised else spec.compute(case)
-                one.curve += np.nansum(iou_curve(maps, truth), axis=0)
+                cell.curve += np.nansum(iou_curve(maps, truth), axis=0)
         except Exception as error:
             failed[name] = error
             continue
-        one.parts.append(scores)
-        one.timing["score_s"] += time.perf_counter() - begun
+        cell.tables.append(scores)
+        cell.timing["score_s"] += time.perf_counter() - start
 
 
-def _again(explainer: methods.Explainer, part: Batch, watch: Watch) -> Any:
-    """The method as a metric asks it again, with the truth that it was handed and the same limits."""
+def _explain_again(explainer: methods.Explainer, batch: Batch, limits: Limits) -> Any:
+    """Return the explainer as a metric calls it again: with the same truth and the same limits."""
 
     def explain(model: torch.nn.Module, images: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        with watch.around(explainer):
-            return explainer(model, images, targets, masks=part.masks, object_masks=part.plants)
+        with limits.around(explainer):
+            return explainer(model, images, targets, masks=batch.masks, object_masks=batch.object_masks)
 
     return explain
 
 
-def _price(
-    cells: Mapping[str, _Measured], failed: dict[str, Exception], subject: Subject, watch: Watch
+def _measure_cost(
+    cells: Mapping[str, _Progress], failed: dict[str, Exception], loaded: ModelAndImages, limits: Limits
 ) -> None:
-    """What each method takes when it is called alone, on one piece of a batch."""
-    first = next(subject.batches(max(1, CPU_PIECE_PX // subject.test[0][0][0].numel())))
+    """Measure what each explainer takes when it is called alone, on one piece of a batch."""
+    first = next(loaded.batches(max(1, CPU_PIECE_PX // loaded.test[0][0][0].numel())))
     with torch.no_grad():
-        predicted = subject.trained.model(first.images).argmax(1)
-    for name, one in cells.items():
+        predicted = loaded.trained.model(first.images).argmax(1)
+    for name, cell in cells.items():
         if name in failed:
             continue
         try:
-            with watch.around(one.explainer, calls=5):
-                price = cost(
-                    one.explainer, subject.trained.model, first.images, predicted,
-                    masks=first.masks, object_masks=first.plants,
+            with limits.around(cell.explainer, calls=5):
+                measured = cost(
+                    cell.explainer, loaded.trained.model, first.images, predicted,
+                    masks=first.masks, object_masks=first.object_masks,
                 )  # fmt: skip
-            one.cost = asdict(price)
+            cell.cost = asdict(measured)
         except Exception as error:
             failed[name] = error
 
 
-def _summary(one: _Measured, unit: Unit, factors: pd.DataFrame) -> tuple[pd.DataFrame, Record]:
-    table = pd.concat(one.parts, ignore_index=True)
-    wrong = int(table["invalid"].sum())
+def _table(cell: _Progress, setup: Setup) -> pd.DataFrame:
+    """Return the per-image scores of a cell, with the columns that name it first."""
+    table = pd.concat(cell.tables, ignore_index=True)
+    table.insert(0, "explainer", cell.explainer.name)
+    table.insert(1, "fold", setup.fold)
+    table.insert(2, "seed", setup.seed)
+    return table
+
+
+def _summary(table: pd.DataFrame, cell: _Progress, unit: Unit, factors: pd.DataFrame) -> Json:
+    """Return the fields of a measured record that depend on the scores."""
+    n_invalid = int(table["invalid"].sum())
     undefined = int(table["iou_auc"].isna().sum()) if "iou_auc" in table else 0
-    reason = f"{wrong} of {len(table)} maps have NaN or inf and score 0"
-    table.insert(0, "explainer", one.explainer.key)
-    table.insert(1, "fold", unit.setup.fold)
-    table.insert(2, "seed", unit.setup.seed)
-    return table, {
-        "status": "invalid" if wrong else "ok",
-        "cause": "nan" if wrong else None,
-        "reason": reason if wrong else None,
+    reason = f"{n_invalid} of {len(table)} maps have NaN or inf and score 0"
+    return {
+        "status": "invalid" if n_invalid else "ok",
+        "cause": "nan" if n_invalid else None,
+        "reason": reason if n_invalid else None,
         "images": len(table),
-        "invalid": wrong,
+        "invalid": n_invalid,
         "undefined": undefined,
         "accuracy": float((table["label"] == table["predicted"]).mean()),
         "scores": {name: mean(table[name]) for name in unit.metrics},
-        "views": by_view(table, list(unit.metrics), factors),
-        "curve": (one.curve / max(1, len(table) - undefined)).tolist(),
-        "cost": one.cost,
-        "timing": one.timing,
+        "views": by_view(table, unit.metrics, factors),
+        "curve": (cell.curve / max(1, len(table) - undefined)).tolist(),
+        "cost": cell.cost,
+        "timing": cell.timing,
     }
 
 
-def failure(error: Exception) -> Record:
-    """What a record says of a cell that failed."""
+def failure(planned: Record, error: Exception) -> Record:
+    """Return the record of a cell that failed with an error."""
     if isinstance(error, methods.ExplainerError):
-        cause, said = error.check, str(error)
+        cause, reason = error.check, str(error)
     else:
-        cause, said = "raised", f"{type(error).__name__}: {error}"
-    return {"status": "failed", "cause": cause, "reason": " ".join(said.split())}
+        cause, reason = "raised", f"{type(error).__name__}: {error}"
+    return replace(planned, status="failed", cause=cause, reason=" ".join(reason.split()))
 
 
 def _kept_too_much(name: str, gib: float) -> methods.ExplainerError:
     return methods.ExplainerError(name, "memory", f"it keeps what it allocates, {gib:.1f} GiB by now")
 
 
-def _circumstances(subject: Subject) -> Record:
-    """When and where a cell was measured."""
-    return {
-        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
-        "host": {
-            "device": str(subject.device),
-            "machine": platform.machine(),
-            "cores": os.cpu_count(),
-            "threads": torch.get_num_threads(),
-        },
-        "versions": {"python": platform.python_version()} | {one: version(one) for one in PACKAGES},
-    }
-
-
-def _layer(explainer: methods.Explainer, subject: Subject) -> str | None:
-    asked = explainer.parameters.get("layer")
-    if not isinstance(asked, str):
+def _layer(explainer: methods.Explainer, loaded: ModelAndImages) -> str | None:
+    name = explainer.parameters.get("layer")
+    if not isinstance(name, str):
         return None
-    first = next(subject.batches(1)).images
+    first = next(loaded.batches(1)).images
     try:
         with torch.no_grad():
-            return find_layer(subject.trained.model, first, asked).name
+            return find_layer(loaded.trained.model, first, name).name
     except ValueError:
-        return None  # the method's own error tells
+        return None  # the explainer itself raises the error

@@ -18,7 +18,7 @@ from an8flower.ground.progress import progress
 from benchmark.device import device_holding, halving
 from benchmark.models import SubtractMean
 from benchmark.training.recipes import Recipe
-from benchmark.training.state import State, momenta_of, read_state, set_momenta, write_state
+from benchmark.training.state import TrainingState, momenta_of, read_state, set_momenta, write_state
 
 
 def fit(
@@ -75,7 +75,7 @@ def fit(
             curve.append(epoch)
             if epoch["validation_loss"] == min(one["validation_loss"] for one in curve):
                 best = _copied(model)
-            state = State(model.state_dict(), best, momenta_of(optimiser, model), curve)
+            state = TrainingState(model.state_dict(), best, momenta_of(optimiser, model), curve)
             write_state(state_path, state, terms)
             tell(len(curve))
     model.load_state_dict(best)

@@ -1,9 +1,9 @@
-"""Training that has not ended yet: its state after an epoch, on disk."""
+"""The state of an unfinished training after an epoch, on disk."""
 
 from __future__ import annotations
 
 import json
-import sys
+import logging
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,19 +16,20 @@ from torch import nn
 from an8flower.ground import files
 
 SCHEMA_VERSION = "1"
+logger = logging.getLogger(__name__)
 
 Tensors = dict[str, torch.Tensor]
 
 
 @dataclass(frozen=True)
-class State:
-    """All that the next epoch depends on, beside its number.
+class TrainingState:
+    """Everything that the next epoch depends on, apart from its number.
 
     Args:
         weights: of the model after the last epoch.
         best: of the model after the epoch with the lowest validation loss.
         momenta: of SGD, by the name of the parameter.
-        curve: losses and accuracies, an entry an epoch.
+        curve: losses and accuracies, one entry per epoch.
     """
 
     weights: Tensors
@@ -38,7 +39,7 @@ class State:
 
 
 def partial_path(path: Path) -> Path:
-    """Where the state lies while the weights of `path` are being trained.
+    """Return where the state is stored while the weights of `path` are being trained.
 
     >>> partial_path(Path("fold0.safetensors")).name
     'fold0.partial.safetensors'
@@ -46,13 +47,13 @@ def partial_path(path: Path) -> Path:
     return path.with_suffix(".partial.safetensors")
 
 
-def write_state(path: Path, state: State, terms: dict[str, Any]) -> None:
-    """Write a state to `path`, whole or not at all.
+def write_state(path: Path, state: TrainingState, terms: dict[str, Any]) -> None:
+    """Write a state to `path`, completely or not at all.
 
     Args:
-        path: as `partial_path` gives it.
+        path: as `partial_path` returns it.
         state: on any device.
-        terms: what the outcome hangs on; only training on equal ones goes on from here.
+        terms: what the result depends on; only a training with equal terms continues from this state.
     """
     groups = {"weights": state.weights, "best": state.best, "momenta": state.momenta}
     tensors = {
@@ -68,8 +69,8 @@ def write_state(path: Path, state: State, terms: dict[str, Any]) -> None:
     files.write(path, safetensors.torch.save(tensors, metadata=about))
 
 
-def read_state(path: Path, terms: dict[str, Any]) -> State | None:
-    """The state at `path`; None, after a line that says why, if it is of no use."""
+def read_state(path: Path, terms: dict[str, Any]) -> TrainingState | None:
+    """Read the state at `path`; None, with a warning that says why, if it cannot be used."""
     if not path.is_file():
         return None
     try:
@@ -78,21 +79,21 @@ def read_state(path: Path, terms: dict[str, Any]) -> State | None:
             tensors = {name: content.get_tensor(name) for name in content.keys()}  # noqa: SIM118
         found, curve = json.loads(about["terms"]), json.loads(about["curve"])
     except (safetensors.SafetensorError, OSError, KeyError, ValueError) as error:
-        return _begun_anew(path, f"is not readable ({error})")
+        return _unusable(path, f"is not readable ({error})")
     if about.get("schema_version") != SCHEMA_VERSION:
-        return _begun_anew(path, f"has another schema version than {SCHEMA_VERSION}")
+        return _unusable(path, f"has another schema version than {SCHEMA_VERSION}")
     if found != json.loads(json.dumps(terms)):
         differing = sorted(name for name in terms if found.get(name) != terms[name])
-        return _begun_anew(path, f"was begun with another {' and '.join(differing)}")
+        return _unusable(path, f"belongs to a training with another {' and '.join(differing)}")
     groups: dict[str, Tensors] = {"weights": {}, "best": {}, "momenta": {}}
     for name, tensor in tensors.items():
         group, _, parameter = name.partition("/")
         groups[group][parameter] = tensor
-    return State(**groups, curve=curve)
+    return TrainingState(**groups, curve=curve)
 
 
 def momenta_of(optimiser: torch.optim.SGD, model: nn.Module) -> Tensors:
-    """SGD's momentum buffers, by the name of their parameter."""
+    """Return SGD's momentum buffers, by the name of their parameter."""
     states = {name: optimiser.state.get(parameter, {}) for name, parameter in model.named_parameters()}
     return {
         name: one["momentum_buffer"] for name, one in states.items() if one.get("momentum_buffer") is not None
@@ -100,13 +101,13 @@ def momenta_of(optimiser: torch.optim.SGD, model: nn.Module) -> Tensors:
 
 
 def set_momenta(optimiser: torch.optim.SGD, model: nn.Module, momenta: Tensors) -> None:
-    """Give SGD the momentum buffers of `momenta_of`, in the memory layout that its steps would give them."""
+    """Set SGD's momentum buffers to those of `momenta_of`, in the memory layout of its own steps."""
     for name, parameter in model.named_parameters():
         if name in momenta:
             buffer = torch.empty_like(parameter, requires_grad=False).copy_(momenta[name])
             optimiser.state[parameter]["momentum_buffer"] = buffer
 
 
-def _begun_anew(path: Path, reason: str) -> State | None:
-    print(f"{path} {reason}: training begins anew", file=sys.stderr, flush=True)  # noqa: T201
+def _unusable(path: Path, reason: str) -> TrainingState | None:
+    logger.warning("%s %s: training starts from the beginning", path, reason)
     return None

@@ -1,11 +1,9 @@
-"""Training of a model on one fold, which goes on where it was stopped."""
+"""Train a model on one fold; an interrupted training continues where it stopped."""
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Callable
 from dataclasses import asdict
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +11,16 @@ import torch
 
 from an8flower import An8Flower
 from an8flower.ground import files
+from an8flower.ground.deprecated import warn_renamed
 from an8flower.manifest import Manifest
 from an8flower.protocol import Scheme
+from benchmark.circumstances import versions
 from benchmark.device import device_of
 from benchmark.models import models
 from benchmark.training.fitting import accuracy, fit
 from benchmark.training.recipes import Recipe
 from benchmark.training.state import partial_path
 from benchmark.training.weights import Trained, built, load_model, read_record, save_model, weights_path
-
-PACKAGES = ("an8flower", "numpy", "torch")
 
 
 def train(
@@ -34,39 +32,45 @@ def train(
     checkpoints: str | Path = "checkpoints",
     seed: int = 0,
     recipe: Recipe | None = None,
-    folds: Scheme = "interleaved",
+    scheme: Scheme = "interleaved",
     device: str | torch.device = "cpu",
     report: Callable[[float], None] | None = None,
+    folds: Scheme | None = None,
 ) -> Trained:
-    """Train one model on one fold, or load it if that was done before on the same data.
+    """Train one model on one fold, or load it if it was trained before on the same data in the same way.
 
-    Stopped at any moment, the same call goes on after the last whole epoch, and ends in the same
-    weights, bit for bit, as if it had not been stopped: on the same device with as many threads.
+    An interrupted call can be repeated: it continues after the last complete epoch and ends in the same
+    weights, bit for bit, as if it had not been interrupted (on the same device with as many threads).
 
     Args:
         root: folder that holds the dataset.
         variant: e.g. "single-6c".
         model: registered architecture.
-        fold: whose test views are kept away, from 0 to 4.
+        fold: from 0 to 4; its test views are not used for training.
         checkpoints: folder for weights and records.
         seed: of initial weights and order of the images.
         recipe: how to train; `Recipe()` by default.
-        folds: how views are grouped into folds.
-        device: where, e.g. "auto".
-        report: told how many epochs are done, whole ones and in between, instead of a progress bar.
+        scheme: how views are grouped into folds.
+        device: where to train, e.g. "auto".
+        report: called with the number of finished epochs, also between epochs, instead of a progress bar.
+        folds: deprecated name of `scheme`.
     Returns:
         the model with the lowest validation loss, on `device`, and its record, both also on disk.
     Raises:
         UnknownNameError: for an unknown model or variant.
         DataFolderError: if the dataset is damaged.
-        BlockingIOError: if another process trains this very fold.
-        ValueError: for a device that is not there, too few views, or a loss that is no number any more.
+        WeightsError: if there are weights that are damaged.
+        BlockingIOError: if another process is training the same fold.
+        ValueError: for a device that is not available, too few views, or a loss that is NaN.
     """
+    if folds is not None:
+        warn_renamed("train(folds=)", "train(scheme=)")
+        scheme = folds
     spec, place = models.get(model), device_of(device)
     recipe = recipe or Recipe()
-    data = An8Flower(root, variant, fold=fold, split="train", size_px=spec.size_px, folds=folds)
+    data = An8Flower(root, variant, fold=fold, split="train", size_px=spec.size_px, scheme=scheme)
     path = weights_path(checkpoints, variant, model, fold, seed)
-    identity = _identity(spec.name, data.manifest, fold, seed, recipe, folds)
+    identity = _identity(spec.name, data.manifest, fold, seed, recipe, scheme)
     if _is_trained(path, identity):
         return load_model(path, device=place)
     with files.locked(path.parent / ".locks" / path.stem):
@@ -78,11 +82,11 @@ def train(
             "identity": identity,
             "device": place.type,
             "threads": torch.get_num_threads(),
-            "versions": {"python": platform.python_version()} | {name: version(name) for name in PACKAGES},
+            "versions": versions(),
         }
         network = built(spec, len(data.classes))
         curve = fit(network.to(place), data, recipe, seed, partial_path(path), terms, report)
-        test = An8Flower(root, variant, fold=fold, split="test", size_px=spec.size_px, folds=folds)
+        test = An8Flower(root, variant, fold=fold, split="test", size_px=spec.size_px, scheme=scheme)
         record = {
             **terms,
             "classes": list(data.classes),
@@ -103,18 +107,18 @@ def trained_record(
     fold: int,
     seed: int = 0,
     recipe: Recipe | None = None,
-    folds: Scheme = "interleaved",
+    scheme: Scheme = "interleaved",
 ) -> dict[str, Any] | None:
-    """The record of the weights at `path`; None if they are not what `train` would end in.
+    """Return the record of the weights at `path`; None if `train` would give other weights.
 
     Args:
-        path: as `weights_path` gives it.
+        path: as `weights_path` returns it.
         manifest: of the variant.
-        model, fold, seed, recipe, folds: as for `train`.
+        model, fold, seed, recipe, scheme: as for `train`.
     Raises:
-        DataFolderError: if there is a record that is not readable.
+        WeightsError: if there is a record that is not readable.
     """
-    identity = _identity(model, manifest, fold, seed, recipe or Recipe(), folds)
+    identity = _identity(model, manifest, fold, seed, recipe or Recipe(), scheme)
     return read_record(path) if _is_trained(Path(path), identity) else None
 
 
@@ -125,7 +129,7 @@ def _is_trained(path: Path, identity: dict[str, Any]) -> bool:
 
 
 def _identity(
-    model: str, manifest: Manifest, fold: int, seed: int, recipe: Recipe, folds: Scheme
+    model: str, manifest: Manifest, fold: int, seed: int, recipe: Recipe, scheme: Scheme
 ) -> dict[str, Any]:
     """All that decides what comes out of training."""
     return {
@@ -133,7 +137,7 @@ def _identity(
         "dataset_digest": manifest.images_digest,
         "model": model,
         "fold": fold,
-        "folds": folds,
+        "folds": scheme,
         "seed": seed,
         "recipe": asdict(recipe),
     }

@@ -1,4 +1,4 @@
-"""Trained weights on disk: where they lie, and the record beside them."""
+"""Trained weights on disk: where they are stored, and the record next to them."""
 
 from __future__ import annotations
 
@@ -13,11 +13,15 @@ import torch
 from torch import nn
 
 from an8flower.ground import files
-from an8flower.manifest import DataFolderError
 from benchmark.device import device_of
 from benchmark.models import ModelSpec, models
+from benchmark.store import seed_folder
 
 SCHEMA_VERSION = 1
+
+
+class WeightsError(ValueError):
+    """Weights that are missing or damaged; the message says what to run."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +38,7 @@ class Trained:
 
 
 def weights_path(checkpoints: str | Path, variant: str, model: str, fold: int, seed: int = 0) -> Path:
-    """Where the weights of one fold lie; their record is beside them as .json.
+    """Return where the weights of one fold are stored; their record is next to them as .json.
 
     >>> weights_path("checkpoints", "part-2c", "an8net", 0).as_posix()
     'checkpoints/part-2c/an8net/fold0.safetensors'
@@ -42,31 +46,31 @@ def weights_path(checkpoints: str | Path, variant: str, model: str, fold: int, s
     'checkpoints/part-2c/an8net/seed1/fold0.safetensors'
     """
     folder = Path(checkpoints) / variant / model
-    return (folder / f"seed{seed}" if seed else folder) / f"fold{fold}.safetensors"
+    return seed_folder(folder, seed) / f"fold{fold}.safetensors"
 
 
 def load_model(path: str | Path, *, device: str | torch.device = "cpu") -> Trained:
-    """The model whose weights are at `path` (a .safetensors file) with its record.
+    """Load the model whose weights are at `path` (a .safetensors file) and its record.
 
     Args:
-        path: as `weights_path` gives it.
-        device: where to put it, e.g. "auto".
+        path: as `weights_path` returns it.
+        device: where to put the model, e.g. "auto".
     Raises:
-        DataFolderError: if weights or record are missing, altered, or do not fit each other.
-        ValueError: for a device that is not there.
+        WeightsError: if weights or record are missing, altered, or do not fit each other.
+        ValueError: for a device that is not available.
     """
     path, place = Path(path), device_of(device)
     record = read_record(path)
     data = path.read_bytes()
     if hashlib.sha256(data).hexdigest() != record.get("weights_sha256"):
-        raise DataFolderError(f"{path} is not the file that its record describes; delete it and train again")
+        raise WeightsError(f"{path} is not the file that its record describes; delete it and train again")
     network = built(models.get(record["identity"]["model"]), len(record["classes"]))
     network.load_state_dict(safetensors.torch.load(data))
     return Trained(network.to(place).eval(), record)
 
 
 def save_model(path: Path, model: nn.Module, record: dict[str, Any]) -> dict[str, Any]:
-    """Write weights, then their record, which makes them valid.
+    """Write weights, then their record; without a record, weights do not count.
 
     Returns:
         the record, with schema version and the hash of the weights.
@@ -84,27 +88,27 @@ def save_model(path: Path, model: nn.Module, record: dict[str, Any]) -> dict[str
 
 
 def read_record(path: str | Path) -> dict[str, Any]:
-    """The record of the weights at `path`, which are not read.
+    """Read the record of the weights at `path`, but not the weights.
 
     Raises:
-        DataFolderError: if weights or record are missing, or the record is not readable.
+        WeightsError: if weights or record are missing, or the record is not readable.
     """
     path = Path(path)
     record = path.with_suffix(".json")
     if not path.is_file() or not record.is_file():
-        raise DataFolderError(f"no trained model at {path}; run 'an8flower train' first")
+        raise WeightsError(f"no trained model at {path}; run 'an8flower train' first")
     try:
         found: dict[str, Any] = json.loads(record.read_text())
     except ValueError as error:
-        raise DataFolderError(f"{record} is not readable ({error}); delete it and train again") from error
+        raise WeightsError(f"{record} is not readable ({error}); delete it and train again") from error
     if found.get("schema_version") != SCHEMA_VERSION:
-        raise DataFolderError(
+        raise WeightsError(
             f"{record} has another schema version than {SCHEMA_VERSION}; delete it and train again"
         )
     return found
 
 
 def built(spec: ModelSpec, classes: int) -> nn.Module:
-    """An untrained model, with nothing drawn from PyTorch's global generator."""
+    """Return an untrained model, without using PyTorch's global random generator."""
     with torch.random.fork_rng(devices=[]):
         return spec.build(classes)

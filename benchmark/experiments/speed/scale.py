@@ -8,7 +8,6 @@ import tempfile
 import time
 from importlib import import_module
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -19,8 +18,9 @@ from an8flower.ground.jobs import Event, Job, Tell, run
 from an8flower.ground.progress import progress
 from benchmark import store
 from benchmark.board.rows import leaderboard
-from benchmark.measuring.harness import TOGETHER
+from benchmark.measuring.harness import UNIT
 from benchmark.metrics import metrics
+from benchmark.record import Record
 from benchmark.store import Cell
 
 FOLDS = 5
@@ -61,9 +61,9 @@ def _measured(folder: Path, arguments: argparse.Namespace) -> list[tuple[str, fl
     jobs = [
         Job(
             write_empty,
-            {"folder": folder, "cells": cells[start : start + TOGETHER], "images": arguments.images},
+            {"folder": folder, "cells": cells[start : start + UNIT], "images": arguments.images},
         )
-        for start in range(0, len(cells), TOGETHER)
+        for start in range(0, len(cells), UNIT)
     ]
     began = time.monotonic()
     with progress("write", len(cells), "cells") as advance:
@@ -78,7 +78,7 @@ def _measured(folder: Path, arguments: argparse.Namespace) -> list[tuple[str, fl
     written = time.monotonic()
     digests = dict.fromkeys(metrics.names(), "0" * 64)
     for model, method, fold in cells:
-        if store.found(Cell(folder, "variant", model, method, fold), "key", digests) is None:
+        if store.lookup(Cell(folder, "variant", model, method, fold), "key", digests) is None:
             raise RuntimeError("a cell that was written is not found")
     found = time.monotonic()
     of_models = sorted({model for model, _, _ in cells})
@@ -108,15 +108,12 @@ def write_empty(tell: Tell, folder: Path, cells: list[tuple[str, str, int]], ima
             "view": [fold + 1 + 5 * k for k in eight], "images": [images // 8] * 8, "factors": {},
             "scores": dict.fromkeys(names, scores.tolist()),
         }  # fmt: skip
-        record: dict[str, Any] = {
-            "variant": "variant", "model": model, "seed": 0, "fold": fold, "explainer": method,
-            "key": "key", "identity": {"dataset_digest": "0" * 64, "weights_sha256": str(fold)},
-            "metrics": dict.fromkeys(names, "0" * 64),
-            "role": "method", "source": "", "library": "", "reduction": "", "resize": "", "layer": None,
-            "status": "ok", "cause": None, "reason": None, "images": images, "invalid": 0, "undefined": 0,
-            "accuracy": 1.0, "scores": dict.fromkeys(names, 0.5), "views": views, "curve": [0.5] * 100,
-            "cost": None, "timing": None, "command": "", "finished": "", "host": None, "versions": {},
-        }  # fmt: skip
+        record = Record(
+            variant="variant", model=model, seed=0, fold=fold, explainer=method, key="key",
+            identity={"dataset_digest": "0" * 64, "weights_sha256": str(fold)},
+            metrics=dict.fromkeys(names, "0" * 64), role="method", source="", status="ok", images=images,
+            accuracy=1.0, scores=dict.fromkeys(names, 0.5), views=views, curve=[0.5] * 100,
+        )  # fmt: skip
         store.write(Cell(folder, "variant", model, method, fold), record, table)
 
 
