@@ -6,7 +6,7 @@ BROWSER_PACKAGES := chromium libatomic1
 VARIANT ?= single-6c
 
 .DEFAULT_GOAL := help
-.PHONY: help leaderboard results test check format bench bench-data bench-lasso bench-methods bench-metrics bench-run parity reliability public-index bare-machine clean gl browser
+.PHONY: help leaderboard results test check format architecture bench bench-data bench-lasso bench-methods bench-metrics bench-run parity reliability public-index bare-machine clean gl browser
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-13s %s\n", $$1, $$2}'
@@ -39,6 +39,9 @@ check: .venv/.dev ## lint, format, types, import directions, and versions that e
 format: .venv/.dev ## put the code into its standard form
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+architecture: .venv/.run ## draw the diagram of docs/architecture.md from the imports in the code, and its table
+	$(BIN)/python -m benchmark.experiments.evidence.architecture
 
 bench: .venv/.dev gl ## measure the speed of each link beside an alternative
 	$(BIN)/python -m benchmark.experiments.speed.links
