@@ -1,4 +1,4 @@
-"""Gradient-like methods: what goes back from the class score to the pixels."""
+"""Gradient-like methods: the class score, backpropagated to the pixels by several rules."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ _HOW = "l2 norm over the 3 channels (reduce=)"
 def gradient(
     model: nn.Module, images: torch.Tensor, targets: torch.Tensor, *, reduce: Reduction = "l2"
 ) -> torch.Tensor:
-    """Gradient of the class score by the pixels.
+    """Compute the gradient of the class score with respect to the pixels.
 
     Args:
         model: any classifier.
         images: (N, 3, H, W) float32 in [0, 1].
         targets: (N,) int64.
-        reduce: three channels to one, see `maps.reduced`.
+        reduce: how three channels become one, see `maps.reduced`.
     Returns:
         (N, H, W) float32, 0 or more.
-    Source: Simonyan et al. 2014, section 3. Departs: the l2 norm over the channels, where the paper takes
-        the largest absolute value (reduce="abs"), so that all gradient-like rows are reduced alike.
+    Source: Simonyan et al. 2014, section 3. Departs: the l2 norm over the channels, as in all gradient-like
+        methods here, where the paper takes the largest absolute value (reduce="abs").
     """
     return reduced(class_scores_back(model, images, targets, relu="gradient"), reduce)
 
@@ -38,13 +38,14 @@ def gradient(
 def input_x_gradient(
     model: nn.Module, images: torch.Tensor, targets: torch.Tensor, *, reduce: Reduction = "l2"
 ) -> torch.Tensor:
-    """The image times the gradient of the class score by its pixels.
+    """Multiply the image by the gradient of the class score with respect to its pixels.
 
     Args:
-        model, images, targets, reduce: as `gradient`.
+        model, images, targets, reduce: as for `gradient`.
     Returns:
         (N, H, W) float32, 0 or more.
-    Source: Shrikumar et al. 2016, section 2; on the image in [0, 1], as the model owns its preprocessing.
+    Source: Shrikumar et al. 2016, section 2; with the image in [0, 1], since preprocessing is part of the
+        model.
     """
     return reduced(images * class_scores_back(model, images, targets, relu="gradient"), reduce)
 
@@ -56,7 +57,7 @@ def guided_backprop(
     """Guided backprop of the class score: ReLUs pass positive signals where they were active.
 
     Args:
-        model, images, targets, reduce: as `gradient`.
+        model, images, targets, reduce: as for `gradient`.
     Returns:
         (N, H, W) float32, 0 or more.
     Source: Springenberg et al. 2015, section 3.4.
@@ -68,10 +69,10 @@ def guided_backprop(
 def deconvnet(
     model: nn.Module, images: torch.Tensor, targets: torch.Tensor, *, reduce: Reduction = "l2"
 ) -> torch.Tensor:
-    """Deconvnet of the class score: ReLUs pass positive signals, active or not.
+    """Deconvnet of the class score: ReLUs pass positive signals, whether they were active or not.
 
     Args:
-        model, images, targets, reduce: as `gradient`.
+        model, images, targets, reduce: as for `gradient`.
     Returns:
         (N, H, W) float32, 0 or more.
     Source: Zeiler and Fergus 2014, section 2.1, from the class score.
@@ -90,13 +91,13 @@ def smooth_grad(
     seed: int = 0,
     reduce: Reduction = "l2",
 ) -> torch.Tensor:
-    """The mean gradient of the class score over noisy copies of the image.
+    """SmoothGrad: average the gradient of the class score over noisy copies of the image.
 
     Args:
-        model, images, targets, reduce: as `gradient`.
-        samples: noisy copies.
+        model, images, targets, reduce: as for `gradient`.
+        samples: number of noisy copies.
         noise: standard deviation of the noise, as a fraction of the image's range.
-        seed: of the noise, which depends on the image too, and on no other image of the batch.
+        seed: seed of the noise. The noise also depends on the image, but not on the rest of the batch.
     Returns:
         (N, H, W) float32, 0 or more.
     Raises:

@@ -1,4 +1,4 @@
-"""Pictures of the report for the README; `python -m benchmark.experiments.evidence.screenshots`."""
+"""Pictures of the report for docs/board.md; `python -m benchmark.experiments.evidence.screenshots`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SHOTS = {  # name: width and height of the window, light or dark, and the part o
     "wide": ((1600, 1000), "light", ""),
     "wide-dark": ((1600, 1000), "dark", "pictures"),
 }
-SHRUNK_TO = 1000  # pixels of width; a README needs no more
+SHRUNK_TO = 1000  # pixels of width; a page needs no more
 
 
 def chromium(playwright: Playwright) -> Browser:
