@@ -8,8 +8,9 @@ import uuid
 from collections.abc import Iterable
 from typing import Any
 
-from an8flower.ground.jobs import FINAL, Event, Job, Listener, Worker
+from an8flower.ground.job import FINAL, Event, Job, Listener
 from an8flower.ground.registry import MissingExtraError
+from an8flower.ground.worker import Worker
 
 ANSWER_S = 20
 

@@ -1,16 +1,133 @@
-"""The process in which jobs run: `python -m an8flower.ground.worker FD`, started only by `jobs.Worker`."""
+"""A worker process that runs jobs: the side that starts it, and the side that runs in it."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pickle
 import queue
+import signal
+import subprocess
 import sys
 import threading
-from multiprocessing.connection import Connection
+from collections.abc import Iterator
+from multiprocessing.connection import Connection, Pipe
 from typing import Any
 
-from an8flower.ground.jobs import Tell, outcome
+from an8flower.ground.job import FINAL, Event, Job, Tell, outcome
+
+# One thread per worker in each library that would start its own.
+ONE_THREAD = dict.fromkeys(
+    (
+        "OMP_NUM_THREADS",
+        "MKL_NUM_THREADS",
+        "OPENBLAS_NUM_THREADS",
+        "OPENCV_FOR_THREADS_NUM",
+        "LP_NUM_THREADS",
+    ),
+    "1",
+)
+# glibc returns large blocks to the system at once, so that each batch touches new pages, which takes a third
+# of the time of a small CNN. Other C libraries ignore these variables.
+KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(2**28), "MALLOC_TRIM_THRESHOLD_": str(2**29)}
+
+
+class Worker:
+    """A process that runs one job at a time; started for the first job, and again after it has ended."""
+
+    def __init__(self) -> None:
+        self._process: subprocess.Popen[bytes] | None = None
+        self._line: Connection | None = None
+        self._used = self._stopped = False
+
+    def run(self, job: Job) -> Iterator[Event]:
+        """Yield all events of a job; the last one is final."""
+        if job.fresh and self._used:
+            self._end()
+        try:
+            line = self._begin()
+            line.send((job.call, job.arguments))
+        except Exception as error:  # it cannot be pickled, or no process can be started
+            yield Event("raised", error)
+            return
+        self._used, within, noted = True, None, None
+        retire = False
+        while True:
+            try:
+                if not line.poll(within):
+                    self._end()
+                    yield Event("overdue", f"it was silent for {within:g} s", noted)
+                    return
+                kind, value = line.recv()
+            except (EOFError, OSError):
+                yield Event("died", self._end(), noted)
+                return
+            if kind == "within":
+                within = value
+            elif kind == "note":
+                noted = value
+            elif kind == "retire":
+                retire = True
+            else:
+                if kind in FINAL and retire:
+                    self._end()
+                yield Event(kind, value)
+                if kind in FINAL:
+                    return
+
+    def stop(self) -> None:
+        """End the process and never start it again; called from another thread than `run`."""
+        self._stopped = True
+        if (process := self._process) is not None:
+            process.kill()  # which ends the wait for its next message
+
+    def close(self) -> None:
+        """End the process; the next job starts another."""
+        self._end()
+
+    def _begin(self) -> Connection:
+        if self._stopped:
+            raise InterruptedError("the run was stopped")
+        if self._line is not None and self._process is not None and self._process.poll() is None:
+            return self._line
+        self._end()
+        mine, its = Pipe()
+        environment = {
+            **KEEP_MEMORY,
+            **os.environ,
+            **ONE_THREAD,
+            "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+        }
+        with its:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "an8flower.ground.worker", str(its.fileno())],
+                pass_fds=[its.fileno()],
+                stdin=subprocess.DEVNULL,
+                stdout=2,  # its standard output is not a result of the command
+                env=environment,
+                start_new_session=True,  # Ctrl-C is for the process that starts the jobs
+            )
+        self._line, self._used = mine, False
+        return mine
+
+    def _end(self) -> str:
+        """Stop the process if it still runs, and return how it ended, as text."""
+        if self._process is None or self._line is None:
+            return ""
+        self._line.close()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(0.5)  # if it has just died, its status says from what
+        self._process.kill()
+        code = self._process.wait()
+        self._process = self._line = None
+        return (
+            f"its process ended by {_signal(-code)}" if code < 0 else f"its process left with status {code}"
+        )
+
+
+def _signal(number: int) -> str:
+    name = signal.Signals(number).name if number in set(signal.Signals) else f"signal {number}"
+    return f"{name}, as when memory runs out" if name == "SIGKILL" else name
 
 
 def main(descriptor: int) -> None:

@@ -20,8 +20,8 @@ from an8flower.manifest import TWINS, Manifest, read_manifest
 from benchmark.certificate import Twinned, certify, shares, shares_by_view
 from benchmark.certificate.judging import failures
 from benchmark.certificate.records import lookup, record_path, write
-from benchmark.circumstances import circumstances
 from benchmark.device import device_of
+from benchmark.measuring.circumstances import circumstances
 from benchmark.measuring.code_digest import code_digest
 from benchmark.measuring.identity import check_fit
 from benchmark.measuring.model_and_images import BATCH

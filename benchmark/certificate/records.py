@@ -18,8 +18,14 @@ from an8flower.ground import files
 from benchmark.certificate.judging import SHARES
 from benchmark.plan import Setup
 from benchmark.record import Json
-from benchmark.store import ResultsError, seed_folder
-from benchmark.tables import AlteredTableError, is_usable, read_table, write_table
+from benchmark.store import (
+    AlteredTableError,
+    ResultsError,
+    is_usable,
+    read_table,
+    seed_folder,
+    write_table,
+)
 
 SCHEMA_VERSION = 1
 

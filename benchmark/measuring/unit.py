@@ -17,7 +17,7 @@ from an8flower.dataset import Batch
 from an8flower.ground.jobs import Tell
 from an8flower.ground.memo import sharing
 from benchmark import store
-from benchmark.circumstances import circumstances
+from benchmark.measuring.circumstances import circumstances
 from benchmark.measuring.cost import cost
 from benchmark.measuring.identity import identity_of
 from benchmark.measuring.limits import Limits

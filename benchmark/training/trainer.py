@@ -12,9 +12,9 @@ import torch
 from an8flower import An8Flower
 from an8flower.ground import files
 from an8flower.ground.deprecated import warn_renamed
+from an8flower.ground.versions import versions
 from an8flower.manifest import Manifest
 from an8flower.protocol import Scheme
-from benchmark.circumstances import versions
 from benchmark.device import device_of
 from benchmark.models import models
 from benchmark.training.fitting import accuracy, fit

@@ -1,4 +1,4 @@
-"""The engine: the same events wherever a job runs, and nothing lost when a worker dies."""
+"""Jobs: the same events wherever a job runs, and nothing lost when a worker dies."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import jobs
 import pytest
 from waiting import runs, until
 
-from an8flower.ground.jobs import FINAL, Event, Job, run
+from an8flower.ground.jobs import FINAL, Event, Job, WorkerDiedError, run, run_all
 
 
 def outcomes(many, **where):
@@ -63,6 +63,25 @@ def test_a_worker_that_ends_is_told_of_and_replaced(bad, kind, said):
     if kind in ("died", "overdue"):
         assert event.after == "here"
     assert [event.value for event in found.values()] == [0, 2, 4]
+
+
+def test_a_job_whose_worker_dies_runs_again_as_often_as_it_allows(tmp_path):
+    heard = []
+    job = Job(jobs.killed_at_first, {"x": str(tmp_path / "count")}, attempts=3)
+    run_all([job], lambda job, event: heard.append((event.kind, event.value)), workers=1)
+    died = "its process ended by SIGKILL, as when memory runs out"
+    expected = [("told", 0), ("retried", died), ("told", 1), ("retried", died), ("told", 2), ("done", 2)]
+    assert heard == expected
+
+
+def test_jobs_that_must_succeed_raise_what_goes_wrong(tmp_path):
+    job = Job(jobs.killed_at_first, {"x": str(tmp_path / "count")}, attempts=2)
+    with pytest.raises(WorkerDiedError, match=r"SIGKILL, .*, 2 times$") as died:
+        run_all([job], lambda job, event: None, workers=1)
+    assert died.value.job is job
+    for where in ({}, {"workers": 1}):
+        with pytest.raises(ValueError, match="no such"):
+            run_all([Job(jobs.wrong, {"x": 0})], lambda job, event: None, **where)
 
 
 def test_more_jobs_may_follow_from_what_is_heard():

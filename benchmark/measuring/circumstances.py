@@ -8,20 +8,13 @@ from datetime import UTC, datetime
 
 import torch
 
-from an8flower.ground.versions import versions as versions_of
+from an8flower.ground.versions import versions
 from benchmark.record import Json
-
-PACKAGES = ("an8flower", "numpy", "torch")
 
 
 def now() -> str:
     """Return the time in UTC, ISO 8601, to the second."""
     return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-def versions() -> dict[str, str]:
-    """Return the versions of Python and of the packages that decide what is computed."""
-    return versions_of(PACKAGES)
 
 
 def host(device: str | torch.device) -> Json:
