@@ -1,4 +1,4 @@
-"""an8Flower: rendered flowers whose class-deciding pixels are known.
+"""an8Flower: rendered flowers in which the pixels that decide the class are known.
 
 >>> from an8flower import An8Flower, generate, verify
 """
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["An8Flower", "generate", "verify"]
 
-# Read when asked for: importing the package loads no GL, torch or OpenCV.
+# Imported on first use: `import an8flower` loads no OpenGL, PyTorch or OpenCV.
 _HOMES = {"An8Flower": "dataset", "generate": "drawing.generation", "verify": "drawing.verification"}
 
 install()

@@ -1,4 +1,4 @@
-"""A variant's images and masks at one size, as memory-mapped arrays that processes share."""
+"""Resized images and masks of a variant as memory-mapped arrays, which processes share."""
 
 from __future__ import annotations
 
@@ -13,15 +13,20 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from an8flower.ground import files
+from an8flower.ground.deprecated import warn_renamed
 from an8flower.manifest import TWINS, Manifest
 
 FORMAT_VERSION = 2
 
 
 class Arrays:
-    """Arrays of some kinds, each (n, size, size) or (n, size, size, 3), in a folder.
+    """The arrays of a folder, one per kind of image; each is (n, size, size) or (n, size, size, 3).
 
-    Pickles as its folder and kinds, so that the workers of a DataLoader map the same memory.
+    A pickle holds only the folder and the kinds, so that all workers of a DataLoader map the same memory.
+
+    Args:
+        folder: that holds `<kind>.npy` for each kind.
+        kinds: the arrays to open.
     """
 
     def __init__(self, folder: Path, kinds: Iterable[str]) -> None:
@@ -31,49 +36,57 @@ class Arrays:
         }
 
     @classmethod
-    def of(cls, manifest: Manifest, table: pd.DataFrame, size_px: int, kinds: Iterable[str]) -> Self:
-        """The arrays of a variant, made beside its files if they are not there or out of date.
+    def open(cls, manifest: Manifest, table: pd.DataFrame, size_px: int, kinds: Iterable[str]) -> Self:
+        """Open the arrays of a variant; first write those that are missing or out of date.
+
+        They are in the folder `cache/<size>px` of the variant.
 
         Args:
             manifest: of the variant.
-            table: a row a derivative, with path and hash of each kind of file.
+            table: one row per derivative, with path and hash of each kind of file.
             size_px: side of the square images.
-            kinds: "image", "part_only", "all_but_part" (uint8, areas averaged), "mask", "plant" (bool, part
-                where half the area is), "parts" (uint8 ids, nearest neighbour).
+            kinds: "image", "part_only", "all_but_part" (uint8, averaged over areas), "mask", "plant" (bool,
+                set where at least half of the area is), "parts" (uint8 ids, nearest neighbour).
         Raises:
-            DataFolderError: naming a missing or altered file.
+            DataFolderError: if a file is missing or altered; the message names it.
         """
         folder = manifest.folder / "cache" / f"{size_px}px"
         kinds = sorted(set(kinds))
         for kind in kinds:
             digest = manifest.digest if kind in TWINS else manifest.images_digest
-            current = {"format": FORMAT_VERSION, "digest": digest, "size_px": size_px}
+            expected = {"format": FORMAT_VERSION, "digest": digest, "size_px": size_px}
             array = folder / f"{kind}.npy"
-            if _is_current(array, current):
+            if _is_current(array, expected):
                 continue
-            from an8flower.resizing import write_array  # takes OpenCV, which reading does without
+            from an8flower.resizing import write_array  # imports OpenCV, which reading does not need
 
-            with files.locked(folder, wait=True):  # by another process, perhaps, until now
-                if not _is_current(array, current):
+            with files.locked(folder, wait=True):  # another process may write the same array
+                if not _is_current(array, expected):
                     array.with_suffix(".json").unlink(missing_ok=True)
                     files.write_with(array, partial(write_array, manifest, table, size_px, kind))
-                    files.write_json(array.with_suffix(".json"), current)
+                    files.write_json(array.with_suffix(".json"), expected)
         return cls(folder, kinds)
+
+    @classmethod
+    def of(cls, manifest: Manifest, table: pd.DataFrame, size_px: int, kinds: Iterable[str]) -> Self:
+        """Deprecated name of `open`."""
+        warn_renamed("Arrays.of", "Arrays.open")
+        return cls.open(manifest, table, size_px, kinds)
 
     def __contains__(self, kind: str) -> bool:
         return kind in self._arrays
 
     def get(self, kind: str, index: int) -> NDArray[Any]:
-        """One image, mask or map of ids, a copy."""
+        """Return a copy of one image, mask or part-id map."""
         return np.array(self._arrays[kind][index])
 
     def __reduce__(self) -> tuple[type[Arrays], tuple[Path, list[str]]]:
         return type(self), (self._folder, list(self._arrays))
 
 
-def _is_current(array: Path, current: dict[str, Any]) -> bool:
+def _is_current(array: Path, expected: dict[str, Any]) -> bool:
     marker = array.with_suffix(".json")
     try:
-        return array.is_file() and bool(json.loads(marker.read_text()) == current)
-    except (OSError, ValueError):  # none, or one that cannot be read: the array is made again
+        return array.is_file() and bool(json.loads(marker.read_text()) == expected)
+    except (OSError, ValueError):  # the marker is missing or invalid: write the array again
         return False

@@ -1,4 +1,4 @@
-"""An8Flower for PyTorch: images with labels, masks, part ids and views, whole or by fold."""
+"""The dataset for PyTorch: images with labels, masks, part ids and views, by fold and split or as a whole."""
 
 from __future__ import annotations
 
@@ -19,12 +19,14 @@ from torch.utils.data import Dataset
 from an8flower import png
 from an8flower.arrays import Arrays
 from an8flower.folds import in_split
+from an8flower.ground.deprecated import warn_renamed
 from an8flower.ground.torchvision_shim import import_torchvision
 from an8flower.manifest import (
     TWINS,
     DataFolderError,
     Manifest,
     command,
+    empty_split,
     read_manifest,
     read_verified,
     require_complete,
@@ -37,53 +39,63 @@ Twin = Literal["part_only", "all_but_part"]
 
 @dataclass(frozen=True)
 class Batch:
-    """Images that go through a model together.
+    """A batch of images with labels and masks.
 
     Args:
         images: (n, 3, H, W) float32 in [0, 1].
         labels: (n,) int64, from 0.
-        masks: (n, H, W) bool.
-        rows: (n,) int64, their positions in `An8Flower.table`.
-        plants: (n, H, W) bool, the whole plant, if the dataset's targets include "plant".
+        masks: (n, H, W) bool, the discriminative part.
+        rows: (n,) int64, positions of the images in `An8Flower.table`.
+        object_masks: (n, H, W) bool, the whole plant; None if "plant" is not among the targets of the
+            dataset.
     """
 
     images: torch.Tensor
     labels: torch.Tensor
     masks: torch.Tensor
     rows: NDArray[np.int64]
-    plants: torch.Tensor | None = None
+    object_masks: torch.Tensor | None = None
+
+    @property
+    def plants(self) -> torch.Tensor | None:
+        """Deprecated name of `object_masks`."""
+        warn_renamed("Batch.plants", "Batch.object_masks")
+        return self.object_masks
 
 
 class An8Flower(Dataset[Any]):
-    """The derivatives of one variant, or of one split of one of its folds.
+    """The images of a variant, or of one split of one of its folds.
+
+    An item is `(image, target)`. The image is (3, H, W) float32 in [0, 1].
 
     Args:
         root: folder that holds the variant's folder.
-        variant: e.g. "single-6c".
+        variant: name of the variant, e.g. "single-6c".
         fold: from 0 to 4; None for the whole dataset.
-        split: "train", "test" or "all" of the fold.
-        target: one of "label" (int, from 0), "mask" ((H, W) bool, the discriminative part), "plant"
-            ((H, W) bool, the whole plant), "parts" ((H, W) uint8 ids) and "view" (int, from 1), or
-            a tuple of them.
-        transform: applied to the image, a `tv_tensors.Image` then.
+        split: "train", "test" or "all" of the fold; "train" by default if a fold is given.
+        target: "label" (int, from 0), "mask" ((H, W) bool, the discriminative part), "plant" ((H, W)
+            bool, the whole plant), "parts" ((H, W) uint8 part ids) or "view" (int, from 1); or a tuple
+            of these.
+        transform: applied to the image, which is then a `tv_tensors.Image`.
         target_transform: applied to the target.
-        transforms: applied to image and target together, as torchvision's v2 transforms are, so
-            that geometry moves them alike. Not with one of the other two. With any of the three,
-            masks and part ids are `tv_tensors.Mask`, which v2 resamples by nearest neighbour.
-        size_px: None reads the 250 px files at each access. A number gives images, masks and part
-            ids of that size from memory-mapped arrays, made once beside the files and checked
-            against their hashes then: images averaged over areas, masks where half the area is
-            part, for part ids the id at the centre.
-        folds: "interleaved" (view % 5) or "blocks" of 8 views.
-        twin: instead of the images their twins, "part_only" or "all_but_part"; masks and the rest
-            are those of the images.
-        generate: draw what is missing first.
+        transforms: applied to image and target together, like torchvision's v2 transforms, so that
+            geometric transforms change both in the same way. It excludes the other two. With any of
+            the three, masks and part ids are `tv_tensors.Mask`, which v2 resamples by nearest neighbour.
+        size_px: side of the images. None reads the 250 px files at each access. A number reads images,
+            masks and part ids of that size from memory-mapped arrays, which are written once to the
+            variant's folder after every file was checked against its hash. Images are averaged over
+            pixel areas, a mask is set where at least half of the area is, and part ids are taken at
+            the centre of a pixel.
+        scheme: how views are grouped into folds: "interleaved" (view % 5) or "blocks" of 8 views.
+        twin: return the twins "part_only" or "all_but_part" instead of the images. Masks and other
+            targets are those of the images.
+        generate: first render the frames that are missing.
+        folds: deprecated name of `scheme`.
     Raises:
-        DataFolderError: naming a missing or altered file and the command that mends it.
-        ValueError: for an unknown fold, split or target, a split without images, or transforms
-            that exclude each other.
-
-    Items are `(image, target)`, the image (3, H, W) float32 in [0, 1].
+        DataFolderError: if a file is missing or altered; the message names the file and the command
+            that repairs it.
+        ValueError: for an unknown fold, split or target, a split without images, or transforms that
+            exclude each other.
     """
 
     def __init__(
@@ -98,18 +110,22 @@ class An8Flower(Dataset[Any]):
         target_transform: Callable[[Any], Any] | None = None,
         transforms: Callable[[Any, Any], Any] | None = None,
         size_px: int | None = None,
-        folds: Scheme = "interleaved",
+        scheme: Scheme = "interleaved",
         twin: Twin | None = None,
         generate: bool = False,
+        folds: Scheme | None = None,
     ) -> None:
+        if folds is not None:
+            warn_renamed("An8Flower(folds=)", "An8Flower(scheme=)")
+            scheme = folds
         self._targets: tuple[str, ...] = (target,) if isinstance(target, str) else target
         for name in self._targets:
             if name not in get_args(Target):
                 raise ValueError(f"unknown target {name!r}; known are {', '.join(get_args(Target))}")
         if transforms is not None and (transform is not None or target_transform is not None):
-            raise ValueError("give either transforms, or transform and target_transform, not both")
+            raise ValueError("pass either transforms, or transform and target_transform, but not both")
         if generate:
-            from an8flower.drawing.generation import generate as draw  # which reading does without
+            from an8flower.drawing.generation import generate as draw  # not needed for reading
 
             self.manifest = draw(root, variant)
         else:
@@ -119,22 +135,20 @@ class An8Flower(Dataset[Any]):
         self.target, self.size_px, self.twin = target, size_px, twin
         self.transform, self.target_transform, self.transforms = transform, target_transform, transforms
         self.classes: tuple[str, ...] = tuple(spec["name"] for spec in self.manifest.header["classes"])
-        every = _derivative_table(self.manifest)
-        if twin and f"{twin}_path" not in every:
+        derivatives = _derivative_table(self.manifest)
+        if twin and f"{twin}_path" not in derivatives:
             again = f"{command(root, variant)} --twins"
             raise DataFolderError(f"{self.manifest.folder} has no twins {twin!r}; run '{again}' to draw them")
-        chosen = in_split(every["view"], fold, split or ("all" if fold is None else "train"), folds)
-        if not chosen.any():
-            raise ValueError(
-                f"no image of {self.manifest.folder} is in split {split!r} of fold {fold}: "
-                f"it holds the views {self.manifest.header['views']}"
-            )
-        self.table: pd.DataFrame = every[chosen].reset_index(drop=True)
-        self._where = np.flatnonzero(chosen)
+        selected_split: Split = split or ("all" if fold is None else "train")
+        selected = in_split(derivatives["view"], fold, selected_split, scheme)
+        if not selected.any():
+            raise empty_split(self.manifest, fold, selected_split)
+        self.table: pd.DataFrame = derivatives[selected].reset_index(drop=True)
+        self._array_rows = np.flatnonzero(selected)
         self._arrays = None
         if size_px is not None:
             kinds = {twin or "image", "mask"} | ({"plant", "parts"} & set(self._targets))
-            self._arrays = Arrays.of(self.manifest, every, size_px, kinds)
+            self._arrays = Arrays.open(self.manifest, derivatives, size_px, kinds)
 
     def __len__(self) -> int:
         return len(self.table)
@@ -153,7 +167,7 @@ class An8Flower(Dataset[Any]):
         return image, target
 
     def __getstate__(self) -> dict[str, Any]:
-        # First, so that a worker can import torchvision when it comes to the transforms.
+        # "_torchvision" comes first: a worker must import torchvision before it unpickles the transforms.
         state = {name: value for name, value in self.__dict__.items() if name != "_torchvision"}
         return {"_torchvision": _Torchvision(), **state} if self._transformed else state
 
@@ -174,34 +188,40 @@ class An8Flower(Dataset[Any]):
         return "\n".join(["Dataset An8Flower", indent("\n".join(lines), " " * 4)])
 
     def batches(self, size: int, *, rng: np.random.Generator | None = None) -> Iterator[Batch]:
-        """All images in batches of `size`: in the order of the table, or shuffled by `rng`."""
+        """Yield all images in batches.
+
+        Args:
+            size: images per batch; the last batch may have fewer.
+            rng: shuffles the images; without it they come in the order of the table.
+        """
         order = np.arange(len(self)) if rng is None else rng.permutation(len(self))
         labels = self.table["class"].to_numpy() - 1
         for start in range(0, len(order), size):
             rows = order[start : start + size]
             images = np.stack([self._image(i) for i in rows]).transpose(0, 3, 1, 2)
             masks = np.stack([self._mask(i) for i in rows])
-            plants = np.stack([self._plant(i) for i in rows]) if "plant" in self._targets else None
+            object_masks = np.stack([self._plant(i) for i in rows]) if "plant" in self._targets else None
             yield Batch(
                 torch.from_numpy(images).to(torch.float32) / 255,
                 torch.from_numpy(labels[rows].astype(np.int64)),
                 torch.from_numpy(masks),
                 rows,
-                None if plants is None else torch.from_numpy(plants),
+                None if object_masks is None else torch.from_numpy(object_masks),
             )
 
     def where(self, chosen: ArrayLike) -> An8Flower:
-        """The same dataset with those images alone for which `chosen` (len(self),) is true."""
+        """Return a dataset with only those images for which `chosen`, (len(self),) bool, is true."""
         index = np.flatnonzero(np.asarray(chosen, bool))
-        part = copy(self)
-        part.table, part._where = self.table.iloc[index].reset_index(drop=True), self._where[index]
-        return part
+        subset = copy(self)
+        subset.table = self.table.iloc[index].reset_index(drop=True)
+        subset._array_rows = self._array_rows[index]
+        return subset
 
     @property
     def _transformed(self) -> bool:
-        # Asked each time: like torchvision's datasets, this one may be given its transforms later.
-        given = (self.transforms, self.transform, self.target_transform)
-        return any(one is not None for one in given)
+        # Not stored: as in torchvision's datasets, transforms may be set after construction.
+        transforms = (self.transforms, self.transform, self.target_transform)
+        return any(transform is not None for transform in transforms)
 
     def _target(self, name: str, index: int) -> Any:
         if name == "label":
@@ -224,18 +244,18 @@ class An8Flower(Dataset[Any]):
 
     def _plant(self, index: int) -> NDArray[np.bool_]:
         if self._arrays is not None:
-            return np.asarray(self._arrays.get("plant", self._where[index]), bool)
+            return np.asarray(self._arrays.get("plant", self._array_rows[index]), bool)
         return np.isin(self._stored("parts", index), list(PLANT_PARTS))
 
     def _stored(self, kind: str, index: int) -> NDArray[np.uint8]:
         if self._arrays is not None:
-            return self._arrays.get(kind, self._where[index])
+            return self._arrays.get(kind, self._array_rows[index])
         row = self.table.iloc[index]
         return png.decode(read_verified(self.manifest, row[f"{kind}_path"], row[f"{kind}_sha256"]))
 
 
 class _Torchvision:
-    """Imports torchvision, which may need help, where it is unpickled."""
+    """Imports torchvision through the shim when it is unpickled."""
 
     def __reduce__(self) -> tuple[Callable[[], object], tuple[()]]:
         return import_torchvision, ()
@@ -256,7 +276,7 @@ def _as_mask(mask: torch.Tensor) -> Any:
 
 
 def _derivative_table(manifest: Manifest) -> pd.DataFrame:
-    """A row a derivative, in the order of class, view, crop and rotation."""
+    """Return one row per derivative, sorted by class, view, crop and rotation."""
     table = manifest.of_kind("image")[["class", "view", "crop", "rotation", "mask_area_px"]].copy()
     for kind in ("image", "mask", "parts", *TWINS):
         rows = manifest.of_kind(kind)

@@ -1,15 +1,26 @@
-"""The 5 folds, grouped by viewpoint: all that comes from one view of any class stays together."""
+"""The 5 folds. They group views: all images of a view, of every class, are in the same fold."""
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from an8flower.protocol import FOLDS, VIEWS_A_BLOCK, Scheme, Split
+from an8flower.ground.deprecated import renamed
+from an8flower.protocol import FOLDS, VIEWS_PER_BLOCK, Scheme, Split
+
+__getattr__ = renamed(__name__, {"VIEWS_A_BLOCK": "VIEWS_PER_BLOCK"})
 
 
 def fold_of(views: ArrayLike, scheme: Scheme = "interleaved") -> NDArray[np.int64]:
-    """The fold, from 0 to 4, in which each view (from 1) is tested.
+    """Return the fold in whose test set each view is.
+
+    Args:
+        views: (n,) view numbers, from 1.
+        scheme: "interleaved" (view % 5) or "blocks" of 8 neighbouring views.
+    Returns:
+        (n,) int64, from 0 to 4.
+    Raises:
+        ValueError: if the scheme is not one of these.
 
     >>> fold_of([1, 5, 40]).tolist(), fold_of([1, 8, 9, 40], "blocks").tolist()
     ([1, 0, 0], [0, 0, 1, 4])
@@ -18,19 +29,19 @@ def fold_of(views: ArrayLike, scheme: Scheme = "interleaved") -> NDArray[np.int6
     if scheme == "interleaved":
         return np.asarray(views % FOLDS)
     if scheme == "blocks":
-        return np.asarray((views - 1) // VIEWS_A_BLOCK)
+        return np.asarray((views - 1) // VIEWS_PER_BLOCK)
     raise ValueError(f"unknown fold scheme {scheme!r}; known are 'interleaved' and 'blocks'")
 
 
 def in_split(
     views: ArrayLike, fold: int | None, split: Split, scheme: Scheme = "interleaved"
 ) -> NDArray[np.bool_]:
-    """Which of `views` belong to a split of a fold.
+    """Return which views belong to a split of a fold.
 
     Args:
         views: (n,) view numbers, from 1.
         fold: from 0 to 4; None only with split "all".
-        split: "test" is the fold itself, "train" the other four, "all" everything.
+        split: "test" is the fold itself, "train" the other four folds, "all" all five.
         scheme: "interleaved" (view % 5) or "blocks" of 8 neighbouring views.
     Returns:
         (n,) bool.

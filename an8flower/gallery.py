@@ -1,4 +1,4 @@
-"""Pictures of a dataset for people to look at."""
+"""Overview images of a dataset."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ _TIGHT = {"wspace": 0.0, "hspace": 0.0}
 
 
 def contact_sheet(root: str | Path, variant: str, path: str | Path) -> Path:
-    """Draw classes by viewpoints, one frame's masks, and one frame's 25 derivatives.
+    """Plot frames by class and view, their part ids, and the 25 derivatives of one frame with their masks.
 
     Args:
         root: folder that holds the variant's folder.
-        variant: e.g. "single-6c".
-        path: the PNG to write.
+        variant: name of the variant, e.g. "single-6c".
+        path: the PNG file to write.
     Returns:
         `path`.
     Raises:
-        DataFolderError: if there is no complete dataset.
+        DataFolderError: if the dataset is missing or incomplete.
     """
     manifest = read_manifest(root, variant)
     views = manifest.header["views"]
@@ -49,14 +49,16 @@ def contact_sheet(root: str | Path, variant: str, path: str | Path) -> Path:
 
 
 def twins_sheet(root: str | Path, variant: str, path: str | Path) -> Path:
-    """Draw frames beside their twins: the part alone, and all but the part.
+    """Plot frames with their twins: the part only, and all but the part.
 
     Args:
         root: folder that holds the variant's folder, generated with twins.
-        variant: e.g. "part-2c".
-        path: the PNG to write.
+        variant: name of the variant, e.g. "part-2c".
+        path: the PNG file to write.
+    Returns:
+        `path`.
     Raises:
-        DataFolderError: if there is no complete dataset, or it has no twins.
+        DataFolderError: if the dataset is missing or incomplete, or has no twins.
     """
     manifest = read_manifest(root, variant)
     if manifest.of_kind("part_only_frame").empty:
@@ -82,22 +84,24 @@ def twins_sheet(root: str | Path, variant: str, path: str | Path) -> Path:
 
 
 def factors_sheet(variant: str, path: str | Path, *, platform: Platform = "auto") -> Path:
-    """Draw one frame as it is, and with each factor at both ends of its range.
+    """Plot one frame with all factors at their defaults, and with each factor at both ends of its range.
 
     Args:
-        variant: e.g. "single-6c".
-        path: the PNG to write.
-        platform: off-screen GL.
+        variant: name of the variant, e.g. "single-6c".
+        path: the PNG file to write.
+        platform: off-screen OpenGL: "auto", "egl" or "osmesa".
+    Returns:
+        `path`.
     Raises:
         UnknownNameError: if there is no such variant.
-        NoGraphicsError: if there is no off-screen GL.
+        NoGraphicsError: if this machine has no off-screen OpenGL.
     """
     shown: list[dict[str, Value]] = [{}]
     for factor in FACTORS.values():
         ends = factor.choices or (factor.low, factor.high)
         shown += [{factor.name: end} for end in ends if end != factor.default]
     with Renderer(variants.get(variant), platform=platform) as renderer:
-        frames = [renderer.render(0, 32, values_of(one, seed=0, view=32)).image for one in shown]
+        frames = [renderer.render(0, 32, values_of(settings, seed=0, view=32)).image for settings in shown]
     columns = 6
     rows = -(-len(shown) // columns)
     figure = Figure(figsize=(1.75 * columns, 1.95 * rows + 0.3), dpi=100, layout="constrained")
@@ -105,9 +109,9 @@ def factors_sheet(variant: str, path: str | Path, *, platform: Platform = "auto"
     grid = figure.subplots(rows, columns, squeeze=False, gridspec_kw=_TIGHT)
     for axes in grid.flat[len(shown) :]:
         axes.set_visible(False)
-    for axes, one, image in zip(grid.flat, shown, frames, strict=False):
+    for axes, settings, image in zip(grid.flat, shown, frames, strict=False):
         axes.imshow(image)
-        axes.set_title(", ".join(f"{n}={v}" for n, v in one.items()) or "as in the paper", fontsize=8)
+        axes.set_title(", ".join(f"{n}={v}" for n, v in settings.items()) or "as in the paper", fontsize=8)
     _bare(grid)
     save_figure(figure, path)
     return Path(path)
@@ -146,7 +150,7 @@ def _crops_by_rotation(figure: SubFigure, manifest: Manifest, view: int, kind: s
 
 
 def save_figure(figure: Figure, path: str | Path) -> None:
-    """Write a figure as PNG, whole or not at all, with nothing in it that changes from run to run."""
+    """Write a figure as PNG, atomically and with the same bytes in every run."""
     files.write_with(Path(path), partial(figure.savefig, format="png", metadata={"Software": None}))
 
 

@@ -1,4 +1,4 @@
-"""What a dataset folder holds: a row a file with its hash, and a header that says how it was made."""
+"""The manifest of a dataset folder: a table of all files with their hashes, and a header on their origin."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SCHEMA_VERSION = 1
 HEADER, TABLE = "manifest.json", "manifest.parquet"
 KEYS = ["kind", "class", "view", "crop", "rotation"]
 COLUMNS = [*KEYS, "path", "sha256", "size_bytes", "mask_area_px"]
-# Kinds of file: folder, and whether it belongs to a whole frame or to a derivative.
+# Kinds of file and their folders.
 KINDS: dict[str, str] = {
     "frame": "frames",
     "frame_parts": "frame_parts",
@@ -37,19 +37,19 @@ TWINS = ("part_only", "all_but_part")
 
 
 class DataFolderError(ValueError):
-    """A dataset folder that is not as its manifest says; the message says what to run."""
+    """A dataset folder that does not match its manifest; the message names the command to run."""
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """The record of one variant on disk.
+    """The manifest of one variant.
 
     Args:
         folder: `<root>/<variant>`.
-        header: schema version, variant, seed, classes, part ids, package versions, renderer.
-        table: a row a file: kind, class, view, crop and rotation (from 1; 0 for a whole frame),
-            path within the folder, sha256, size_bytes, mask_area_px; and a column for each
-            factor that is not at its default, with its value in that viewpoint.
+        header: schema version, variant, seed, classes, part ids, package versions, renderers.
+        table: one row per file: kind, class, view, crop and rotation (from 1; crop and rotation are 0
+            for a whole frame), path within the folder, sha256, size_bytes, mask_area_px; and one
+            column for each factor that was set, with its value in that view.
     """
 
     folder: Path
@@ -58,23 +58,23 @@ class Manifest:
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 over the paths and hashes of all files: equal data have equal digests."""
+        """SHA-256 of the paths and hashes of all files; datasets with equal files have equal digests."""
         return _digest(self.table)
 
     @cached_property
     def images_digest(self) -> str:
-        """The same without the twins: what a model and its scores hang on, whether twins are there or not."""
+        """SHA-256 as `digest`, without the twins; models and their scores depend on these files only."""
         twins = [kind for kind, folder in KINDS.items() if folder.startswith("twins/")]
         return _digest(self.table[~self.table["kind"].isin(twins)])
 
     @property
     def factors(self) -> pd.DataFrame:
-        """The value of each factor that is set: a row a viewpoint, which is the index; a column a factor."""
+        """The values of the factors that were set: one row per view (the index), one column per factor."""
         names = list(self.header["factors"])
         return self.table.drop_duplicates("view").set_index("view")[names].sort_index()
 
     def of_kind(self, kind: str) -> pd.DataFrame:
-        """The rows of one kind of file, in the order of class, view, crop and rotation."""
+        """Return the rows of one kind of file, sorted by class, view, crop and rotation."""
         return self.table[self.table["kind"] == kind].sort_values(KEYS).reset_index(drop=True)
 
 
@@ -85,7 +85,7 @@ def _digest(table: pd.DataFrame) -> str:
 
 
 def file_path(kind: str, class_id: int, view: int, crop: int = 0, rotation: int = 0) -> str:
-    """Where a file lies within its variant's folder; crop and rotation are 0 for a whole frame.
+    """Return the path of a file within its variant's folder; crop and rotation are 0 for a whole frame.
 
     >>> file_path("mask", class_id=2, view=11, crop=5, rotation=1)
     'masks/class2/class2_img11_p5_r1.png'
@@ -95,7 +95,7 @@ def file_path(kind: str, class_id: int, view: int, crop: int = 0, rotation: int 
 
 
 def write_manifest(manifest: Manifest) -> None:
-    """Write table and header; the header comes last, so that it marks the folder complete."""
+    """Write table and header; the header is written last and so marks the folder as complete."""
     table = manifest.table.sort_values(KEYS)
     (manifest.folder / HEADER).unlink(missing_ok=True)
     files.write_with(manifest.folder / TABLE, lambda path: table.to_parquet(path, index=False))
@@ -103,66 +103,69 @@ def write_manifest(manifest: Manifest) -> None:
 
 
 def read_manifest(root: str | Path, variant: str) -> Manifest:
-    """The manifest of a variant under `root`.
+    """Read the manifest of a variant under `root`.
 
     Raises:
-        DataFolderError: if it is missing, of another schema, altered, or names a path outside.
+        DataFolderError: if it is missing, has another schema version, was altered, or names a path
+            outside its folder.
+        UnknownNameError: if it is missing and no such variant is registered.
     """
     folder = Path(root) / variant
     header_path, table_path = folder / HEADER, folder / TABLE
     if not header_path.is_file() or not table_path.is_file():
-        _must_be_known(variant)
+        _require_known(variant)
         raise DataFolderError(f"no complete dataset in {folder}; run '{command(root, variant)}'")
     try:
         header = json.loads(header_path.read_text())
         version = header["schema_version"]
     except (ValueError, KeyError, TypeError) as error:
-        raise DataFolderError(f"{header_path} is no manifest header: {error!r}") from error
+        raise DataFolderError(f"{header_path} is not a valid manifest header: {error!r}") from error
     if version != SCHEMA_VERSION:
         raise DataFolderError(
-            f"{header_path} has schema version {version!r}, this release reads {SCHEMA_VERSION}; "
+            f"{header_path} has schema version {version!r}, but this release reads {SCHEMA_VERSION}; "
             f"move {folder} away and run '{command(root, variant)}'"
         )
-    absent = [name for name in _HEADER_KEYS if name not in header]
-    if absent:
-        raise DataFolderError(f"{header_path} is no manifest header: it lacks {', '.join(absent)}")
+    missing = [name for name in _HEADER_KEYS if name not in header]
+    if missing:
+        raise DataFolderError(f"{header_path} is not a valid manifest header: it lacks {', '.join(missing)}")
     try:
         table = pd.read_parquet(table_path)
         manifest = Manifest(folder, header, table[[*COLUMNS, *header["factors"]]])
         digest = manifest.digest
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DataFolderError(f"{table_path} is no manifest table: {error}") from error
+        raise DataFolderError(f"{table_path} is not a valid manifest table: {error}") from error
     for path in table["path"]:
         if path.startswith("/") or ".." in path.split("/"):
             raise DataFolderError(f"{table_path} names a path outside its folder: {path}")
     if digest != header.get("digest"):
         raise DataFolderError(
-            f"{table_path} does not belong to {HEADER}: digest {digest[:12]}, "
+            f"{table_path} does not match {HEADER}: its digest is {digest[:12]}, "
             f"not {str(header.get('digest'))[:12]}; move {folder} away and run '{command(root, variant)}'"
         )
     return manifest
 
 
 def require_complete(manifest: Manifest) -> None:
-    """Check by name and size, in a fraction of a second, that no file is missing or cut short.
+    """Check that every file exists and has the recorded size; it takes a fraction of a second.
 
     Raises:
-        DataFolderError: naming the first such file and the command that redraws it.
+        DataFolderError: for the first file that is missing or has another size; the message names the
+            command that redraws it.
     """
-    # Listing each folder once is several times as fast as asking for each file.
+    # Listing each folder once is several times as fast as checking each file.
     folders: dict[str, dict[str, int]] = {}
     for path, size in zip(manifest.table["path"], manifest.table["size_bytes"], strict=True):
         parent, _, name = path.rpartition("/")
         if parent not in folders:
             folders[parent] = _sizes(manifest.folder / parent)
-        found = folders[parent].get(name)
-        if found != size:
-            what = "is missing" if found is None else f"has {found} bytes instead of {size}"
+        size_on_disk = folders[parent].get(name)
+        if size_on_disk != size:
+            what = "is missing" if size_on_disk is None else f"has {size_on_disk} bytes instead of {size}"
             raise damaged(manifest, manifest.folder / path, what)
 
 
 def _sizes(folder: Path) -> dict[str, int]:
-    """The files of a folder, links to files too, and how many bytes each has."""
+    """Return the size in bytes of each file in a folder, links to files included."""
     if not folder.is_dir():
         return {}
     with os.scandir(folder) as entries:
@@ -170,32 +173,40 @@ def _sizes(folder: Path) -> dict[str, int]:
 
 
 def read_verified(manifest: Manifest, path: str, sha256: str) -> bytes:
-    """The bytes of one file, if they are the recorded ones.
+    """Return the bytes of one file after a check against its recorded hash.
 
     Raises:
-        DataFolderError: naming the file and the command that redraws it.
+        DataFolderError: if the file is missing or altered; the message names the command that redraws it.
     """
     file = manifest.folder / path
     if not file.is_file():
         raise damaged(manifest, file, "is missing")
     data = file.read_bytes()
     if hashlib.sha256(data).hexdigest() != sha256:
-        raise damaged(manifest, file, "is not the recorded file")
+        raise damaged(manifest, file, "does not match its recorded SHA-256")
     return data
 
 
 def damaged(manifest: Manifest, file: Path, what: str) -> DataFolderError:
-    """The error for a damaged file, with the command that mends it."""
+    """Return the error for a damaged file, with the command that repairs it."""
     again = command(manifest.folder.parent, manifest.folder.name)
     return DataFolderError(f"{file} {what}; run '{again}' to redraw it")
 
 
+def empty_split(manifest: Manifest, fold: int | None, split: str) -> ValueError:
+    """Return the error for a split of a fold without images."""
+    return ValueError(
+        f"no image of {manifest.folder} is in split {split!r} of fold {fold}: it holds the views "
+        f"{manifest.header['views']}; choose another fold or split, or generate more views"
+    )
+
+
 def command(root: str | Path, variant: str) -> str:
-    """The command that makes, completes or mends a dataset folder."""
+    """Return the command that generates, completes or repairs a dataset folder."""
     return f"an8flower generate --variant {variant} --root {root}"
 
 
-def _must_be_known(variant: str) -> None:
+def _require_known(variant: str) -> None:
     from an8flower.variants import variants
 
     if variant not in variants.names():

@@ -1,24 +1,30 @@
-"""The dataset in numbers: sizes, viewpoints, part ids, folds. It imports nothing, so that all may read it."""
+"""Constants and types of the dataset: image sizes, views, part ids and folds. Imports nothing of ours."""
 
 from __future__ import annotations
 
 from typing import Literal
 
-# Sides of the square images: a frame as drawn, and a crop of it.
+# Sides of the square images: a frame as rendered, and a crop of it.
 FRAME_SIZE_PX = 300
 CROP_SIZE_PX = 250
-_FAR = FRAME_SIZE_PX - CROP_SIZE_PX
-# Left and top of crops 1 to 5: the four corners (top left, top right, bottom left, bottom
+_MAX_OFFSET_PX = FRAME_SIZE_PX - CROP_SIZE_PX
+# Left and top offsets of crops 1 to 5: the four corners (top left, top right, bottom left, bottom
 # right), then the centre.
-CROPS: tuple[tuple[int, int], ...] = ((0, 0), (_FAR, 0), (0, _FAR), (_FAR, _FAR), (_FAR // 2, _FAR // 2))
+CROPS: tuple[tuple[int, int], ...] = (
+    (0, 0),
+    (_MAX_OFFSET_PX, 0),
+    (0, _MAX_OFFSET_PX),
+    (_MAX_OFFSET_PX, _MAX_OFFSET_PX),
+    (_MAX_OFFSET_PX // 2, _MAX_OFFSET_PX // 2),
+)
 # Rotations 1 to 5, counter-clockwise about the centre of the crop.
 ROTATIONS_DEG: tuple[float, ...] = (5.0, 10.0, 15.0, 20.0, 25.0)
 
-# Numbered from 1, at equal steps around the plant.
+# Number of views. They are numbered from 1, at equal angles around the plant.
 VIEWPOINTS = 40
 
-# Ids in the part-id maps. 0 is whatever is not plant. A number once given never changes its
-# meaning: maps on other people's disks depend on it.
+# Ids in the part-id maps. 0 is everything that is not listed, e.g. floor and wall. An id never
+# changes its meaning, because datasets that others have generated depend on it.
 PART_IDS: dict[str, int] = {
     "background": 0,
     "pot": 1,
@@ -34,11 +40,11 @@ PART_IDS: dict[str, int] = {
     "second_plant": 11,
     "board": 12,
 }
-# The ids of the plant itself; a second plant and a board in front are not.
+# The ids of the plant itself, without the second plant and the board in front.
 PLANT_PARTS: frozenset[int] = frozenset(range(1, 11))
 
 FOLDS = 5
-VIEWS_A_BLOCK = 8  # in the scheme "blocks"
-# How views are grouped into folds: view % 5, or blocks of 8 neighbouring views.
+VIEWS_PER_BLOCK = 8  # in the scheme "blocks"
+# How views are grouped into folds: by view % 5, or in blocks of 8 neighbouring views.
 Scheme = Literal["interleaved", "blocks"]
 Split = Literal["train", "test", "all"]

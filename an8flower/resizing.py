@@ -1,4 +1,4 @@
-"""Images, masks and part ids at another size, and the arrays that hold a variant's at that size."""
+"""Resize images, masks and part ids, and write all resized images of a variant as one array."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ from an8flower.protocol import PLANT_PARTS
 
 
 def resize_image(image: NDArray[np.uint8], size_px: int) -> NDArray[np.uint8]:
-    """Shrink (H, W, 3) to a square of `size_px`, antialiased by averaging areas."""
+    """Resize an image (H, W, 3) to a square of `size_px` by averaging over pixel areas."""
     return np.asarray(cv2.resize(image, (size_px, size_px), interpolation=cv2.INTER_AREA), np.uint8)
 
 
 def resize_mask(mask: NDArray[np.bool_], size_px: int) -> NDArray[np.bool_]:
-    """Shrink (H, W) to a square of `size_px`; a pixel is part where half its area is."""
+    """Resize a mask (H, W) to a square of `size_px`; a pixel is set if at least half of its area is."""
     area = cv2.resize(mask.astype(np.float32), (size_px, size_px), interpolation=cv2.INTER_AREA)
     return np.asarray(area >= 0.5)
 
 
 def resize_ids(part_ids: NDArray[np.uint8], size_px: int) -> NDArray[np.uint8]:
-    """Shrink (H, W) to a square of `size_px`; each pixel is the id at its centre."""
+    """Resize part ids (H, W) to a square of `size_px`; each pixel takes the id at its centre."""
     size = (size_px, size_px)
     return np.asarray(cv2.resize(part_ids, size, interpolation=cv2.INTER_NEAREST_EXACT), np.uint8)
 
 
-# What is kept at another size: from which kind of file, and how it gets there.
-_MADE: dict[str, tuple[str, Callable[[NDArray[np.uint8], int], NDArray[Any]]]] = {
+# For each kind of array: the kind of file that it is computed from, and the function that resizes it.
+_CONVERSIONS: dict[str, tuple[str, Callable[[NDArray[np.uint8], int], NDArray[Any]]]] = {
     "image": ("image", resize_image),
     "part_only": ("part_only", resize_image),
     "all_but_part": ("all_but_part", resize_image),
@@ -47,29 +47,29 @@ _MADE: dict[str, tuple[str, Callable[[NDArray[np.uint8], int], NDArray[Any]]]] =
 
 
 def write_array(manifest: Manifest, table: pd.DataFrame, size_px: int, kind: str, path: Path) -> None:
-    """Write all images of a kind at one size to `path`, as NumPy's .npy.
+    """Resize all images of one kind and write them to `path` in NumPy's .npy format.
 
     Args:
         manifest: of the variant.
-        table: one row for each derivative, with path and hash of each kind of file.
+        table: one row per derivative, with path and hash of each kind of file.
         size_px: side of the square images.
-        kind: one of those that `Arrays.of` names.
-        path: of the array.
+        kind: one of the kinds that `Arrays.open` lists.
+        path: the file to write.
     Raises:
-        DataFolderError: naming a missing or altered file.
+        DataFolderError: if a file is missing or altered; the message names it.
     """
-    source, resized = _MADE[kind]
-    shape = (len(table), size_px, size_px, 3) if resized is resize_image else (len(table), size_px, size_px)
+    source, resize = _CONVERSIONS[kind]
+    shape = (len(table), size_px, size_px, 3) if resize is resize_image else (len(table), size_px, size_px)
     dtype = bool if kind in ("mask", "plant") else np.uint8
     path.parent.mkdir(parents=True, exist_ok=True)
-    # Straight to disk: the array may be larger than memory.
+    # Memory-mapped, because the array may be larger than memory.
     array = np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
     rows = list(zip(table[f"{source}_path"], table[f"{source}_sha256"], strict=True))
 
     def fill(index: int) -> None:
-        array[index] = resized(png.decode(read_verified(manifest, *rows[index])), size_px)
+        array[index] = resize(png.decode(read_verified(manifest, *rows[index])), size_px)
 
-    # Decoding and resizing happen outside the interpreter lock.
+    # Threads suffice: decoding and resizing release the interpreter lock.
     title = f"resize {manifest.folder.name} to {size_px} px: {kind}"
     with ThreadPoolExecutor() as pool, progress(title, len(rows), "files") as advance:
         for _ in pool.map(fill, range(len(rows))):

@@ -1,6 +1,6 @@
-"""Digests of a few frames of every built-in variant: `python tests/digest.py` writes them anew.
+"""Digests of some frames of every built-in variant; `python tests/digest.py` writes them again.
 
-They change when the pictures change; then `RECIPE_VERSION` must be raised with them.
+They change if the images change; then `RECIPE_VERSION` must be increased, too.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ VIEWS = (1, 18, 33)
 
 
 def digest(name: str) -> dict[str, str]:
-    """SHA-256 of part ids and of colours (twins included) over some frames, and who drew them."""
+    """Return the SHA-256 of part ids and colours (with twins) over some frames, and the platform."""
     part_ids, colours = hashlib.sha256(), hashlib.sha256()
-    # Not closed: that would break the contexts of the variants that follow in this process.
+    # Not closed: that would break the contexts of the next variants in this process.
     renderer = Renderer(variants.get(name))
     for class_index in range(len(renderer.variant.classes)):
         for view in VIEWS:
@@ -35,12 +35,12 @@ def digest(name: str) -> dict[str, str]:
 
 
 def main() -> None:
-    """Write the digests of all built-in variants, or print that of the one named."""
+    """Write the digests of all built-in variants, or print the digests of the variant in the argument."""
     if len(sys.argv) > 1:
         sys.stdout.write(json.dumps(digest(sys.argv[1])))
         return
-    made = {"recipe_version": RECIPE_VERSION, **{name: digest(name) for name in NAMES}}
-    RECORDED.write_text(json.dumps(made, indent=2) + "\n")
+    digests = {"recipe_version": RECIPE_VERSION, **{name: digest(name) for name in NAMES}}
+    RECORDED.write_text(json.dumps(digests, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader
 from waiting import HANG_S
 
 from an8flower import An8Flower, generate
+from an8flower.arrays import Arrays
 from an8flower.ground.torchvision_shim import import_torchvision
 from an8flower.manifest import DataFolderError
 from an8flower.png import decode
@@ -85,7 +86,7 @@ def test_batches_are_the_items(data, tiny, size_px):
 def test_loader_workers_and_pickle_give_the_same(data, tiny):
     dataset = An8Flower(data, tiny.name, fold=0, split="test", target=("label", "mask"), size_px=112)
     loader = DataLoader(dataset, batch_size=25, num_workers=2, multiprocessing_context="spawn")
-    (images, (labels, masks)), second = list(loader)  # all of it: workers stopped half-way may hang
+    (images, (labels, masks)), second = list(loader)  # all batches: stopping the workers early may hang
     assert len(second[0]) == 25
     expected = next(dataset.batches(25))
     assert torch.equal(images, expected.images) and torch.equal(masks, expected.masks)
@@ -120,7 +121,7 @@ def test_generate_draws_what_is_missing(tmp_path, monkeypatch):
         ({"transform": abs, "transforms": divmod}, "either transforms, or transform"),
         ({"target_transform": abs, "transforms": divmod}, "either transforms, or transform"),
         ({"fold": 9}, "fold 9 does not exist"),
-        ({"fold": 0, "split": "train", "folds": "blocks"}, "no image .* it holds the views"),
+        ({"fold": 0, "split": "train", "scheme": "blocks"}, "no image .* it holds the views"),
     ],
 )
 def test_bad_requests_say_what_is_right(data, tiny, arguments, message):
@@ -150,9 +151,11 @@ def test_an_altered_file_is_named_when_it_is_read(copied, tiny, kind):
     content[-20] ^= 1
     file.write_bytes(content)
     shutil.rmtree(copied / tiny.name / "cache", ignore_errors=True)
-    with pytest.raises(DataFolderError, match=f"{file} is not the recorded file; run 'an8flower generate"):
+    with pytest.raises(
+        DataFolderError, match=f"{file} does not match its recorded SHA-256; run 'an8flower generate"
+    ):
         An8Flower(copied, tiny.name, size_px=112)
-    with pytest.raises(DataFolderError, match="is not the recorded file"):
+    with pytest.raises(DataFolderError, match="does not match its recorded SHA-256"):
         An8Flower(copied, tiny.name, target="mask")[0]
 
 
@@ -170,7 +173,7 @@ def test_plant_and_parts_have_a_resized_form(data, tiny):
     for index in (3, 200):
         (_, (plant, parts)), (_, (small_plant, small_parts)) = whole[index], small[index]
         assert np.array_equal(small_plant.numpy(), resize_mask(plant.numpy(), 125))
-        # At half the size the centre of a pixel is the corner of four: one of them.
+        # At half the size the centre of a pixel is the corner of four pixels; its id is that of one of them.
         blocks = parts.reshape(125, 2, 125, 2).permute(0, 2, 1, 3).reshape(125, 125, 4)
         assert (small_parts[..., None] == blocks).any(dim=-1).all()
 
@@ -196,14 +199,14 @@ def test_the_plant_is_every_part_of_the_plant_itself(data, tiny, monkeypatch):
 
 
 @pytest.mark.parametrize("stale", [{"format": 1}, {"digest": "0" * 64}])
-def test_arrays_of_another_format_or_other_data_are_made_again(copied, tiny, stale):
+def test_arrays_of_another_format_or_other_data_are_written_again(copied, tiny, stale):
     def plant():
         return An8Flower(copied, tiny.name, target="plant", size_px=16)[0][1]
 
     good = plant()
     marker = copied / tiny.name / "cache/16px/plant.json"
     np.save(marker.with_suffix(".npy"), np.zeros((250, 16, 16), bool))
-    assert good.any() and not plant().any()  # what is marked as good is not read again
+    assert good.any() and not plant().any()  # an array with a valid marker is not computed again
     marker.write_text(json.dumps({**json.loads(marker.read_text()), **stale}))
     assert torch.equal(plant(), good)
 
@@ -216,7 +219,7 @@ def test_only_what_is_asked_for_is_resized(copied, tiny):
 
 
 class TestTransforms:
-    """torchvision's v2 transforms move image and masks alike."""
+    """torchvision's v2 transforms change image and masks in the same way."""
 
     @pytest.fixture(autouse=True)
     def v2(self):
@@ -289,7 +292,7 @@ class TestTransforms:
                 petal = red - blue > 0.15 if label == 0 else blue - red > 0.15
                 on.append(petal[mask].float().mean())
                 beside.append(petal[mask.flip(-1) & ~mask].float().mean())
-        assert min(on) > 0.85  # all but the edge, where neighbours mix
+        assert min(on) > 0.85  # except at the edge, where colours mix
         assert np.nanmean(beside) < 0.2
 
     def test_a_training_pipeline_scales_and_normalises_the_image_alone(self, data, tiny):
@@ -311,7 +314,7 @@ class TestTransforms:
             assert torch.equal(after.as_subclass(torch.Tensor), before[centre])
 
     @pytest.mark.parametrize("given", [set(), {"transform"}, {"target_transform"}, {"transforms"}])
-    def test_only_with_transforms_do_tensors_say_what_they_are(self, data, tiny, given):
+    def test_targets_are_tv_tensors_only_with_transforms(self, data, tiny, given):
         from torchvision import tv_tensors
 
         arguments = {name: self.v2.Identity() for name in given}
@@ -331,11 +334,11 @@ class TestTransforms:
             assert run.stdout == f"{dataset[0][1].sum().item()}\n", run.stderr
 
     def test_an_empty_transform_is_still_a_transform(self, data, tiny):
-        nothing = torch.nn.Sequential()  # false, as it has no members
+        nothing = torch.nn.Sequential()  # its truth value is false, since it has no members
         with pytest.raises(ValueError, match="either transforms"):
             An8Flower(data, tiny.name, transform=nothing, transforms=nothing)
 
-    def test_a_transform_of_many_lines_is_told_in_line(self, data, tiny):
+    def test_repr_indents_a_transform_of_several_lines(self, data, tiny):
         transforms = self.v2.Compose([self.v2.CenterCrop(64), self.v2.Grayscale()])
         lines = repr(An8Flower(data, tiny.name, fold=1, split="test", transforms=transforms)).splitlines()
         assert lines[0] == "Dataset An8Flower"
@@ -347,7 +350,7 @@ class TestTransforms:
 
     def test_ids_and_masks_stay_what_they_are_under_any_angle(self, data, tiny):
         with torch.random.fork_rng():
-            torch.manual_seed(0)  # v2 draws from the global generator and no other
+            torch.manual_seed(0)  # v2 uses the global random generator only
             transforms = self.v2.Compose(
                 [self.v2.RandomRotation(40), self.v2.RandomResizedCrop(96, antialias=True)]
             )
@@ -393,29 +396,28 @@ def test_without_transforms_torchvision_is_not_imported(data, tiny):
     assert run.stdout == "False\n"
 
 
-def test_it_tells_what_it_is(data, tiny):
+def test_repr_shows_variant_fold_and_size(data, tiny):
     told = repr(An8Flower(data, tiny.name, fold=2, split="test", target=("label", "mask"), size_px=112))
     assert told.splitlines()[0] == "Dataset An8Flower"
     for fact in ("Number of images: 50", "Variant: tiny-2c, 2 classes", "Fold: 2, test", "Size: 112 px"):
         assert fact in told
 
 
-def test_twins_replace_the_images(copied, tiny):
+def test_twins_replace_the_images(data, twinned, tiny):
     with pytest.raises(DataFolderError, match=r"has no twins 'part_only'; run '.* --twins'"):
-        An8Flower(copied, tiny.name, twin="part_only")
-    generate(copied, tiny, viewpoints=[1], twins=True)
-    plain = An8Flower(copied, tiny.name, target="mask")
+        An8Flower(data, tiny.name, twin="part_only")
+    plain = An8Flower(twinned, tiny.name, target="mask")
     for size_px in (None, 112):
-        part = An8Flower(copied, tiny.name, twin="part_only", size_px=size_px)
-        rest = An8Flower(copied, tiny.name, twin="all_but_part", size_px=size_px)
-        assert torch.equal(rest[0][0], rest[125][0])  # no class is left
+        part = An8Flower(twinned, tiny.name, twin="part_only", size_px=size_px)
+        rest = An8Flower(twinned, tiny.name, twin="all_but_part", size_px=size_px)
+        assert torch.equal(rest[0][0], rest[125][0])  # equal for both classes
         assert not torch.equal(part[0][0], part[125][0])
     image, mask = plain[0]
-    twin = An8Flower(copied, tiny.name, twin="part_only")[0][0]
+    twin = An8Flower(twinned, tiny.name, twin="part_only")[0][0]
     assert (image - twin).abs().amax(0)[mask].mean() < 0.02
 
 
-def test_a_lost_array_is_made_again(copied, tiny):
+def test_a_deleted_array_is_written_again(copied, tiny):
     first = An8Flower(copied, tiny.name, size_px=16)[5][0]
     (copied / tiny.name / "cache/16px/image.npy").unlink()
     assert torch.equal(An8Flower(copied, tiny.name, size_px=16)[5][0], first)
@@ -434,3 +436,30 @@ def test_two_processes_resize_once(data, tiny, tmp_path):
     told = [process.communicate(timeout=HANG_S) for process in both]
     assert [process.returncode for process in both] == [0, 0] and told[0][0] == told[1][0]
     assert "".join(error for _, error in told).count("32 px: image") == 1
+
+
+class TestOldNames:
+    """Names of version 0.1 still work, with a warning."""
+
+    def test_folds_is_now_scheme(self, data, tiny):
+        with pytest.warns(
+            DeprecationWarning, match=r"An8Flower\(folds=\) is now An8Flower\(scheme=\)"
+        ) as told:
+            old = An8Flower(data, tiny.name, fold=0, split="test", folds="blocks")
+        assert told[0].filename == __file__
+        new = An8Flower(data, tiny.name, fold=0, split="test", scheme="blocks")
+        assert old.table.equals(new.table) and len(new) == 250
+
+    def test_plants_of_a_batch_are_now_object_masks(self, data, tiny):
+        dataset = An8Flower(data, tiny.name, fold=0, split="test", target=("label", "plant"), size_px=112)
+        batch = next(dataset.batches(3))
+        with pytest.warns(DeprecationWarning, match="Batch.plants is now Batch.object_masks"):
+            assert batch.plants is batch.object_masks
+        assert torch.equal(batch.object_masks, torch.stack([dataset[k][1][1] for k in range(3)]))
+        assert next(An8Flower(data, tiny.name).batches(1)).object_masks is None
+
+    def test_arrays_are_now_opened(self, data, tiny):
+        dataset = An8Flower(data, tiny.name, size_px=112)
+        with pytest.warns(DeprecationWarning, match="Arrays.of is now Arrays.open"):
+            arrays = Arrays.of(dataset.manifest, dataset.table, 112, ["image"])
+        assert "image" in arrays and "mask" not in arrays and arrays.get("image", 0).shape == (112, 112, 3)

@@ -1,4 +1,4 @@
-"""A silent change of the pictures fails here."""
+"""The rendered images are those whose digests are recorded; an unintended change fails here."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def test_pictures_are_those_that_were_recorded(variant):
         [sys.executable, digest.__file__, variant], capture_output=True, text=True, check=True
     )
     drawn, expected = json.loads(run.stdout), recorded[variant]
-    # Masks are the same whatever draws them; colours only on the platform that was recorded.
+    # Masks are the same on all platforms; colours only on the recorded one.
     assert drawn["part_ids"] == expected["part_ids"]
     if drawn["fingerprint"] == expected["fingerprint"]:
         assert drawn["colours"] == expected["colours"]

@@ -1,4 +1,4 @@
-"""The exporters: what the other tool reads is the dataset, pixel by pixel."""
+"""Export formats: other tools read the same pixels, masks and labels from them."""
 
 from __future__ import annotations
 
@@ -26,23 +26,23 @@ from an8flower.png import decode
 CLASSES = ["red petals", "blue petals"]
 FACTS = ["class", "class_name", "label", "view", "crop", "rotation", "mask_area_px"]
 
-# rdflib, under mlcroissant, calls a class of its own that it calls deprecated; mlcroissant calls
-# pandas in a way that pandas 4 will drop. Neither is ours to mend.
+# rdflib, which mlcroissant uses, uses its own deprecated class; mlcroissant calls pandas in a way that
+# pandas 4 will not support. Both must be fixed in those packages.
 croissant_warnings = pytest.mark.filterwarnings(
     "ignore:ConjunctiveGraph is deprecated:DeprecationWarning:rdflib.plugins.parsers.jsonld",
     "ignore:The inplace keyword in DataFrame.reset_index:DeprecationWarning:mlcroissant",
 )
-# pycocotools decodes in a way that NumPy 2 will drop.
+# pycocotools decodes in a way that NumPy will not support in future.
 coco_warnings = pytest.mark.filterwarnings(
     "ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning:pycocotools"
 )
-# webdataset leaves the shards it has read to the garbage collector.
+# webdataset does not close the shards that it has read.
 webdataset_warnings = pytest.mark.filterwarnings("ignore:unclosed file .*[.]tar:ResourceWarning")
 
 
 @pytest.fixture
 def pixels(data, tiny):
-    """Pixels of one file of the dataset, by kind and by name without the ending."""
+    """Pixels of one file of the dataset, by kind and by name without the suffix."""
 
     def read(kind: str, name: str) -> np.ndarray:
         return decode((data / tiny.name / kind / name.split("_")[0] / f"{name}.png").read_bytes())
@@ -52,7 +52,7 @@ def pixels(data, tiny):
 
 @pytest.fixture
 def rows(data, tiny):
-    """What the manifest knows of each derivative, by name without the ending."""
+    """The row of the manifest of each derivative, by name without the suffix."""
     table = read_manifest(data, tiny.name).of_kind("image")
     return {Path(row["path"]).stem: row for row in table.to_dict("records")}
 
@@ -74,7 +74,7 @@ def test_the_formats_are_the_documented_ones():
 @pytest.mark.parametrize("to", names())
 def test_equal_data_give_equal_bytes_and_nothing_else_is_left(data, tiny, tmp_path, to):
     before = digests(data / tiny.name)
-    (tmp_path / "second").mkdir()  # an empty folder is taken
+    (tmp_path / "second").mkdir()  # an existing empty folder is used
     first, second = (export(data, tiny.name, to, tmp_path / name) for name in ("first", "second"))
     assert digests(first) == digests(second) != {}
     assert sorted(path.name for path in tmp_path.iterdir()) == ["first", "second"]
@@ -181,9 +181,9 @@ def test_webdataset_gives_back_the_pixels(data, tiny, tmp_path, pixels, rows, sh
         assert all(facts[key] == row[key] for key in FACTS if key in row)
         assert facts["label"] == row["class"] - 1
         assert facts["class_name"] == CLASSES[facts["label"]]
-    gc.collect()  # while the warning is ignored
+    gc.collect()  # here, where the warning is ignored
     assert sorted(keys) == sorted(rows)
-    assert {key.split("_")[0] for key in keys[:2]} == {"class1", "class2"}  # classes take turns
+    assert {key.split("_")[0] for key in keys[:2]} == {"class1", "class2"}  # classes alternate
 
 
 def test_webdataset_shards_bear_no_trace_of_who_made_them(data, tiny, tmp_path):
@@ -241,7 +241,7 @@ def test_croissant_in_place_is_described_in_the_same_bytes_and_leaves_the_datase
 
     shutil.copytree(data / tiny.name, tmp_path / tiny.name)
     export(tmp_path, tiny.name, "croissant", tmp_path / tiny.name)
-    export(tmp_path, tiny.name, "croissant", tmp_path / tiny.name)  # again, over the first
+    export(tmp_path, tiny.name, "croissant", tmp_path / tiny.name)  # a second time, over the first
     assert verify(tmp_path, tiny.name) == []
     copied = export(data, tiny.name, "croissant", tmp_path / "copied")
     assert (copied / "croissant.json").read_bytes() == (tmp_path / tiny.name / "croissant.json").read_bytes()
@@ -270,7 +270,7 @@ json.dump({"names": names, "rows": rows}, sys.stdout)
 @pytest.mark.parametrize(("way", "fold"), [("loader", None), ("loader", 2), ("card", 2)])
 def test_hf_is_read_by_datasets_offline(data, tiny, tmp_path, pixels, rows, way, fold):
     out = export(data, tiny.name, "hf", tmp_path / "out", fold=fold)
-    # In a process of its own: the library reads its environment when it is imported.
+    # In a separate process: the library reads its environment when it is imported.
     done = subprocess.run(
         [sys.executable, "-c", READ_OFFLINE, str(out), str(tmp_path / "cache"), way],
         env={"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "home"), "HOME": str(tmp_path)},
@@ -313,7 +313,9 @@ def test_a_damaged_file_is_named_and_nothing_is_left(data, tiny, tmp_path, to, k
     content = bytearray(file.read_bytes())
     content[-20] ^= 1
     file.write_bytes(content)
-    with pytest.raises(DataFolderError, match=f"{file} is not the recorded file; run 'an8flower generate"):
+    with pytest.raises(
+        DataFolderError, match=f"{file} does not match its recorded SHA-256; run 'an8flower generate"
+    ):
         export(tmp_path, tiny.name, to, tmp_path / "out")
     file.unlink()
     with pytest.raises(DataFolderError, match=f"{file} is missing; run 'an8flower generate"):
@@ -384,7 +386,7 @@ def test_a_missing_library_is_named_with_the_extra_that_brings_it(
         ({"to": "croissant", "fold": 0}, ValueError, "export to croissant has no training and test split"),
         ({"shard_images": 9}, ValueError, "export to coco has no option 'shard_images'; it has none"),
         ({"to": "webdataset", "size": 9}, ValueError, "has no option 'size'; it has 'shard_images'"),
-        ({"to": "webdataset", "shard_images": 0}, ValueError, "shard_images is 0, but a shard holds"),
+        ({"to": "webdataset", "shard_images": 0}, ValueError, "shard_images must be at least 1, got 0"),
     ],
 )
 def test_bad_requests_say_what_is_right(data, tiny, tmp_path, arguments, error, message):

@@ -1,4 +1,4 @@
-"""Controlled factors: data, their ranges, and what they change in a picture."""
+"""Controlled factors: parsing, ranges, and their effect on the images."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_light_and_surroundings_change_the_picture_but_not_the_mask(renderer, us
     assert (frame.image != usual.image).any(axis=2).mean() > 0.05
     petals = PART_IDS["petals"]
     np.testing.assert_array_equal(frame.part_ids == petals, usual.part_ids == petals)
-    renderer.render(0, VIEW)  # and leave nothing behind
+    renderer.render(0, VIEW)  # the next frame with defaults is as before
     np.testing.assert_array_equal(renderer.render(0, VIEW).image, usual.image)
 
 
@@ -118,13 +118,13 @@ def test_texts_become_settings():
 @pytest.mark.parametrize(
     ("text", "error", "message"),
     [
-        ("size", ValueError, "given as name=value"),
+        ("size", ValueError, "write a factor as name=value"),
         ("siz=1", UnknownNameError, "unknown factor 'siz'; did you mean 'size'"),
-        ("size=2", ValueError, "size takes 0.3 to 1, or a range within, not 2"),
-        ("size=big", ValueError, "size takes 0.3 to 1, or a range like 0.3..1"),
-        ("size=1..0.5", ValueError, r"not 1.0..0.5"),
-        ("extra_leaves=1.5", ValueError, "whole numbers 0 to 4"),
-        ("background=blue", ValueError, r"takes plain \| graded \| textured"),
+        ("size=2", ValueError, "size must be 0.3 to 1, or a range such as 0.3..1; got 2"),
+        ("size=big", ValueError, "size must be 0.3 to 1, or a range such as 0.3..1; got big"),
+        ("size=1..0.5", ValueError, r"got 1.0..0.5"),
+        ("extra_leaves=1.5", ValueError, "must be a whole number from 0 to 4"),
+        ("background=blue", ValueError, r"must be one of plain \| graded \| textured; got blue"),
     ],
 )
 def test_bad_settings_say_what_is_right(text, error, message):

@@ -1,4 +1,4 @@
-"""The folds: nothing of a test view is in training."""
+"""The folds: no image of a test view is in training."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import itertools
 import numpy as np
 import pytest
 
-from an8flower import An8Flower
+from an8flower import An8Flower, folds
 from an8flower.folds import fold_of, in_split
-from an8flower.protocol import FOLDS
+from an8flower.protocol import FOLDS, VIEWS_PER_BLOCK
 
 VIEWS = np.arange(1, 41)
 
@@ -34,8 +34,8 @@ def test_no_derivative_of_a_test_view_of_any_class_is_in_training(data, tiny, sc
         splits = {}
         for split in ("train", "test"):
             try:
-                table = An8Flower(data, tiny.name, fold=fold, split=split, folds=scheme).table
-            except ValueError:  # blocks: all 5 views are in the first
+                table = An8Flower(data, tiny.name, fold=fold, split=split, scheme=scheme).table
+            except ValueError:  # blocks: all 5 views are in the first block
                 assert (scheme, split) == ("blocks", "train")
                 continue
             splits[split] = table
@@ -58,3 +58,10 @@ def test_no_derivative_of_a_test_view_of_any_class_is_in_training(data, tiny, sc
 def test_bad_requests_say_what_there_is(fold, split, scheme, message):
     with pytest.raises(ValueError, match=message):
         in_split(VIEWS, fold, split, scheme)
+
+
+def test_a_renamed_constant_is_found_with_a_warning():
+    with pytest.warns(DeprecationWarning, match="an8flower.folds.VIEWS_A_BLOCK is now VIEWS_PER_BLOCK"):
+        assert folds.VIEWS_A_BLOCK == VIEWS_PER_BLOCK == 8
+    with pytest.raises(AttributeError, match="no attribute 'VIEWS'"):
+        _ = folds.VIEWS

@@ -1,4 +1,4 @@
-"""Generation: resumable, repeatable, and mending."""
+"""Generation resumes, is reproducible, and repairs damaged files."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from an8flower.variants import ClassSpec, Variant
 SCRIPT = """
 import sys
 from an8flower import generate
-generate(sys.argv[1], "part-2c", viewpoints=[1, 2, 3, 4], workers=2)
+generate(sys.argv[1], "part-2c", viewpoints=[1, 2, 3, 4, 5], workers=2)
 """
 KILLS = 20
 
@@ -83,8 +83,8 @@ def test_one_worker_draws_what_two_draw(data, tiny, tmp_path):
     assert alone.table.set_index("path")["sha256"].to_dict() == expected.to_dict()
 
 
-def test_runs_killed_at_random_moments_go_on_without_loss_or_duplicates(tmp_path):
-    whole = generate(tmp_path / "whole", "part-2c", viewpoints=[1, 2, 3, 4], workers=2)
+def test_runs_killed_at_random_moments_go_on_without_loss_or_duplicates(part_2c, tmp_path):
+    whole = read_manifest(part_2c, "part-2c")
     root, rng, kills, completed = tmp_path / "killed", np.random.default_rng(0), 0, 0
     while kills < KILLS:
         process = subprocess.Popen([sys.executable, "-c", SCRIPT, root], stderr=subprocess.DEVNULL)
@@ -95,31 +95,31 @@ def test_runs_killed_at_random_moments_go_on_without_loss_or_duplicates(tmp_path
             process.wait()
             kills += 1
         else:
-            # It got to the end through all the kills before: the same, and once more from nothing.
+            # It finished in spite of earlier kills, with the same result. Start again from an empty folder.
             assert process.returncode == 0
             assert read_manifest(root, "part-2c").digest == whole.digest
             completed += 1
             shutil.rmtree(root)
-    # Orphaned workers end by themselves, so the folder is free again.
-    resumed = generate(root, "part-2c", viewpoints=[1, 2, 3, 4], workers=2)
+    # Workers end when their parent process is killed, so the folder is not locked any more.
+    resumed = generate(root, "part-2c", viewpoints=[1, 2, 3, 4, 5], workers=2)
     assert resumed.digest == whole.digest
     assert verify(root, "part-2c") == []
     assert not list(root.rglob("*.tmp")) and not (root / "part-2c/.journal").exists()
 
 
 def test_ctrl_c_keeps_the_finished_frames_and_leaves_nothing_half_written(tmp_path):
-    # All 240 frames, so that a busy machine cannot be done before it is interrupted.
+    # All 240 frames, so that no machine finishes before the interrupt.
     process = subprocess.Popen(
         [sys.executable, "-m", "benchmark", "generate", "--root", str(tmp_path)],
         stderr=subprocess.PIPE, text=True, start_new_session=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's '&' has it ignored
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # with '&', a shell ignores SIGINT
     )  # fmt: skip
     journal = tmp_path / "single-6c" / ".journal"
     until(lambda: list(journal.glob("class*.json")), process)
     os.killpg(process.pid, signal.SIGINT)
     _, errors = process.communicate(timeout=HANG_S)
     assert process.returncode == 130
-    assert "interrupted: what is done is kept" in errors and "Traceback" not in errors
+    assert "interrupted: finished work is kept" in errors and "Traceback" not in errors
     for entry in journal.glob("class*.json"):
         for row in json.loads(entry.read_text())["rows"]:
             assert (tmp_path / "single-6c" / row["path"]).stat().st_size == row["size_bytes"]
@@ -136,7 +136,7 @@ def test_more_views_join_those_that_are_there(copied, tiny):
     assert verify(copied, tiny.name) == []
 
 
-def test_verify_tells_and_generate_mends(copied, tiny):
+def test_verify_reports_and_generate_repairs(copied, tiny):
     folder = copied / tiny.name
     good = read_manifest(copied, tiny.name)
     (folder / "masks/class1/class1_img2_p3_r3.png").unlink()
@@ -153,7 +153,7 @@ def test_verify_tells_and_generate_mends(copied, tiny):
         ("parts/class1/class1_img1_p1_r1.png", "altered"),
         ("images/class1/notes.txt", "extra"),
     }
-    # Asked for one view alone, it still mends what the manifest promises.
+    # With one view only, it still repairs all files of the manifest.
     assert generate(copied, tiny, viewpoints=[1]).digest == good.digest
     assert [problem.what for problem in verify(copied, tiny.name)] == ["extra"]
 
@@ -193,7 +193,7 @@ def test_two_processes_do_not_draw_into_one_folder(copied, tiny):
         generate(copied, tiny)
 
 
-def test_a_part_that_is_hardly_seen_is_an_error(tmp_path):
+def test_a_part_that_is_hardly_visible_is_an_error(tmp_path):
     hidden = Variant("hidden-1c", (ClassSpec("sepals", part="sepals"),), "tests")
     with pytest.raises(ValueError, match=r"the sepals of class 1 .* in view 1, crop 1.*it must be 0.3%"):
         generate(tmp_path, hidden, viewpoints=[1], workers=1)
@@ -205,7 +205,7 @@ def test_a_part_that_is_hardly_seen_is_an_error(tmp_path):
         ({"variant": "single-6"}, UnknownNameError, "did you mean 'single-6c'"),
         ({"viewpoints": [0]}, ValueError, "numbered from 1 to 40"),
         ({"viewpoints": []}, ValueError, "numbered from 1 to 40"),
-        ({"workers": 0}, ValueError, "at least one must draw"),
+        ({"workers": 0}, ValueError, "workers must be at least 1, got 0"),
     ],
 )
 def test_bad_requests_write_nothing(tmp_path, arguments, error, message):
@@ -214,14 +214,14 @@ def test_bad_requests_write_nothing(tmp_path, arguments, error, message):
     assert not (tmp_path / "new").exists()
 
 
-def test_no_gl_is_told_before_anything_is_drawn(tmp_path, monkeypatch):
+def test_missing_opengl_is_an_error_before_anything_is_drawn(tmp_path, monkeypatch):
     monkeypatch.setattr("an8flower.drawing.gl._works", lambda platform: False)
     with pytest.raises(NoGraphicsError, match="apt-get install"):
         generate(tmp_path, "single-6c", viewpoints=[1])
 
 
 class TestManifest:
-    """A manifest that is not what it should be is refused with one clear line."""
+    """An invalid manifest is an error of one line."""
 
     def test_no_dataset(self, tmp_path):
         with pytest.raises(DataFolderError, match=r"run 'an8flower generate --variant single-6c --root .*'"):
@@ -232,19 +232,19 @@ class TestManifest:
     def test_other_schema(self, copied, tiny):
         header = copied / tiny.name / "manifest.json"
         header.write_text(json.dumps({**json.loads(header.read_text()), "schema_version": 99}))
-        with pytest.raises(DataFolderError, match="has schema version 99, this release reads 1"):
+        with pytest.raises(DataFolderError, match="has schema version 99, but this release reads 1"):
             read_manifest(copied, tiny.name)
 
     @pytest.mark.parametrize("content", ["", "{", "[]", "null"])
-    def test_header_that_is_none(self, copied, tiny, content):
+    def test_invalid_header(self, copied, tiny, content):
         (copied / tiny.name / "manifest.json").write_text(content)
-        with pytest.raises(DataFolderError, match="no manifest header"):
+        with pytest.raises(DataFolderError, match="not a valid manifest header"):
             read_manifest(copied, tiny.name)
 
-    def test_table_that_is_none(self, copied, tiny):
+    def test_invalid_table(self, copied, tiny):
         table = copied / tiny.name / "manifest.parquet"
         table.write_bytes(table.read_bytes()[:1000])
-        with pytest.raises(DataFolderError, match="no manifest table"):
+        with pytest.raises(DataFolderError, match="not a valid manifest table"):
             read_manifest(copied, tiny.name)
 
     @pytest.mark.parametrize("path", ["../outside.png", "/etc/passwd"])
@@ -261,7 +261,7 @@ class TestManifest:
         rows = pd.read_parquet(table)
         rows.loc[0, "sha256"] = "0" * 64
         rows.to_parquet(table)
-        with pytest.raises(DataFolderError, match="does not belong to"):
+        with pytest.raises(DataFolderError, match=r"does not match manifest\.json"):
             read_manifest(copied, tiny.name)
 
 
@@ -313,8 +313,10 @@ class TestFactorsAndTwins:
             ("elsewhere", "mask", 255, "allowed: none)"),
         ],
     )
-    def test_what_is_drawn_otherwise_is_told(self, varied, tiny, tmp_path, drawn_by, kind, levels, told):
-        # A dataset as if another renderer had drawn it: pixels, hashes and header belong together.
+    def test_files_that_differ_when_drawn_again_are_reported(
+        self, varied, tiny, tmp_path, drawn_by, kind, levels, told
+    ):
+        # A dataset as another renderer might draw it: with other pixels and matching hashes and header.
         shutil.copytree(varied / tiny.name, tmp_path / tiny.name)
         manifest = read_manifest(tmp_path, tiny.name)
         at = manifest.table.index[(manifest.table["kind"] == kind) & (manifest.table["view"] == 2)][0]
@@ -339,12 +341,12 @@ class TestFactorsAndTwins:
         assert kinds["part_only"] == kinds["image"] == 250
         merged = before.table.merge(after.table, on=["path", "sha256"])
         assert len(merged) == len(before.table)
-        assert generate(copied, tiny, viewpoints=[1]).digest == after.digest  # and stay
+        assert generate(copied, tiny, viewpoints=[1]).digest == after.digest  # and are kept
 
     def test_other_factors_are_not_mixed_in(self, varied, tiny):
         with pytest.raises(DataFolderError, match="was drawn with factors"):
             generate(varied, tiny, viewpoints=[2], factors={"size": 0.6}, seed=7)
-        with pytest.raises(ValueError, match="factor size takes"):
+        with pytest.raises(ValueError, match="factor size must be"):
             generate(varied, tiny, factors={"size": 3.0})
 
 
@@ -366,13 +368,13 @@ def test_a_script_without_a_main_guard_and_one_from_a_pipe_work(tmp_path):
     [b"", b"not a PNG", None],
     ids=["0 bytes", "no PNG", "wrong size"],
 )
-def test_a_png_that_is_none_is_told_by_name(copied, tiny, content):
+def test_an_invalid_png_is_reported_by_name(copied, tiny, content):
     image = copied / tiny.name / "images/class1/class1_img1_p1_r1.png"
     image.write_bytes(encode(np.zeros((9, 9, 3), np.uint8)) if content is None else content)
     assert [str(problem) for problem in verify(copied, tiny.name)] == [f"altered: {image}"]
 
 
-def test_a_full_disk_is_told_and_what_is_drawn_is_kept(copied, tiny, monkeypatch):
+def test_a_full_disk_is_reported_and_finished_frames_are_kept(copied, tiny, monkeypatch):
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 

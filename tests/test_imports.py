@@ -1,4 +1,4 @@
-"""Importing the package is quick and light, tried in a fresh process."""
+"""What importing the packages loads, in a fresh process, and the modules under their old names."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_reading_a_dataset_loads_nothing_that_draws(data, tiny):
         "print([name for name in ('trimesh', 'cv2', 'OpenGL', 'pyrender', 'an8flower.ground.jobs',"
         " 'an8flower.drawing') if name in sys.modules])"
     )
-    An8Flower(data, tiny.name, size_px=112)  # the arrays are made before
+    An8Flower(data, tiny.name, size_px=112)  # writes the arrays
     printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert printed.strip() == "[]"
 

@@ -1,7 +1,8 @@
-"""What is said of long work while it runs."""
+"""Progress of long work: lines, the bar, and how to silence both."""
 
 from __future__ import annotations
 
+import logging
 import re
 
 import pytest
@@ -12,7 +13,7 @@ from an8flower.ground.progress import progress
 
 @pytest.fixture
 def clock(monkeypatch):
-    """Time that passes only when it is told to."""
+    """A clock that the test advances."""
     now = [100.0]
     monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
 
@@ -73,3 +74,17 @@ def test_on_a_terminal_it_is_one_bar(monkeypatch, capsys):
         advance(2)
     shown = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", capsys.readouterr().err)
     assert "train an8net [on] single-6c" in shown and "2/2" in shown and "done in" in shown
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_the_level_of_its_logger_silences_it(monkeypatch, clock, capsys, terminal):
+    monkeypatch.setattr(module.sys.stderr, "isatty", lambda: terminal, raising=False)
+    logger = logging.getLogger("an8flower.ground.progress")
+    logger.setLevel("WARNING")
+    try:
+        with progress("draw", 2, "frames") as advance:
+            clock(60)
+            advance(2)
+    finally:
+        logger.setLevel("INFO")
+    assert lines(capsys) == []

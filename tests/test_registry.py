@@ -1,4 +1,4 @@
-"""The one registry class."""
+"""The registry: names, closest matches, temporary entries, plug-ins."""
 
 from __future__ import annotations
 

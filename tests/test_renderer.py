@@ -1,4 +1,4 @@
-"""What the renderer draws."""
+"""The rendered frames and their part ids."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ def test_the_plant_fills_the_central_square_in_every_view(turntable):
 
 def test_every_view_differs_from_every_other(turntable):
     flat = np.stack([frame.part_ids.ravel() for frame in turntable])
-    for k, one in enumerate(flat):
+    for k, view in enumerate(flat):
         others = np.delete(flat, k, axis=0)
-        assert (others != one).sum(axis=1).min() > 250  # pixels
+        assert (others != view).sum(axis=1).min() > 250  # pixels
 
 
 def test_petals_are_visible_in_every_view(turntable):
@@ -56,7 +56,7 @@ def test_image_and_part_ids_are_aligned(turntable):
 def test_classes_differ_in_the_petals_alone(renderer, view):
     frames = [renderer.render(k, view) for k in CLASSES]
     petals = (frames[0].part_ids == PART_IDS["petals"]).astype(np.uint8)
-    near = cv2.dilate(petals, np.ones((3, 3), np.uint8)) > 0  # antialiased rims mix
+    near = cv2.dilate(petals, np.ones((3, 3), np.uint8)) > 0  # colours mix at antialiased edges
     for frame in frames[1:]:
         np.testing.assert_array_equal(frame.part_ids, frames[0].part_ids)
         changed = (frame.image != frames[0].image).any(axis=2)

@@ -1,4 +1,4 @@
-"""The built-in variants, and one from somebody else's package."""
+"""The built-in variants, and one from a plug-in package."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ def test_the_papers_variants_are_there():
 MEASURE = """
 import json, sys
 import numpy as np
-from an8flower.plant import PART_IDS
-from an8flower.renderer import Renderer
+from an8flower.drawing.renderer import Renderer
+from an8flower.protocol import PART_IDS
 from an8flower.variants import variants
 variant = variants.get(sys.argv[1])
 renderer = Renderer(variant)
@@ -109,7 +109,7 @@ class TestTwins:
         (red, red_twins), (_, blue_twins) = drawn
         petals = red.part_ids == PART_IDS["petals"]
         close = np.abs(red_twins.part_only.astype(int) - red.image)[petals]
-        assert np.quantile(close, 0.9) == 0  # only the rim mixes with another neighbour
+        assert np.quantile(close, 0.9) == 0  # only at the edge, other neighbours mix in
         empty = (red_twins.part_only == blue_twins.part_only).all(axis=2)
         assert empty[red.part_ids == 0].mean() > 0.98 and not empty[petals].any()
         stem = red.part_ids == PART_IDS["stem"]

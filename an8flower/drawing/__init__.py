@@ -1,1 +1,1 @@
-"""From a variant and a viewpoint to files: plant, stage, camera, frame, part ids, crops and rotations."""
+"""Draw the dataset: from a variant and a view to frame, part ids, derivatives and their files."""

@@ -1,4 +1,4 @@
-"""Crops, rotations and resizes of frames; image and part ids always go through the same ones."""
+"""Crop and rotate frames; image and part ids are always transformed in the same way."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from an8flower.protocol import CROP_SIZE_PX, CROPS, ROTATIONS_DEG
 
 @dataclass(frozen=True)
 class Derivative:
-    """One crop of a frame, rotated.
+    """A crop of a frame, rotated.
 
     Args:
-        crop: from 1 to 5.
-        rotation: from 1 to 5.
-        image: (250, 250, 3) uint8 RGB; the border is replicated into the empty corners.
+        crop: number of the crop, from 1 to 5; see `protocol.CROPS`.
+        rotation: number of the rotation, from 1 to 5; see `protocol.ROTATIONS_DEG`.
+        image: (250, 250, 3) uint8 RGB; the empty corners repeat the border.
         part_ids: (250, 250) uint8; the empty corners are background.
     """
 
@@ -31,10 +31,10 @@ class Derivative:
 
 
 def derivatives(frame: Frame) -> Iterator[Derivative]:
-    """The 25 derivatives of a frame, crop by crop.
+    """Yield the 25 derivatives of a frame: for each crop its 5 rotations.
 
-    Source: Oramas et al. 2019, section 4.3. Departs: the paper does not say what fills the
-    corners, nor the sense of the rotation.
+    Source: Oramas et al. 2019, section 4.3. Departs: the paper specifies neither what fills the corners
+    nor the direction of the rotation.
     """
     for crop, (left, top) in enumerate(CROPS, start=1):
         window = np.s_[top : top + CROP_SIZE_PX, left : left + CROP_SIZE_PX]
@@ -44,17 +44,17 @@ def derivatives(frame: Frame) -> Iterator[Derivative]:
 
 
 def rotate_image(image: NDArray[np.uint8], angle_deg: float) -> NDArray[np.uint8]:
-    """Rotate (H, W, 3) counter-clockwise about its centre, bilinear, border replicated."""
+    """Rotate an image (H, W, 3) counter-clockwise about its centre; bilinear, border repeated."""
     return _warp(image, angle_deg, cv2.INTER_LINEAR, cv2.BORDER_REPLICATE)
 
 
 def rotate_ids(part_ids: NDArray[np.uint8], angle_deg: float) -> NDArray[np.uint8]:
-    """Rotate (H, W) counter-clockwise about its centre, nearest neighbour, 0 outside."""
+    """Rotate part ids (H, W) counter-clockwise about the centre; nearest neighbour, 0 outside."""
     return _warp(part_ids, angle_deg, cv2.INTER_NEAREST, cv2.BORDER_CONSTANT)
 
 
 def _warp(array: NDArray[np.uint8], angle_deg: float, interpolation: int, border: int) -> NDArray[np.uint8]:
     height, width = array.shape[:2]
-    # Pixel centres are at whole numbers, so the centre of an even square lies between two.
+    # Pixel centres have whole-number coordinates, so the centre of an even-sized square is between pixels.
     matrix = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), angle_deg, 1.0)
     return np.asarray(cv2.warpAffine(array, matrix, (width, height), flags=interpolation, borderMode=border))

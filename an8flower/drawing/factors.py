@@ -1,7 +1,7 @@
-"""Controlled factors: what may vary beside the class, as data, all off by default.
+"""Controlled factors: what may vary in addition to the class. By default none of them varies.
 
-A factor is set to a value, or to a range from which every viewpoint draws its own; the classes of
-one viewpoint always share it, so that no factor tells the class.
+A factor is set to a value, or to a range from which each view draws its own value. All classes of a view
+share the value, so that no factor reveals the class.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ Values = Mapping[str, Value]
 
 @dataclass(frozen=True)
 class Factor:
-    """One thing that may vary.
+    """A property of the scene that may vary.
 
     Args:
         name: as in `--factor name=value`.
-        default: its value in the paper's dataset.
-        choices: the words it takes, or
-        low, high: the numbers it takes.
-        whole: whether these are whole numbers.
-        meaning: for people, with its unit.
+        default: its value in the dataset of the paper.
+        meaning: description with the unit.
+        low, high: range of its values, if they are numbers.
+        choices: its values, if they are words.
+        whole: whether its values are whole numbers.
     """
 
     name: str
@@ -42,34 +42,38 @@ class Factor:
 
     @property
     def allowed(self) -> str:
-        """What it takes, for people."""
+        """The allowed values as text."""
         return " | ".join(self.choices) if self.choices else f"{self.low:g} to {self.high:g}"
 
 
 FACTORS: dict[str, Factor] = {
     factor.name: factor
     for factor in (
-        Factor("light_azimuth", 0.0, "degrees the key light is turned about the plant", -150, 150),
-        Factor("light_elevation", 0.0, "degrees added to the key light's height, 46", -30, 30),
-        Factor("light_strength", 1.0, "times the key light's usual strength", 0.4, 1.6),
-        Factor("background", "graded", "what is behind", choices=("plain", "graded", "textured")),
-        Factor("elevation", 24.0, "degrees the camera looks down", 5, 60),
-        Factor("size", 1.0, "of the plant, of the most that fits every crop", 0.3, 1.0),
-        Factor("flower_size", 1.0, "of the flower, times its usual size", 0.5, 1.5),
-        Factor("extra_leaves", 0, "leaves more on the stem", 0, 4, whole=True),
-        Factor("second_plant", 0, "1 puts a plant without flower behind", 0, 1, whole=True),
-        Factor("occlusion", 0.0, "share of the discriminative part behind a board", 0, 0.7),
+        Factor("light_azimuth", 0.0, "rotation of the key light around the plant, in degrees", -150, 150),
+        Factor("light_elevation", 0.0, "degrees added to the elevation of the key light, 44", -30, 30),
+        Factor("light_strength", 1.0, "strength of the key light, relative to its default", 0.4, 1.6),
+        Factor("background", "graded", "what is behind the plant", choices=("plain", "graded", "textured")),
+        Factor("elevation", 24.0, "degrees by which the camera looks down", 5, 60),
+        Factor("size", 1.0, "size of the plant, relative to the largest that fits into every crop", 0.3, 1.0),
+        Factor("flower_size", 1.0, "size of the flower, relative to its default", 0.5, 1.5),
+        Factor("extra_leaves", 0, "number of additional leaves on the stem", 0, 4, whole=True),
+        Factor("second_plant", 0, "1 puts a plant without a flower behind the plant", 0, 1, whole=True),
+        Factor("occlusion", 0.0, "share of the discriminative part that is hidden by a board", 0, 0.7),
     )
 }
 DEFAULTS: dict[str, Value] = {name: factor.default for name, factor in FACTORS.items()}
 
 
 def parse(texts: Iterable[str]) -> dict[str, Value | Range]:
-    """Settings from texts like "size=0.6", "size=0.5..1" or "background=textured".
+    """Parse settings written as "size=0.6", "size=0.5..1" or "background=textured".
 
+    Args:
+        texts: one text per factor.
+    Returns:
+        value or range (low, high) by name of the factor.
     Raises:
-        UnknownNameError: for an unknown factor, with the closest matches.
-        ValueError: for a value that the factor does not take.
+        UnknownNameError: for an unknown factor; the message names the closest matches.
+        ValueError: for a value that the factor does not allow.
 
     >>> parse(["size=0.5..1", "background=plain"])
     {'size': (0.5, 1.0), 'background': 'plain'}
@@ -78,38 +82,42 @@ def parse(texts: Iterable[str]) -> dict[str, Value | Range]:
     for text in texts:
         name, equals, value = text.partition("=")
         if not equals:
-            raise ValueError(f"a factor is given as name=value, e.g. size=0.6, not {text!r}")
+            raise ValueError(f"write a factor as name=value, e.g. size=0.6; got {text!r}")
         settings[name] = _parsed(name, value)
     return checked(settings)
 
 
 def checked(settings: Settings) -> dict[str, Value | Range]:
-    """The same settings, if every one is known and within its range.
+    """Return a copy of the settings after a check that each factor is known and within its range.
 
     Raises:
-        UnknownNameError: for an unknown factor.
-        ValueError: for a value that the factor does not take.
+        UnknownNameError: for an unknown factor; the message names the closest matches.
+        ValueError: for a value that the factor does not allow.
     """
     for name, value in settings.items():
         if name not in FACTORS:
             raise unknown("factor", name, FACTORS)
         factor = FACTORS[name]
         if factor.choices:
-            good = value in factor.choices
+            valid = value in factor.choices
         else:
             ends = value if isinstance(value, tuple) else (value,)
-            good = all(isinstance(end, int | float) and factor.low <= end <= factor.high for end in ends)
-            good = good and list(ends) == sorted(ends)
-            good = good and not (factor.whole and any(float(end) % 1 for end in ends))
-        if not good:
+            valid = all(isinstance(end, int | float) and factor.low <= end <= factor.high for end in ends)
+            valid = valid and list(ends) == sorted(ends)
+            valid = valid and not (factor.whole and any(float(end) % 1 for end in ends))
+        if not valid:
             shown = "..".join(map(str, value)) if isinstance(value, tuple) else value
-            whole = "whole numbers " if factor.whole else ""
-            raise ValueError(f"factor {name} takes {whole}{factor.allowed}, or a range within, not {shown}")
+            raise ValueError(f"factor {name} must be {_described(factor)}; got {shown}")
     return dict(settings)
 
 
 def values_of(settings: Settings, *, seed: int, view: int) -> dict[str, Value]:
-    """The value of every factor in one viewpoint, drawn where a range is set.
+    """Return the value of every factor in one view; a factor set to a range gets a random value from it.
+
+    Args:
+        settings: the factors that are set; all others have their default.
+        seed: of the dataset.
+        view: from 1.
 
     >>> values_of({"size": (0.5, 1.0)}, seed=0, view=3) == values_of({"size": (0.5, 1.0)}, seed=0, view=3)
     True
@@ -118,7 +126,7 @@ def values_of(settings: Settings, *, seed: int, view: int) -> dict[str, Value]:
     for position, name in enumerate(FACTORS):
         value = settings.get(name, values[name])
         if isinstance(value, tuple):
-            # A stream of its own for each factor and view: setting one moves no other.
+            # One random stream per factor and view: setting one factor does not change the others.
             rng = np.random.default_rng([seed, view, position])
             low, high = value
             value = (
@@ -130,6 +138,13 @@ def values_of(settings: Settings, *, seed: int, view: int) -> dict[str, Value]:
     return values
 
 
+def _described(factor: Factor) -> str:
+    if factor.choices:
+        return f"one of {factor.allowed}"
+    whole = "a whole number from " if factor.whole else ""
+    return f"{whole}{factor.allowed}, or a range such as {factor.low:g}..{factor.high:g}"
+
+
 def _parsed(name: str, text: str) -> Value | Range:
     if name not in FACTORS:
         raise unknown("factor", name, FACTORS)
@@ -137,13 +152,11 @@ def _parsed(name: str, text: str) -> Value | Range:
     if factor.choices:
         return text
     try:
-        numbers = tuple(float(part) for part in text.split(".."))
+        numbers = tuple(float(number) for number in text.split(".."))
     except ValueError:
         numbers = ()
     if len(numbers) not in (1, 2):
-        raise ValueError(
-            f"factor {name} takes {factor.allowed}, or a range like {factor.low:g}..{factor.high:g}"
-        )
+        raise ValueError(f"factor {name} must be {_described(factor)}; got {text}")
     if len(numbers) == 2:
         return numbers[0], numbers[1]
     return int(numbers[0]) if factor.whole and not numbers[0] % 1 else numbers[0]

@@ -1,4 +1,4 @@
-"""Surfaces that a plant is made of: tubes, turned bodies and thin sheets, as triangle meshes."""
+"""The surfaces that a plant consists of: tubes, solids of revolution and thin sheets, as triangle meshes."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ Points = NDArray[np.float64]
 
 
 def bezier(control: Points, samples: int) -> Points:
-    """Points along a Bezier curve.
+    """Return points along a Bezier curve.
 
     Args:
         control: (k, 3) control points.
-        samples: number of points, ends included.
+        samples: number of points, including both ends.
     Returns:
         (samples, 3).
     """
@@ -26,32 +26,32 @@ def bezier(control: Points, samples: int) -> Points:
 
 
 def unit(vectors: Points) -> Points:
-    """Vectors scaled to length 1 along the last axis."""
+    """Scale vectors to length 1 along the last axis."""
     scaled: Points = vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)
     return scaled
 
 
 def frame_along(direction: Points, reference: Points) -> Points:
-    """A right-handed rotation (3, 3) whose third column is `direction`, its first near `reference`."""
+    """Return a right-handed rotation (3, 3): third column along `direction`, first near `reference`."""
     w = unit(direction)
     u = unit(reference - (reference @ w) * w)
     return np.stack([u, np.cross(w, u), w], axis=1)
 
 
 def tube(curve: Points, radii: Points, sides: int = 20) -> trimesh.Trimesh:
-    """A closed tube around `curve`.
+    """Return a closed tube around `curve`.
 
     Args:
         curve: (n, 3) points of the centre line.
         radii: (n,) radius at each point.
-        sides: vertices of a ring.
+        sides: number of vertices per ring.
     """
     tangents = unit(np.gradient(curve, axis=0))
     angles = np.linspace(0.0, 2 * np.pi, sides, endpoint=False)
     side = np.array([1.0, 0.0, 0.0])
     rings = []
     for centre, tangent, radius in zip(curve, tangents, radii, strict=True):
-        # Carrying the last side vector along keeps the tube from twisting.
+        # Each ring starts at the side vector of the previous ring, so that the tube is not twisted.
         rotation = frame_along(tangent, side)
         side = rotation[:, 0]
         circle = np.stack([np.cos(angles), np.sin(angles)], axis=1) * radius
@@ -60,11 +60,11 @@ def tube(curve: Points, radii: Points, sides: int = 20) -> trimesh.Trimesh:
 
 
 def lathe(profile: Points, sides: int = 64) -> trimesh.Trimesh:
-    """A body turned about the z axis.
+    """Return the solid of revolution of a profile about the z axis.
 
     Args:
-        profile: (n, 2) radius and height, from the bottom up; both ends are closed.
-        sides: vertices of a ring.
+        profile: (n, 2) radius and height, from bottom to top; both ends are closed.
+        sides: number of vertices per ring.
     """
     angles = np.linspace(0.0, 2 * np.pi, sides, endpoint=False)
     radius, height = profile[:, :1], profile[:, 1:]
@@ -77,13 +77,13 @@ def lathe(profile: Points, sides: int = 64) -> trimesh.Trimesh:
 
 
 def sheet(grid: Points, thickness: float) -> trimesh.Trimesh:
-    """A thin closed surface: a front and a back that meet at the rim.
+    """Return a thin closed surface: a front and a back sheet that meet at the edge.
 
-    Two sheets rather than a double-sided one, since the part-id pass draws front faces only.
+    Two sheets instead of a double-sided one, because the part-id pass draws front faces only.
 
     Args:
         grid: (rows, columns, 3) points, counter-clockwise seen from the front.
-        thickness: largest distance of the back from the front; 0 at the rim.
+        thickness: distance of the back from the front; 0 at the edge.
     """
     rows, columns = grid.shape[:2]
     index = np.arange(rows * columns).reshape(rows, columns)
@@ -100,13 +100,13 @@ def sheet(grid: Points, thickness: float) -> trimesh.Trimesh:
 
 
 def ball(centre: Points, radii: Points, subdivisions: int = 3) -> trimesh.Trimesh:
-    """An ellipsoid with half-axes `radii` (3,) along x, y, z."""
+    """Return an ellipsoid with half-axes `radii` (3,) along x, y, z."""
     sphere = trimesh.creation.icosphere(subdivisions=subdivisions)
     return trimesh.Trimesh(sphere.vertices * radii + centre, sphere.faces, process=False)
 
 
 def join(meshes: list[trimesh.Trimesh]) -> trimesh.Trimesh:
-    """Several meshes as one, their vertices in the given order."""
+    """Join meshes into one; the vertices keep the order of the meshes."""
     starts = np.cumsum([0, *(len(mesh.vertices) for mesh in meshes[:-1])])
     return trimesh.Trimesh(
         np.vstack([mesh.vertices for mesh in meshes]),

@@ -1,4 +1,4 @@
-"""Which off-screen OpenGL this machine has."""
+"""Find an off-screen OpenGL platform on this machine."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Literal
 
 Platform = Literal["auto", "egl", "osmesa"]
 
-# What installs each on a bare system, by the name that the system gives itself in /etc/os-release.
+# Commands that install each platform on a minimal system, by the system's name in /etc/os-release.
 INSTALL = {
     "egl": {
         "debian": "sudo apt-get install libegl1 libgl1 libxrender1",
@@ -20,18 +20,20 @@ INSTALL = {
         "fedora": "sudo dnf install mesa-libOSMesa mesa-libGL libXrender",
     },
 }
-_CALLED = {"debian": "Debian or Ubuntu", "fedora": "Fedora"}
+_SYSTEM_NAMES = {"debian": "Debian or Ubuntu", "fedora": "Fedora"}
 
 
 class NoGraphicsError(RuntimeError):
-    """No off-screen OpenGL on this machine; the message has the command that installs it."""
+    """This machine has no off-screen OpenGL; the message has the command that installs it."""
 
 
 def choose_platform(wanted: Platform = "auto") -> Literal["egl", "osmesa"]:
-    """The off-screen GL platform to use: EGL where a display can be opened, else OSMesa.
+    """Return the off-screen OpenGL platform to use.
 
+    Args:
+        wanted: "egl", "osmesa", or "auto": EGL if it has a device, otherwise OSMesa.
     Raises:
-        NoGraphicsError: if `wanted`, or with "auto" every platform, is missing.
+        NoGraphicsError: if the wanted platform, or with "auto" both platforms, are missing.
     """
     candidates: tuple[Literal["egl", "osmesa"], ...] = ("egl", "osmesa") if wanted == "auto" else (wanted,)
     for name in candidates:
@@ -41,20 +43,20 @@ def choose_platform(wanted: Platform = "auto") -> Literal["egl", "osmesa"]:
 
 
 def _advice(name: str) -> str:
-    """The command that installs a platform on this system; on one that is not known, all commands."""
-    mine: dict[str, str] = {}
+    """Return the command that installs a platform on this system; on an unknown system all commands."""
+    release: dict[str, str] = {}
     with suppress(OSError):
-        mine = platform.freedesktop_os_release()
-    names = [mine.get("ID", ""), *mine.get("ID_LIKE", "").split()]
+        release = platform.freedesktop_os_release()
+    names = [release.get("ID", ""), *release.get("ID_LIKE", "").split()]
     known = [system for system in INSTALL[name] if system in names]
     return "run " + " or ".join(
-        f"'{INSTALL[name][system]}'" + ("" if known else f" on {_CALLED[system]}")
+        f"'{INSTALL[name][system]}'" + ("" if known else f" on {_SYSTEM_NAMES[system]}")
         for system in known or INSTALL[name]
     )
 
 
 def _works(name: str) -> bool:
-    # Asked of the libraries themselves: PyOpenGL binds to one platform at import, for good.
+    # Tested with the libraries themselves: PyOpenGL binds to one platform when it is imported, and keeps it.
     try:
         ctypes.CDLL("libGL.so.1")
         if name == "osmesa":

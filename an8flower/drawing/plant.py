@@ -1,6 +1,6 @@
-"""The procedural plant: a class specification becomes named parts with meshes and colours.
+"""The procedural plant: build named parts, with meshes and colours, from the specification of a class.
 
-World units: the plant is about 1 high, z points up, and the pot stands on z = 0.
+World units: the plant is about 1 unit high, z points up, and the bottom of the pot is at z = 0.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 from an8flower.drawing.geometry import Points, ball, bezier, frame_along, join, lathe, sheet, tube
 from an8flower.ground.registry import unknown
 from an8flower.protocol import PART_IDS
-from an8flower.variants import ClassSpec, Variant
+from an8flower.variants import ClassSpec
 from an8flower.variants.base import RGB
 
 FLOWER_PARTS = ("sepals", "petals", "disc", "balls")
 
-# The parts of every plant. No petal colour of any class: a plant without a class has grey petals.
+# The parts of every plant. The petals are grey, a colour of no class.
 PLAIN_COLOURS: dict[str, RGB] = {
     "pot": (188, 108, 76),
     "soil": (84, 62, 48),
@@ -32,24 +32,27 @@ PLAIN_COLOURS: dict[str, RGB] = {
     "disc": (104, 66, 30),
 }
 
-# What stands behind the plant.
+# Of the floor and the wall behind the plant.
 WALL_COLOUR: RGB = (206, 213, 220)
 
+# The parts that only some classes have.
 ADDED_COLOURS: dict[str, RGB] = {"balls": (44, 140, 150), "thorns": (118, 46, 38)}
 
 STEM = np.array([[0.0, 0.0, 0.19], [0.075, -0.055, 0.36], [-0.115, 0.075, 0.55], [0.0, -0.01, 0.755]])
-FLOWER_TILT_DEG = 40.0  # between the flower's axis and the vertical: it is seen from all sides
+FLOWER_TILT_DEG = (
+    40.0  # between the flower's axis and the vertical, so that the flower is visible in all views
+)
 PETALS = 9
 
 
 @dataclass(frozen=True)
 class Part:
-    """One named part: geometry, one colour, and how dark that colour is at each vertex.
+    """One named part of the plant: geometry, colour, and shade at each vertex.
 
     Args:
         name: a key of `PART_IDS`.
-        mesh: closed, or of two sheets; world units.
-        colour: sRGB, 0-255.
+        mesh: a closed mesh, or two sheets; world units.
+        colour: sRGB, 0 to 255.
         shade: (vertices,) factor on the colour in linear light, in [0, 1].
     """
 
@@ -60,15 +63,15 @@ class Part:
 
 
 def plant(spec: ClassSpec, *, seed: int = 0) -> tuple[Part, ...]:
-    """All parts of the plant of one class.
+    """Return all parts of the plant of one class.
 
     Args:
-        spec: which colours and additional parts the class has.
-        seed: of the plant's individual shape; the same for every class of a dataset.
+        spec: colours and additional parts of the class.
+        seed: of the plant's shape; the same for every class of a dataset.
     Returns:
         the parts, in the order of their ids.
     Raises:
-        UnknownNameError: if `spec` names a part that no plant has.
+        UnknownNameError: if `spec` names a part that does not exist.
     """
     for name in (spec.part, *spec.colours, *spec.parts):
         if name not in BUILDERS:
@@ -81,19 +84,13 @@ def plant(spec: ClassSpec, *, seed: int = 0) -> tuple[Part, ...]:
 
 
 def plain_colour(name: str) -> RGB:
-    """The colour of a part where no class gives it another."""
+    """Return the colour of a part in classes that do not change it."""
     return {**PLAIN_COLOURS, **ADDED_COLOURS}[name]
-
-
-def part_names(variant: Variant) -> tuple[str, ...]:
-    """Every part that occurs in some class of `variant`, in the order of the ids."""
-    added = {name for spec in variant.classes for name in spec.parts}
-    return tuple(sorted({*PLAIN_COLOURS, *added}, key=PART_IDS.__getitem__))
 
 
 @cache
 def _built(name: str, seed: int) -> tuple[trimesh.Trimesh, NDArray[np.float64]]:
-    # A stream of its own for each part: adding a part does not reshape the others.
+    # One random stream per part: adding a part does not change the shape of the others.
     rng = np.random.default_rng(np.random.SeedSequence([seed, PART_IDS[name]]))
     mesh, shade = BUILDERS[name](rng)
     return mesh, np.clip(shade, 0.0, 1.0)
@@ -128,7 +125,7 @@ def _stem(rng: np.random.Generator) -> Built:
     return _plain(mesh)
 
 
-# Height on the stem (0-1), azimuth in degrees, length, width: no two alike, so that no two views are.
+# Height on the stem (0 to 1), azimuth in degrees, length, width. All leaves differ, so that all views differ.
 LEAVES = ((0.12, 20.0, 0.27, 0.058), (0.2, 165.0, 0.22, 0.05), (0.4, 265.0, 0.18, 0.042))
 EXTRA_LEAVES = (
     (0.3, 90.0, 0.19, 0.045),
@@ -139,13 +136,13 @@ EXTRA_LEAVES = (
 
 
 def _leaves(rng: np.random.Generator) -> Built:
-    return _leaves_of(LEAVES, rng)
+    return _leaves_at(LEAVES, rng)
 
 
-def _leaves_of(plan: Sequence[tuple[float, float, float, float]], rng: np.random.Generator) -> Built:
+def _leaves_at(leaves: Sequence[tuple[float, float, float, float]], rng: np.random.Generator) -> Built:
     curve = bezier(STEM, 48)
     meshes, shades = [], []
-    for height, azimuth_deg, length, width in plan:
+    for height, azimuth_deg, length, width in leaves:
         azimuth = np.deg2rad(azimuth_deg + rng.uniform(-12, 12))
         outward = np.array([np.cos(azimuth), np.sin(azimuth), 0.0])
         base = curve[round(height * (len(curve) - 1))] - 0.008 * outward
@@ -167,16 +164,16 @@ def _leaves_of(plan: Sequence[tuple[float, float, float, float]], rng: np.random
 
 
 def distractors(*, seed: int = 0) -> dict[str, tuple[Part, ...]]:
-    """What factors add to a picture: leaves that may each be shown, and a second plant.
+    """Return the parts that factors add to a frame: extra leaves and a second plant.
 
     Returns:
-        the parts of "extra_leaves", in the order in which they appear, and of "second_plant": a
-        pot with stem and leaves, but neither flower nor any part that a class changes.
+        the parts of "extra_leaves", in the order in which they are added, and of "second_plant": a pot
+        with stem, leaves and sepals, without petals, disc, balls and thorns, in plain colours.
     """
     leaves = []
-    for k, place in enumerate(EXTRA_LEAVES):
+    for k, leaf in enumerate(EXTRA_LEAVES):
         rng = np.random.default_rng(np.random.SeedSequence([seed, PART_IDS["extra_leaves"], k]))
-        mesh, shade = _leaves_of((place,), rng)
+        mesh, shade = _leaves_at((leaf,), rng)
         leaves.append(Part("extra_leaves", mesh, PLAIN_COLOURS["leaves"], shade))
     second = []
     for name in ("pot", "soil", "stem", "leaves", "sepals"):
@@ -186,7 +183,7 @@ def distractors(*, seed: int = 0) -> dict[str, tuple[Part, ...]]:
 
 
 def flower_scaling(factor: float) -> Points:
-    """The (4, 4) map that makes the flower `factor` times as large, about its place on the stem."""
+    """Return the (4, 4) scaling of the flower by `factor` about the point where it joins the stem."""
     origin, _ = _flower_frame()
     scaling = np.eye(4) * factor
     scaling[3, 3] = 1.0
@@ -227,13 +224,13 @@ def _petal_ring(
 
 
 def _balls(rng: np.random.Generator) -> Built:
-    # On the tips of the outer petals, so that they are seen from above and from below.
+    # On the tips of the outer petals, so that they are visible from above and from below.
     balls = []
     for k in range(PETALS):
         angle = 2 * np.pi * (k + 0.5) / PETALS + rng.uniform(-0.05, 0.05)
         radius, height = 0.15 + rng.uniform(-0.008, 0.008), 0.052 + rng.uniform(-0.004, 0.004)
-        at = np.array([radius * np.cos(angle), radius * np.sin(angle), height])
-        balls.append(ball(at, np.full(3, 0.024)))
+        centre = np.array([radius * np.cos(angle), radius * np.sin(angle), height])
+        balls.append(ball(centre, np.full(3, 0.024)))
     return _plain(_placed(join(balls)))
 
 
@@ -242,12 +239,12 @@ def _thorns(rng: np.random.Generator) -> Built:
     tangents = np.gradient(curve, axis=0)
     thorns = []
     for k in range(34):
-        at = round(len(curve) * (0.1 + 0.8 * k / 34))
-        # The golden angle spreads them around the stem whatever their number.
+        index = round(len(curve) * (0.1 + 0.8 * k / 34))
+        # The golden angle distributes any number of thorns evenly around the stem.
         angle = k * np.pi * (3 - np.sqrt(5)) + rng.uniform(-0.2, 0.2)
-        frame = frame_along(tangents[at], np.array([1.0, 0.0, 0.0]))
+        frame = frame_along(tangents[index], np.array([1.0, 0.0, 0.0]))
         outward = frame @ np.array([np.cos(angle), np.sin(angle), 0.0])
-        spine = curve[at] + np.linspace(0.006, 0.064, 8)[:, None] * outward
+        spine = curve[index] + np.linspace(0.006, 0.064, 8)[:, None] * outward
         spine[:, 2] -= np.linspace(0, 1, 8) ** 2 * 0.012
         thorns.append(tube(spine, np.linspace(0.013, 0.0008, 8), sides=10))
     return _plain(join(thorns))
@@ -261,14 +258,14 @@ def _petals(rng: np.random.Generator) -> Built:
 
 def _disc(rng: np.random.Generator) -> Built:
     centre = ball(np.array([0.0, 0.0, 0.032]), np.array([0.05, 0.05, 0.03]), subdivisions=4)
-    # Seeds in a sunflower's spiral: raised, lighter dots on the dome.
+    # Seeds in a spiral as in a sunflower: raised, lighter dots on the dome.
     shade = np.full(len(centre.vertices), 0.75)
     seeds = []
     for k in range(60):
         radius, angle = 0.048 * np.sqrt((k + 0.5) / 60), k * np.pi * (3 - np.sqrt(5))
         height = 0.032 + 0.03 * np.sqrt(max(0.0, 1 - (radius / 0.05) ** 2))
-        at = np.array([radius * np.cos(angle), radius * np.sin(angle), height])
-        seeds.append(ball(at, np.full(3, 0.0046), subdivisions=1))
+        position = np.array([radius * np.cos(angle), radius * np.sin(angle), height])
+        seeds.append(ball(position, np.full(3, 0.0046), subdivisions=1))
     dots = join(seeds)
     return _placed(join([centre, dots])), np.concatenate([shade, np.ones(len(dots.vertices))])
 

@@ -1,7 +1,7 @@
-"""Plant and viewpoint to a frame: one colour pass, one part-id pass, from one off-screen context.
+"""Render frames: one colour pass and one part-id pass per frame, in one off-screen OpenGL context.
 
-The plant stands on a turntable in front of a fixed camera, so light and background are the same in
-every view. Only this module and `stage` import pyrender.
+The plant turns in front of a fixed camera, so light and background are the same in every view. Only this
+module and `stage` import pyrender.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ SUPERSAMPLING = 2
 
 @dataclass(frozen=True)
 class Frame:
-    """One rendered view.
+    """A rendered image with its part ids.
 
     Args:
         image: (300, 300, 3) uint8 RGB.
-        part_ids: (300, 300) uint8, values of `PART_IDS`; pixel-aligned with the image.
+        part_ids: (300, 300) uint8, values of `PART_IDS`, pixel-aligned with the image.
     """
 
     image: NDArray[np.uint8]
@@ -41,12 +41,12 @@ class Frame:
 
 @dataclass(frozen=True)
 class Twins:
-    """What a frame's class looks like by its part alone, and without it.
+    """The twins of a frame: one with the discriminative part only, one with all but this part.
 
     Args:
-        part_only: (300, 300, 3) uint8, the discriminative part before the empty background.
-        all_but_part: (300, 300, 3) uint8, the part in its plain colour, or absent if only a class
-            has it.
+        part_only: (300, 300, 3) uint8, the part in front of the background.
+        all_but_part: (300, 300, 3) uint8, the plant with the part in a colour of no class, or without
+            the part if only some classes have it.
     """
 
     part_only: NDArray[np.uint8]
@@ -54,16 +54,16 @@ class Twins:
 
 
 class Renderer:
-    """Draws any class of a variant from any viewpoint; context and meshes are built once.
+    """Renders any view of any class of a variant; the OpenGL context and the meshes are built once.
 
-    Use it as a context manager, one a process: closing one EGL context breaks another.
+    Use it as a context manager, with one renderer per process: closing an EGL context breaks the others.
 
     Args:
-        variant: whose classes are to be drawn.
+        variant: whose classes are rendered.
         seed: of the plant's shape and of the textured background.
-        platform: "auto" takes EGL where it works, else OSMesa.
+        platform: "egl", "osmesa", or "auto": EGL if it works, otherwise OSMesa.
     Raises:
-        NoGraphicsError: if there is no off-screen GL.
+        NoGraphicsError: if this machine has no off-screen OpenGL.
     """
 
     def __init__(self, variant: Variant, *, seed: int = 0, platform: Platform = "auto") -> None:
@@ -83,40 +83,40 @@ class Renderer:
         self.gl = {"platform": self.platform, **_gl_strings(self._gl)}
 
     def render(self, class_index: int, view: int, values: Values = DEFAULTS) -> Frame:
-        """One frame.
+        """Render one frame.
 
         Args:
             class_index: position of the class in the variant, from 0.
-            view: viewpoint, from 1 to 40, in steps of 9 degrees.
-            values: of every factor.
+            view: from 1 to 40, in steps of 9 degrees.
+            values: value of every factor.
         """
         parts = self._set(class_index, view, values)
         self._stage.dress({part.name: part.colour for part in parts})
         return Frame(downsample(self._colours()), self._part_ids())
 
     def render_twins(self, class_index: int, view: int, values: Values = DEFAULTS) -> Twins:
-        """The twins of the frame that `render` gives for the same arguments."""
+        """Render the twins of the frame that `render` returns for the same arguments."""
         parts = self._set(class_index, view, values)
-        which = self.variant.classes[class_index].part
+        name = self.variant.classes[class_index].part
         colours = {part.name: part.colour for part in parts}
         self._stage.dress(colours)
-        # Composed before downsampling, so that the part keeps its smooth rim.
-        seen = self._part_ids(FRAME_SIZE_PX * SUPERSAMPLING) == PART_IDS[which]
-        whole = self._colours()
-        neutral = {name: plain_colour(name) if name == which else rgb for name, rgb in colours.items()}
-        if which not in PLAIN_COLOURS:
-            del neutral[which]
+        # Composed before downsampling, so that the edge of the part stays smooth.
+        visible = self._part_ids(FRAME_SIZE_PX * SUPERSAMPLING) == PART_IDS[name]
+        whole_plant = self._colours()
+        neutral = {**colours, name: plain_colour(name)}
+        if name not in PLAIN_COLOURS:
+            del neutral[name]
         self._stage.dress(neutral)
-        without = self._colours()
+        all_but_part = self._colours()
         self._stage.clear()
-        # With nothing to draw at all pyrender fails, but then every pixel is known.
+        # pyrender fails on a scene with nothing to draw; with a plain background every pixel is known.
         plain = values["background"] == "plain"
         background = np.array(WALL_COLOUR, np.uint8) if plain else self._colours()
-        part_only = np.where(seen[..., None], whole, background)
-        return Twins(downsample(part_only), downsample(without))
+        part_only = np.where(visible[..., None], whole_plant, background)
+        return Twins(downsample(part_only), downsample(all_but_part))
 
     def close(self) -> None:
-        """Free the context."""
+        """Free the OpenGL context."""
         self._gl.delete()
 
     def __enter__(self) -> Self:
@@ -153,7 +153,7 @@ class Renderer:
 
 
 def downsample(colour: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Average blocks of 2x2 pixels: (600, 600, 3) uint8 to (300, 300, 3), rounded to nearest."""
+    """Average blocks of 2x2 pixels, rounded to nearest: (600, 600, 3) uint8 to (300, 300, 3) uint8."""
     size, k = FRAME_SIZE_PX, SUPERSAMPLING
     blocks = colour.reshape(size, k, size, k, 3).astype(np.uint16).sum(axis=(1, 3))
     return np.asarray((blocks + k * k // 2) // (k * k), np.uint8)
@@ -164,4 +164,4 @@ def _gl_strings(renderer: pyrender.OffscreenRenderer) -> dict[str, str]:
 
     renderer._platform.make_current()
     names = {"vendor": GL_VENDOR, "renderer": GL_RENDERER, "version": GL_VERSION}
-    return {name: cast(bytes, glGetString(which)).decode() for name, which in names.items()}
+    return {name: cast(bytes, glGetString(constant)).decode() for name, constant in names.items()}

@@ -1,4 +1,4 @@
-"""The studio: every part as a node of one scene, dressed, turned and lit for each picture."""
+"""The scene: every part is a node of it; visibility, colours, pose and light are set for each frame."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ BOARD_COLOUR: RGB = (150, 122, 92)
 KEY_POSITION = np.array([-2.6, -4.2, 5.2])
 KEY_INTENSITY = 132.0
 FILL_POSITION = np.array([4.0, -3.5, 2.0])
-SECOND_PLANT_AT = np.array([0.52, 0.45, 0.0])
-BOARD_DISTANCE = CAMERA_DISTANCE - 1.0  # from the camera: before the plant, whatever its view
+SECOND_PLANT_POSITION = np.array([0.52, 0.45, 0.0])
+BOARD_DISTANCE = CAMERA_DISTANCE - 1.0  # from the camera: in front of the plant in every view
 GLOSSY = ("pot", "leaves", "petals")
 
 
 class _OrderedScene(pyrender.Scene):  # type: ignore[misc]
-    """pyrender draws nodes and lights in the order of a set, which changes from run to run."""
+    """A scene with ordered nodes: pyrender draws them in the order of a set, which varies between runs."""
 
     @property
     def mesh_nodes(self) -> tuple[pyrender.Node, ...]:
@@ -40,11 +40,11 @@ class _OrderedScene(pyrender.Scene):  # type: ignore[misc]
 
 
 class Stage:
-    """One scene with everything that may be drawn in it.
+    """A scene with everything that may be drawn for a variant.
 
     Args:
         parts: every part of the variant's plants, by name.
-        distractors: parts of "extra_leaves" and "second_plant".
+        distractors: the parts of "extra_leaves" and "second_plant"; see `plant.distractors`.
         seed: of the textured background.
     """
 
@@ -59,11 +59,15 @@ class Stage:
         }
         self._board = self._add(Part("board", _board(), BOARD_COLOUR, np.ones(4)), "board")
         self._backdrops = {
-            "graded": self._add(_sweep(), "backdrop"),
-            "textured": self._add(_sweep(), "backdrop textured", _texture(seed)),
+            "graded": self._add(_backdrop(), "backdrop"),
+            "textured": self._add(_backdrop(), "backdrop textured", _texture(seed)),
         }
         drawn = list(parts.values())
-        self._framing = cache(lambda *at: framing(drawn, elevation_deg=at[0], flower_size=at[1], size=at[2]))
+        self._framing = cache(
+            lambda elevation, flower_size, size: framing(
+                drawn, elevation_deg=elevation, flower_size=flower_size, size=size
+            )
+        )
         self._camera = self.scene.add(
             pyrender.PerspectiveCamera(yfov=1.0, znear=0.5, zfar=20.0, aspectRatio=1.0), name="camera"
         )
@@ -76,27 +80,28 @@ class Stage:
         fill = pyrender.DirectionalLight(color=(0.82, 0.9, 1.0), intensity=1.3)
         self._fill = self.scene.add(fill, name="fill")
         self._values: Values = DEFAULTS
-        # A node left out of the map would stop occluding, so the backdrops are in it as 0.
+        # pyrender leaves nodes without an id out of the part-id pass, where they would no longer occlude
+        # others. So the backdrops have id 0.
         self.ids = {node: PART_IDS[name] for name, node in self._parts.items()}
         self.ids |= {node: PART_IDS[name] for name, nodes in self._extra.items() for node in nodes}
         self.ids |= dict.fromkeys(self._backdrops.values(), 0) | {self._board: PART_IDS["board"]}
 
     def turn(self, angle: float, values: Values) -> None:
-        """Turn the plant by `angle` (radians) and set camera, light and background; hide the board."""
+        """Rotate the plant by `angle` (radians), set camera, light and background, and hide the board."""
         self._values = values
-        at = self._at(values)
-        half = FRAME_SIZE_PX / 2 / at.focal_px
+        camera = self._framing_for(values)
+        half = FRAME_SIZE_PX / 2 / camera.focal_px
         self._camera.camera.yfov = 2 * np.arctan(half)
-        self.scene.set_pose(self._camera, at.pose)
+        self.scene.set_pose(self._camera, camera.pose)
         self._key.light.intensity = KEY_INTENSITY * float(values["light_strength"])
-        self.scene.set_pose(self._key, look(_key_position(at.target, values), at.target))
-        self.scene.set_pose(self._fill, look(FILL_POSITION, at.target))
+        self.scene.set_pose(self._key, look(_key_position(camera.target, values), camera.target))
+        self.scene.set_pose(self._fill, look(FILL_POSITION, camera.target))
 
         flower = turned(angle) @ flower_scaling(float(values["flower_size"]))
         for name, node in self._parts.items():
             self.scene.set_pose(node, flower if name in FLOWER_PARTS else turned(angle))
         second = turned(angle + 2.0)
-        second[:3, 3] = SECOND_PLANT_AT
+        second[:3, 3] = SECOND_PLANT_POSITION
         for name, nodes in self._extra.items():
             for node in nodes:
                 self.scene.set_pose(node, second if name == "second_plant" else turned(angle))
@@ -106,7 +111,7 @@ class Stage:
         self._board.mesh.is_visible = False
 
     def dress(self, colours: Mapping[str, RGB]) -> None:
-        """Show just these parts, in these colours, and the distractors that are set."""
+        """Show exactly these parts, in these colours, and the distractors that are set."""
         for name, node in self._parts.items():
             node.mesh.is_visible = name in colours
             if name in colours:
@@ -117,32 +122,32 @@ class Stage:
             node.mesh.is_visible = bool(self._values["second_plant"])
 
     def clear(self) -> None:
-        """Show nothing but the background."""
+        """Show only the background."""
         self.dress({})
         for node in (*self._extra["extra_leaves"], *self._extra["second_plant"], self._board):
             node.mesh.is_visible = False
 
     def raise_board(self, mask: NDArray[np.bool_], share: float) -> None:
-        """Put a board before the left `share` of the pixels of `mask` (300, 300)."""
+        """Place a board that hides the left `share` of the pixels of `mask` (300, 300)."""
         if not mask.any():
             return
         rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
         covered = np.cumsum(mask.sum(axis=0)) / mask.sum()
         left, right = columns[0] - 6, int(np.searchsorted(covered, share)) + 1
         top, bottom = rows[0] - 6, rows[-1] + 7
-        at = self._at(self._values)
+        camera = self._framing_for(self._values)
         middle = FRAME_SIZE_PX / 2
-        scale = BOARD_DISTANCE / at.focal_px
+        scale = BOARD_DISTANCE / camera.focal_px
         local = np.diag([(right - left) * scale, (bottom - top) * scale, 1.0, 1.0])
         local[:3, 3] = [
             ((left + right) / 2 - middle) * scale,
             (middle - (top + bottom) / 2) * scale,
             -BOARD_DISTANCE,
         ]
-        self.scene.set_pose(self._board, at.pose @ local)
+        self.scene.set_pose(self._board, camera.pose @ local)
         self._board.mesh.is_visible = True
 
-    def _at(self, values: Values) -> Framing:
+    def _framing_for(self, values: Values) -> Framing:
         return self._framing(*(float(values[name]) for name in ("elevation", "flower_size", "size")))
 
     def _add(self, part: Part, name: str, texture: pyrender.Texture | None = None) -> pyrender.Node:
@@ -162,7 +167,7 @@ def _key_position(target: Points, values: Values) -> Points:
 
 
 def _linear(colour: RGB) -> Points:
-    # The shader ends with a power of 1/2.2, so this is the inverse it wants, not exact sRGB.
+    # The inverse of the shader's last step, a power of 1/2.2, which is not exactly the sRGB curve.
     return np.append((np.array(colour) / 255.0) ** 2.2, 1.0)
 
 
@@ -186,21 +191,21 @@ def _mesh(part: Part, texture: pyrender.Texture | None) -> pyrender.Mesh:
 
 
 def _unrolled(vertices: Points) -> NDArray[np.float32]:
-    """Texture coordinates along a sweep: across it, and along its profile."""
+    """Return texture coordinates of a backdrop: across it, and along its profile."""
     along = np.linalg.norm(np.diff(vertices[::2], axis=0), axis=1)
     length = np.repeat(np.concatenate([[0.0], np.cumsum(along)]), 2)
     return (np.stack([vertices[:, 0], length], axis=1) / 2.5).astype(np.float32)
 
 
 def _texture(seed: int) -> pyrender.Texture:
-    """Mottled plaster: noise of several sizes, in greys, so that it has no class's colour."""
+    """Return a texture like plaster: noise at several scales, grey, so that it has the colour of no class."""
     rng = np.random.default_rng([seed, 1])
     size, noise = 512, np.zeros((512, 512))
     for cells in (4, 8, 16, 32, 64, 128):
         blocks = rng.standard_normal((cells, cells))
         fine = np.fft.ifft2(np.fft.fft2(blocks), norm="forward").real / cells**2
         zoomed = np.kron(fine, np.ones((size // cells, size // cells)))
-        # Blurring over one cell, around the edges, makes the tile seamless.
+        # Blurring over one cell, periodically, makes the tile seamless.
         for axis in (0, 1):
             kernel = np.zeros(size)
             kernel[: size // cells] = cells / size
@@ -218,8 +223,8 @@ def _board() -> trimesh.Trimesh:
     return trimesh.Trimesh(corners, [[0, 1, 2], [0, 2, 3]], process=False)
 
 
-def _sweep() -> Part:
-    """A floor that curves up into a wall behind the plant."""
+def _backdrop() -> Part:
+    """Return a floor that curves up into a wall behind the plant."""
     depth, floor_end, radius, top = -6.0, 1.6, 2.2, 8.0
     bend = np.linspace(0.0, np.pi / 2, 24)
     y = np.concatenate([[depth, 0.0], floor_end + radius * np.sin(bend), [floor_end + radius]])

@@ -1,4 +1,4 @@
-"""Whether a dataset folder is what its manifest says, and whether drawing it again gives the same."""
+"""Verify that a dataset folder matches its manifest, and that drawing it again gives the same images."""
 
 from __future__ import annotations
 
@@ -11,19 +11,25 @@ import numpy as np
 
 from an8flower import png
 from an8flower.drawing.factors import Settings
-from an8flower.drawing.generation import Drawing, DrawnFrame, Place, draw, draw_frame, fingerprint
+from an8flower.drawing.frames import Drawing, DrawnFrame, draw_frame, fingerprint
+from an8flower.drawing.generation import FrameId, draw
 from an8flower.drawing.gl import Platform, choose_platform
 from an8flower.manifest import KINDS, Manifest, read_manifest
 from an8flower.variants import ClassSpec, Variant
 
-# Another OpenGL rounds colours otherwise, and a pixel on an edge may tip over; masks must not.
-MEAN_TOLERANCE = 1.0  # of the mean absolute difference of an image, in levels of 255
-SAMPLE = 5  # frames
+# Another OpenGL may round colours differently, also at edges; masks must be equal everywhere.
+MEAN_TOLERANCE = 1.0  # largest mean absolute difference of an image, in levels of 255
+SAMPLE = 5  # frames drawn again with regenerate="sample"
 
 
 @dataclass(frozen=True)
 class Problem:
-    """One file that is not as recorded: "missing", "altered", "extra", or drawn otherwise."""
+    """One file that does not match the manifest.
+
+    Args:
+        path: of the file.
+        what: "missing", "altered" or "extra"; or text that says how it differs when drawn again.
+    """
 
     path: Path
     what: str
@@ -39,21 +45,22 @@ def verify(
     regenerate: Literal["no", "sample", "all"] = "no",
     platform: Platform = "auto",
 ) -> list[Problem]:
-    """Hash every file of a dataset again, and draw frames again if asked.
+    """Compare every file of a dataset with its recorded hash and, optionally, draw frames again.
 
     Args:
         root: folder that holds the variant's folder.
-        variant: e.g. "single-6c".
-        regenerate: draw no frame, a few spread over classes and views, or all of them again. On the
-            platform that drew them the bytes must be equal; elsewhere masks and part ids must be,
-            and colours within `MEAN_TOLERANCE` on average.
-        platform: off-screen GL to draw with.
+        variant: name of the variant, e.g. "single-6c".
+        regenerate: which frames to draw again: none ("no"), 5 spread over classes and views ("sample"),
+            or "all". On the platform that drew the dataset, the bytes must be equal. On another
+            platform, masks and part ids must be equal, and images may differ by `MEAN_TOLERANCE` on
+            average.
+        platform: off-screen OpenGL to draw with.
     Returns:
-        a problem for each missing, altered, extra or differently drawn file; empty when all is as
-        recorded.
+        one problem per file that is missing, altered, extra, or drawn differently; an empty list if
+        every file is as recorded.
     Raises:
         DataFolderError: if the manifest itself cannot be read.
-        NoGraphicsError: if frames are to be drawn and there is no off-screen GL.
+        NoGraphicsError: if frames are to be drawn and this machine has no off-screen OpenGL.
     """
     manifest = read_manifest(root, variant)
     problems = [
@@ -69,7 +76,7 @@ def verify(
         if path.is_file() and path.relative_to(manifest.folder).as_posix() not in recorded
     ]
     if regenerate != "no":
-        problems += _drawn_again(manifest, regenerate, platform)
+        problems += _redraw(manifest, regenerate, platform)
     return problems
 
 
@@ -79,7 +86,7 @@ def _difference(path: Path, sha256: str) -> str:
     return "" if hashlib.sha256(path.read_bytes()).hexdigest() == sha256 else "altered"
 
 
-def _drawn_again(manifest: Manifest, which: str, platform: Platform) -> list[Problem]:
+def _redraw(manifest: Manifest, which: str, platform: Platform) -> list[Problem]:
     header = manifest.header
     frames = list(manifest.of_kind("frame")[["class", "view"]].itertuples(index=False, name=None))
     if which == "sample":
@@ -94,19 +101,19 @@ def _drawn_again(manifest: Manifest, which: str, platform: Platform) -> list[Pro
     recorded = manifest.table.set_index("path")["sha256"].to_dict()
     problems: list[Problem] = []
 
-    def compare(frame: Place, drawn: DrawnFrame) -> None:
-        same = header["fingerprints"] == [fingerprint(drawn.gl)]
+    def compare(frame: FrameId, drawn: DrawnFrame) -> None:
+        same_platform = header["fingerprints"] == [fingerprint(drawn.gl)]
         for row, data in drawn.files:
             path = manifest.folder / str(row["path"])
-            # What is altered or missing on disk has been told already.
+            # Files that are altered or missing on disk are among the problems already.
             if row["sha256"] != recorded[row["path"]] and not _difference(path, recorded[row["path"]]):
-                problems.extend(_compared(path, str(row["kind"]), data, same))
+                problems.extend(_comparison(path, str(row["kind"]), data, same_platform))
 
     draw(drawing, frames, draw_frame, compare, workers=1, title="draw again")
     return problems
 
 
-def _compared(path: Path, kind: str, drawn: bytes, same_platform: bool) -> list[Problem]:
+def _comparison(path: Path, kind: str, drawn: bytes, same_platform: bool) -> list[Problem]:
     difference = np.abs(png.decode(path.read_bytes()).astype(int) - png.decode(drawn).astype(int))
     largest, mean = int(difference.max()), float(difference.mean())
     exact = kind in ("mask", "parts", "frame_parts")
@@ -119,5 +126,5 @@ def _compared(path: Path, kind: str, drawn: bytes, same_platform: bool) -> list[
         if exact
         else f"{MEAN_TOLERANCE:g} on average"
     )
-    told = f"drawn otherwise (largest difference {largest}, mean {mean:.3f}; allowed: {allowed})"
-    return [Problem(path, told)]
+    what = f"differs when drawn again (largest difference {largest}, mean {mean:.3f}; allowed: {allowed})"
+    return [Problem(path, what)]

@@ -1,4 +1,4 @@
-"""A generated dataset in the formats of other tools, one file a format.
+"""Export a generated dataset to the formats of other tools; each format is a module of this package.
 
 >>> "coco" in names()
 True
@@ -24,26 +24,28 @@ __all__ = ["ExportSpec", "MissingExtraError", "export", "exports", "names"]
 def export(
     root: str | Path, variant: str, to: str, out: str | Path, *, fold: int | None = None, **options: Any
 ) -> Path:
-    """Write a generated dataset in another tool's format.
+    """Export a generated dataset to the format of another tool.
 
-    Every file is checked against its recorded hash as it is read, and equal data give equal
-    bytes. A run that fails or is killed leaves nothing under the name `out`.
+    Every file is checked against its recorded hash when it is read. Equal datasets give equal bytes. A run
+    that fails or is killed leaves no folder `out`.
 
     Args:
-        root: folder that holds a folder for each variant.
+        root: folder that holds one folder per variant.
         variant: name of a generated variant.
         to: name of the format; see `names`.
-        out: folder to make; it may exist if it is empty.
-        fold: from 0 to 4, to write its training and test images apart; None writes all as one.
-        options: the format's own, e.g. `shard_images` of "webdataset".
+        out: folder to create; it may exist if it is empty.
+        fold: from 0 to 4, to write training and test images of this fold separately; None writes all
+            images together.
+        options: options of the format, e.g. `shard_images` of "webdataset".
     Returns:
         `out`.
     Raises:
         UnknownNameError: if there is no such format or variant.
-        MissingExtraError: if the format's library is not installed.
-        DataFolderError: naming a missing or altered file and the command that mends it.
-        ValueError: for an unknown option, a fold that the format or the data do not have, or an
-            `out` that is not empty.
+        MissingExtraError: if the library of the format is not installed.
+        DataFolderError: if a file is missing or altered; the message names the file and the command that
+            repairs it.
+        ValueError: for an unknown option, a fold that does not exist, has no images or is not supported
+            by the format, or a folder `out` that is not empty.
         BlockingIOError: if another process is exporting to `out`.
     """
     spec = exports.get(to)
@@ -51,7 +53,7 @@ def export(
         if name not in spec.options:
             raise ValueError(f"export to {to} has no option {name!r}; it has {_listed(spec.options)}")
     if fold is not None and not spec.splits:
-        raise ValueError(f"export to {to} has no training and test split; leave the fold out")
+        raise ValueError(f"export to {to} has no training and test split; call it without a fold")
     manifest = read_manifest(root, variant)
     require_complete(manifest)
     splits = splits_of(manifest, fold)
@@ -68,26 +70,26 @@ def export(
 
 
 def names() -> tuple[str, ...]:
-    """All formats, built in or plugged in."""
+    """Return the names of all formats, from this package and from plug-ins."""
     return exports.names()
 
 
 @contextmanager
 def _staged(out: Path) -> Iterator[Path]:
-    """An empty folder that becomes `out` if all goes well, and vanishes if not."""
+    """Yield an empty folder that is renamed to `out` at the end, or deleted on an error."""
     _require_free(out)
-    workplace = out.with_name(f".{out.name}{files.TEMPORARY}")
-    with files.locked(workplace):
+    staging = out.with_name(f".{out.name}{files.TEMPORARY}")
+    with files.locked(staging):
         try:
-            _require_free(out)  # another process may have ended between the look and the lock
-            # Not the workplace itself, which holds the lock.
-            folder = workplace / "export"
-            shutil.rmtree(folder, ignore_errors=True)  # what a killed export left behind
+            _require_free(out)  # another process may have finished before this one got the lock
+            # A subfolder, because the staging folder itself holds the lock file.
+            folder = staging / "export"
+            shutil.rmtree(folder, ignore_errors=True)  # left by an export that was killed
             folder.mkdir()
             yield folder
             folder.replace(out)
         finally:
-            shutil.rmtree(workplace, ignore_errors=True)
+            shutil.rmtree(staging, ignore_errors=True)
 
 
 def _require_free(out: Path) -> None:

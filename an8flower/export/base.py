@@ -1,4 +1,4 @@
-"""What an export format is, and the checked view of a dataset that it writes from."""
+"""The interface of an export format, and the dataset as a format reads it: every file is checked."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from an8flower.folds import in_split
 from an8flower.ground.registry import MissingExtraError, Registry
-from an8flower.manifest import Manifest, read_verified
+from an8flower.manifest import Manifest, empty_split, read_verified
 from an8flower.protocol import Split
 
 Kind = Literal["image", "mask", "parts"]
@@ -20,15 +20,15 @@ KINDS: tuple[Kind, ...] = ("image", "mask", "parts")
 
 @dataclass(frozen=True)
 class Entry:
-    """One derivative: what is known of it, and where its files are.
+    """One derivative: its properties and its files.
 
     Args:
-        name: of its files without the ending, e.g. "class1_img1_p1_r1".
+        name: of its files without the suffix, e.g. "class1_img1_p1_r1".
         class_id: from 1, as in file names.
         class_name: e.g. "red petals".
-        view: from 1, like crop and rotation.
-        mask_area_px: pixels of the discriminative part.
-        files: path within the dataset's folder and SHA-256 of its image, mask and part ids.
+        view, crop, rotation: from 1.
+        mask_area_px: number of pixels of the discriminative part.
+        files: path within the dataset's folder and SHA-256 of image, mask and part ids.
     """
 
     name: str
@@ -42,12 +42,12 @@ class Entry:
 
     @property
     def label(self) -> int:
-        """The class from 0, as models and `An8Flower` count."""
+        """The class from 0, as in models and `An8Flower`."""
         return self.class_id - 1
 
     @property
     def facts(self) -> dict[str, str | int]:
-        """What a format without fields of its own says beside the image."""
+        """The properties, for formats that store arbitrary fields with an image."""
         return {
             "class": self.class_id,
             "class_name": self.class_name,
@@ -61,13 +61,14 @@ class Entry:
 
 @dataclass(frozen=True)
 class Source:
-    """The dataset as an exporter sees it: entries now, bytes when asked for and only if intact.
+    """The dataset as an export format reads it; files are read on demand and checked against their hash.
 
     Args:
         manifest: of the dataset.
-        splits: the entries by class, view, crop and rotation: all under the empty name, which
-            leaves no trace in a path, or those of a fold under "train" and "test".
-        advance: to be told of each entry that is written.
+        splits: entries by name of the split, each sorted by class, view, crop and rotation. Without a fold
+            the only name is "", which adds nothing to a path; with a fold the names are "train" and
+            "test".
+        advance: called with the number of entries that were written.
     """
 
     manifest: Manifest
@@ -76,31 +77,31 @@ class Source:
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """Class names; a label is a position here."""
+        """Class names in the order of the labels."""
         return tuple(spec["name"] for spec in self.manifest.header["classes"])
 
     def read(self, entry: Entry, kind: Kind) -> bytes:
-        """The PNG bytes of one file of an entry.
+        """Return the PNG bytes of one file of an entry.
 
         Raises:
-            DataFolderError: naming the file, if it is missing or altered.
+            DataFolderError: if the file is missing or altered; the message names it.
         """
         return read_verified(self.manifest, *entry.files[kind])
 
 
 @dataclass(frozen=True)
 class ExportSpec:
-    """A format that a dataset can be written in.
+    """An export format.
 
     Args:
-        name: registry key.
-        write: called as `write(source, folder)` to fill an empty folder; keyword-only arguments
-            are the format's own options.
-        source: where the format is described.
-        extra: the extra of this package that brings `library`; empty if none is needed.
-        library: import name of what `write` imports.
-        splits: whether the format can tell training from test images.
-        in_place: whether `write` may also be given the dataset's own folder, to add to it.
+        name: of the format in the registry.
+        write: called as `write(source, folder)` to fill an empty folder; its keyword-only arguments are
+            the options of the format.
+        source: URL of the format's description.
+        extra: the extra of this package that installs `library`; empty if none is needed.
+        library: import name of the library that `write` needs.
+        splits: whether the format distinguishes training and test images.
+        in_place: whether `write` may also add its files to the dataset's own folder.
     """
 
     name: str
@@ -113,15 +114,15 @@ class ExportSpec:
 
     @property
     def options(self) -> tuple[str, ...]:
-        """Names of the format's own options."""
+        """Names of the options of the format."""
         parameters = inspect.signature(self.write).parameters.values()
         return tuple(p.name for p in parameters if p.kind is p.KEYWORD_ONLY)
 
     def require_library(self) -> None:
-        """Import what `write` will need.
+        """Import the library that `write` needs.
 
         Raises:
-            MissingExtraError: naming the command that installs it.
+            MissingExtraError: if it is not installed; the message has the command that installs it.
         """
         if not self.library:
             return
@@ -139,7 +140,7 @@ exports: Registry[ExportSpec] = Registry(
 
 
 def splits_of(manifest: Manifest, fold: int | None) -> dict[str, tuple[Entry, ...]]:
-    """All entries of a dataset under the empty name, or those of a fold by split.
+    """Return the entries of a dataset by name of the split; see `Source.splits`.
 
     Raises:
         ValueError: if there is no such fold, or one of its splits has no image.
@@ -151,13 +152,10 @@ def splits_of(manifest: Manifest, fold: int | None) -> dict[str, tuple[Entry, ..
     splits: dict[str, tuple[Entry, ...]] = {}
     split: Split
     for split in ("train", "test"):
-        chosen = in_split(views, fold, split)
-        splits[split] = tuple(entry for entry, yes in zip(entries, chosen, strict=True) if yes)
+        selected = in_split(views, fold, split)
+        splits[split] = tuple(entry for entry, is_in in zip(entries, selected, strict=True) if is_in)
         if not splits[split]:
-            raise ValueError(
-                f"no image of {manifest.folder} is in split {split!r} of fold {fold}: "
-                f"it holds the views {manifest.header['views']}"
-            )
+            raise empty_split(manifest, fold, split)
     return splits
 
 
@@ -178,10 +176,10 @@ def _entries(manifest: Manifest) -> Iterator[Entry]:
 
 
 def folder_name(name: str) -> str:
-    """A class name that is about to become a folder.
+    """Return a class name after a check that it can be the name of a folder.
 
     Raises:
-        ValueError: if it would lead elsewhere.
+        ValueError: if it would be a path to another folder.
     """
     if name in ("", ".", "..") or "/" in name or "\0" in name:
         raise ValueError(f"class name {name!r} cannot be the name of a folder")
@@ -189,6 +187,6 @@ def folder_name(name: str) -> str:
 
 
 def copy(source: Source, entry: Entry, kind: Kind, to: Path) -> None:
-    """Write one file of an entry to `to`: a copy, so that changing it leaves the dataset alone."""
+    """Copy one file of an entry to `to`; it is not a link, so changing it does not change the dataset."""
     to.parent.mkdir(parents=True, exist_ok=True)
     to.write_bytes(source.read(entry, kind))

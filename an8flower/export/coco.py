@@ -1,4 +1,4 @@
-"""COCO instances: boxes and run-length masks in one JSON file beside the images."""
+"""Export to COCO: bounding boxes and run-length masks in one JSON file, and the images."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from an8flower.ground import files
 
 
 def write(source: Source, folder: Path) -> None:
-    """Write `annotations/instances.json` and `images/`, one annotation an image.
+    """Write `annotations/instances.json` and `images/`, with one annotation per image.
 
-    With a fold: `annotations/instances_train.json` with `images/train/`, and the same for test,
-    as in COCO itself. Part ids have no place in the format and are left out.
+    With a fold, write `annotations/instances_train.json` with `images/train/`, and the same for "test", as
+    COCO does. Part ids are not written, since the format has no field for them.
 
     Source: https://cocodataset.org/#format-data
     """
@@ -51,7 +51,7 @@ def write(source: Source, folder: Path) -> None:
 
 
 def image_id(entry: Entry) -> int:
-    """A number that says what the file name says, so that it is the same in every selection.
+    """Return an id with the same digits as the file name; it is the same in every fold and split.
 
     >>> image_id(Entry("class12_img4_p5_r1", 12, "", view=4, crop=5, rotation=1, mask_area_px=9, files={}))
     120451
@@ -62,7 +62,7 @@ def image_id(entry: Entry) -> int:
 def _annotation(entry: Entry, mask: bytes) -> dict[str, Any]:
     from pycocotools import mask as coco
 
-    # COCO runs down the columns.
+    # COCO's run lengths are in column order.
     rle = coco.encode(np.asfortranarray(png.decode(mask) > 0, np.uint8))
     return {
         "id": image_id(entry),
@@ -71,8 +71,8 @@ def _annotation(entry: Entry, mask: bytes) -> dict[str, Any]:
         "segmentation": {"size": list(rle["size"]), "counts": rle["counts"].decode("ascii")},
         "area": int(coco.area(rle)),
         "bbox": coco.toBbox(rle).tolist(),
-        # COCO's own files use run lengths for crowds alone, but evaluation ignores crowds; this
-        # is one object to be found, and readers tell its encoding by its type.
+        # COCO's own files use run lengths for crowds only. But evaluation ignores crowds, and this is one
+        # object to detect. Readers recognise the encoding by its type.
         "iscrowd": 0,
     }
 

@@ -1,4 +1,4 @@
-"""Croissant 1.0: metadata by which dataset search engines and loaders know files and records."""
+"""Export to Croissant 1.0: metadata that describes files and records to search engines and loaders."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ if TYPE_CHECKING:
 NAME = "croissant.json"
 VERSION = "http://mlcommons.org/croissant/1.0"
 DESCRIPTIONS = {
-    "kind": "what the file shows: " + ", ".join(KINDS),
+    "kind": "content of the file: " + ", ".join(KINDS),
     "class": "number of the class, from 1",
-    "view": "viewpoint of the camera, from 1",
+    "view": "number of the view, from 1",
     "crop": "number of the crop, from 1; 0 for a whole frame",
     "rotation": "number of the rotation, from 1; 0 for a whole frame",
-    "path": "where the file lies beside this description",
-    "sha256": "of the file's bytes",
-    "size_bytes": "of the file",
-    "mask_area_px": "visible pixels of the part that decides the class",
+    "path": "path of the file relative to this description",
+    "sha256": "SHA-256 of the file",
+    "size_bytes": "size of the file in bytes",
+    "mask_area_px": "number of visible pixels of the part that decides the class",
 }
 WHOLE_NUMBERS = {"class", "view", "crop", "rotation", "size_bytes", "mask_area_px"}
 
 
 def write(source: Source, folder: Path) -> None:
-    """Write `croissant.json` beside the files of the dataset, which are copied to `folder` first.
+    """Copy the files of the dataset to `folder` and write `croissant.json` next to them.
 
-    Given the dataset's own folder it describes the files where they are. Croissant looks for
-    files below its description only, so there is no third way. Record set "files" is the
-    manifest, a record a file; "pictures" holds the images themselves; "classes" names the labels.
+    If `folder` is the dataset's own folder, nothing is copied. Other folders are not possible without a
+    copy, because Croissant finds files only below its description. The record set "files" is the manifest,
+    with one record per file; "pictures" holds the images; "classes" holds the names of the labels.
 
     Source: https://docs.mlcommons.org/croissant/docs/croissant-spec-1.0.html
     """
@@ -57,11 +57,11 @@ def write(source: Source, folder: Path) -> None:
 
 
 def describe(source: Source, sha256: dict[str, str]) -> dict[str, Any]:
-    """The description as JSON-LD, checked by mlcroissant.
+    """Return the description as JSON-LD, checked by mlcroissant.
 
     Args:
         source: the dataset.
-        sha256: of the manifest's two files, by name.
+        sha256: hashes of the two files of the manifest, by file name.
     """
     import mlcroissant as mlc
 
@@ -71,7 +71,7 @@ def describe(source: Source, sha256: dict[str, str]) -> dict[str, Any]:
         ctx=ctx,
         name=f"an8flower-{header['variant']}",
         description=f"Rendered plants of {len(source.classes)} classes, with the exact pixels that "
-        f"decide the class. After {header['source']}.",
+        f"decide the class. Based on {header['source']}.",
         cite_as=header["source"],
         license=["https://opensource.org/license/mit"],
         version=header["versions"]["an8flower"],
@@ -79,12 +79,12 @@ def describe(source: Source, sha256: dict[str, str]) -> dict[str, Any]:
             mlc.FileObject(
                 ctx=ctx, id=HEADER, name=HEADER, content_url=HEADER, sha256=sha256[HEADER],
                 encoding_formats=["application/json"],
-                description="how the files were made: classes, seed, versions, renderer",
+                description="how the files were generated: classes, seed, versions, renderers",
             ),
             mlc.FileObject(
                 ctx=ctx, id=TABLE, name=TABLE, content_url=TABLE, sha256=sha256[TABLE],
                 encoding_formats=["application/x-parquet"],
-                description="a row a file, with its SHA-256",
+                description="one row per file, with its SHA-256",
             ),
             *(
                 mlc.FileSet(
@@ -104,7 +104,7 @@ def _files(ctx: mlcroissant.Context) -> mlcroissant.RecordSet:
     import mlcroissant as mlc
 
     return mlc.RecordSet(
-        ctx=ctx, id="files", name="files", description="the manifest: a record a file",
+        ctx=ctx, id="files", name="files", description="the manifest: one record per file",
         fields=[
             mlc.Field(
                 ctx=ctx, id=f"files/{name}", name=name, description=DESCRIPTIONS[name],

@@ -1,4 +1,4 @@
-"""A Hugging Face dataset folder: images with `metadata.jsonl`, read by the `imagefolder` loader."""
+"""Export to a Hugging Face dataset: images with `metadata.jsonl`, as its `imagefolder` loader reads them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from an8flower.export.base import KINDS, Entry, ExportSpec, Source, copy, exports
 from an8flower.ground import files
 
-# The loader makes an image of each column whose name ends so; "file_name" alone is "image".
+# The loader reads each column whose name ends in "file_name" as an image; "file_name" becomes "image".
 COLUMNS = {"image": "file_name", "mask": "mask_file_name", "parts": "parts_file_name"}
 FOLDERS = {"image": "images", "mask": "masks", "parts": "parts"}
 
@@ -16,9 +16,9 @@ FOLDERS = {"image": "images", "mask": "masks", "parts": "parts"}
 def write(source: Source, folder: Path) -> None:
     """Write `metadata.jsonl` with `images/`, `masks/` and `parts/`, and a `README.md`.
 
-    With a fold, these lie under `train/` and under `test/`, which the loader takes for splits.
-    `load_dataset("imagefolder", data_dir=folder)` gives labels as numbers, `load_dataset(folder)`
-    reads the README's header first and knows their names.
+    With a fold, these are in `train/` and `test/`, which the loader reads as splits.
+    `load_dataset("imagefolder", data_dir=folder)` returns labels as numbers; `load_dataset(folder)` reads
+    the header of the README first, and so has the names of the labels, too.
 
     Source: https://huggingface.co/docs/datasets/image_dataset#imagefolder
     """
@@ -39,7 +39,7 @@ def _file_name(entry: Entry, kind: str) -> str:
 
 
 def _card(source: Source) -> str:
-    """A dataset card; its YAML header says what JSON lines cannot: the names of the labels."""
+    """Return the dataset card; its YAML header has the names of the labels, which JSON lines cannot hold."""
     variant = source.manifest.header["variant"]
     facts = next(entry for entries in source.splits.values() for entry in entries).facts
     types = dict.fromkeys(KINDS, "image") | {
@@ -52,7 +52,7 @@ def _card(source: Source) -> str:
             features.append(f"    dtype: {type_}")
             continue
         features += ["    dtype:", "      class_label:", "        names:"]
-        # JSON's quotes are YAML's.
+        # A JSON string is a valid YAML string.
         features += [f"          '{label}': {json.dumps(text)}" for label, text in enumerate(source.classes)]
     header = ["---", "configs:", "- config_name: default", "  features:", *features, "---"]
     text = [

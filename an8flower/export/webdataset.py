@@ -1,4 +1,4 @@
-"""WebDataset: tar files that a training job streams."""
+"""Export to WebDataset: tar files that training can stream."""
 
 from __future__ import annotations
 
@@ -9,28 +9,29 @@ from an8flower.export.base import KINDS, Entry, ExportSpec, Source, exports
 
 
 def write(source: Source, folder: Path, *, shard_images: int = 1000) -> None:
-    """Write `<variant>-000000.tar` and so on; with a fold `<variant>-train-000000.tar`.
+    """Write the shards `<variant>-000000.tar` and so on; with a fold `<variant>-train-000000.tar`.
 
-    A sample has `image.png`, `mask.png`, `parts.png` and `json`, under a key such as
-    class1_img1_p1_r1.
+    A sample has `image.png`, `mask.png`, `parts.png` and `json`; its key is e.g. "class1_img1_p1_r1".
 
     Args:
-        shard_images: samples in a shard; the last may have fewer.
+        source: the dataset.
+        folder: folder to write to.
+        shard_images: number of samples per shard; the last shard may have fewer.
     Raises:
-        ValueError: if a shard would have no sample.
+        ValueError: if `shard_images` is less than 1.
 
     Source: https://github.com/webdataset/webdataset
     """
     from webdataset import TarWriter
 
     if shard_images < 1:
-        raise ValueError(f"shard_images is {shard_images}, but a shard holds at least one")
+        raise ValueError(f"shard_images must be at least 1, got {shard_images}")
     for split, unordered in source.splits.items():
-        # Classes take turns: a reader shuffles within a buffer, which one class must not fill.
+        # Classes alternate: readers shuffle within a buffer, which a single class must not fill.
         entries = sorted(unordered, key=lambda entry: (entry.view, entry.crop, entry.rotation, entry.label))
         stem = "-".join(filter(None, [source.manifest.header["variant"], split]))
         for shard, start in enumerate(range(0, len(entries), shard_images)):
-            # The writer's other fields are fixed; without a time of its own it takes the clock's.
+            # mtime=0 gives the same bytes in every run; otherwise the writer stores the current time.
             with (
                 (folder / f"{stem}-{shard:06d}.tar").open("wb") as file,
                 TarWriter(file, encoder=False, mtime=0) as tar,

@@ -1,1 +1,1 @@
-"""What all three packages build on: registry, files, progress, jobs. It imports nothing else of them."""
+"""What all three packages build on: registry, files, progress, jobs. It imports nothing else of ours."""

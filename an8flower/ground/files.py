@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all, and a folder that one process writes at a time."""
+"""Write files atomically, and lock folders against other processes."""
 
 from __future__ import annotations
 
@@ -14,12 +14,21 @@ TEMPORARY = ".tmp"
 
 
 def write(path: Path, data: bytes) -> None:
-    """Write `data` to `path`, making its folder; a killed run leaves the old file or the new."""
+    """Write `data` to `path` atomically; create its folder if missing."""
     write_with(path, lambda temporary: temporary.write_bytes(data))
 
 
 def write_with(path: Path, save: Callable[[Path], object]) -> None:
-    """Let `save` write to a temporary name in the folder of `path`, then rename it to `path`."""
+    """Write a file atomically: to a temporary name in the same folder, which is then renamed to `path`.
+
+    If the process is killed, `path` has either its old content or the new one.
+
+    Args:
+        path: the file to write; its folder is created if missing.
+        save: called with the temporary path to write to.
+    Raises:
+        OSError: what `save` raises, with a file name.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}{TEMPORARY}")
     try:
         if not path.parent.is_dir():
@@ -29,30 +38,30 @@ def write_with(path: Path, save: Callable[[Path], object]) -> None:
     except BaseException as error:
         temporary.unlink(missing_ok=True)
         if isinstance(error, OSError) and error.errno:
-            error.filename = error.filename or str(path)  # a full disk does not say where
+            error.filename = error.filename or str(path)  # e.g. the error of a full disk has none
         raise
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
-    """Write `value` as indented JSON; NaN is refused, since JSON has none."""
+    """Write `value` as indented JSON, atomically; raise ValueError for NaN, which JSON does not have."""
     write(path, (json.dumps(value, indent=2, allow_nan=False) + "\n").encode())
 
 
 def remove_temporaries(folder: Path) -> None:
-    """Delete what killed runs left behind under temporary names."""
+    """Delete temporary files that killed runs have left in a folder and its subfolders."""
     for leftover in folder.rglob(f".*{TEMPORARY}"):
         leftover.unlink(missing_ok=True)
 
 
 @contextmanager
 def locked(folder: Path, *, wait: bool = False) -> Iterator[None]:
-    """Hold `folder` (made if missing) for this process alone.
+    """Lock a folder for this process, inside a `with` block.
 
     Args:
-        folder: what to hold.
-        wait: until another process lets go of it, instead of raising.
+        folder: the folder to lock; created if missing.
+        wait: wait until another process releases the lock, instead of raising an error.
     Raises:
-        BlockingIOError: if another process holds it.
+        BlockingIOError: if another process holds the lock.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / ".lock").open("a") as handle:

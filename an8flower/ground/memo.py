@@ -1,4 +1,4 @@
-"""Methods explained together do common work once."""
+"""Share intermediate results between explainers that explain the same images."""
 
 from __future__ import annotations
 
@@ -8,22 +8,34 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+from an8flower.ground.deprecated import warn_renamed
+
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Memory:
-    """What was made of some objects, a model, its images and targets, which must not change meanwhile.
+    """Stored results of computations on some objects: a model, its images and targets.
+
+    The objects must not change while the results are in use.
 
     Args:
-        objects: known by their identity; work on any others is not remembered.
+        objects: compared by identity; results for other objects are not stored.
+        results: result by key of the computation and identity of the objects.
     """
 
     objects: tuple[Any, ...]
-    made: dict[Hashable, Any] = field(default_factory=dict, repr=False)
+    results: dict[Hashable, Any] = field(default_factory=dict, repr=False)
 
     def knows(self, objects: tuple[object, ...]) -> bool:
-        return all(any(one is mine for mine in self.objects) for one in objects)
+        """Return whether all `objects` are among those of this memory."""
+        return all(any(known is other for known in self.objects) for other in objects)
+
+    @property
+    def made(self) -> dict[Hashable, Any]:
+        """Deprecated name of `results`."""
+        warn_renamed("Memory.made", "Memory.results")
+        return self.results
 
 
 _current: ContextVar[Memory | None] = ContextVar("memory", default=None)
@@ -31,7 +43,13 @@ _current: ContextVar[Memory | None] = ContextVar("memory", default=None)
 
 @contextmanager
 def sharing(*objects: object, memory: Memory | None = None) -> Iterator[None]:
-    """Inside, `once` remembers what is made of `objects`, in `memory` or in one that ends with the block."""
+    """Let `once` store results for `objects` inside a `with` block.
+
+    Args:
+        objects: a model, images and targets; compared by identity.
+        memory: where to store the results; by default a memory that is discarded at the end of the
+            block. Inside another block for the same objects, the memory of that block is used.
+    """
     if is_shared(*objects) and memory is None:
         yield
         return
@@ -43,18 +61,24 @@ def sharing(*objects: object, memory: Memory | None = None) -> Iterator[None]:
 
 
 def is_shared(*objects: object) -> bool:
-    """Whether what is made of `objects` is remembered."""
+    """Return whether `once` stores results for `objects` here."""
     memory = _current.get()
     return memory is not None and memory.knows(objects)
 
 
 def once(key: Hashable, make: Callable[[], T], *objects: object) -> T:
-    """What `make` makes of `objects`: once for a `key` where they are shared, each time elsewhere."""
+    """Return `make()`; inside `sharing` for these objects, compute it once per key and then reuse it.
+
+    Args:
+        key: identifies the computation.
+        make: computes the result from `objects`.
+        objects: what the result depends on; compared by identity.
+    """
     memory = _current.get()
     if memory is None or not memory.knows(objects):
         return make()
-    whole = (key, *map(id, objects))
-    if whole not in memory.made:
-        memory.made[whole] = make()
-    made: T = memory.made[whole]
-    return made
+    full_key = (key, *map(id, objects))
+    if full_key not in memory.results:
+        memory.results[full_key] = make()
+    result: T = memory.results[full_key]
+    return result

@@ -1,7 +1,12 @@
-"""Progress of long work: a bar on a terminal, a plain line now and then in a log."""
+"""Show the progress of long work: a bar on a terminal, otherwise one line every few seconds.
+
+The lines are records of level INFO of the logger "an8flower.ground.progress", which writes them to standard
+error. `logging.getLogger("an8flower.ground.progress").setLevel("WARNING")` silences lines and bar.
+"""
 
 from __future__ import annotations
 
+import logging
 import sys
 import time
 from collections.abc import Iterator
@@ -10,35 +15,49 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 LINE_EVERY_S = 5.0
-# Before so many units and seconds, an estimate of the time left would be a guess.
+# The remaining time is estimated after this many units and seconds; earlier estimates are unreliable.
 SURE_UNITS, SURE_S = 2, 3.0
 
 
+class _StandardError(logging.Handler):
+    """Writes to the current `sys.stderr`, which tests and notebooks replace."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        sys.stderr.write(f"{self.format(record)}\n")
+        sys.stderr.flush()
+
+
+_logger = logging.getLogger(__name__)
+_logger.setLevel(logging.INFO)
+_logger.addHandler(_StandardError())
+_logger.propagate = False  # otherwise a handler of the root logger would show each line again
+
+
 class Advance(Protocol):
-    """Tells of `n` more units done, and in `note` of what is under way."""
+    """Reports that `n` more units are done; `note` says what is being done now."""
 
     def __call__(self, n: int, note: str = "") -> None: ...
 
 
 @contextmanager
 def progress(task: str, total: int, unit: str, *, done: int = 0) -> Iterator[Advance]:
-    """Show how far `task` is.
+    """Show the progress of a task, inside a `with` block.
 
     Args:
-        task: what is done, e.g. "train an8net on single-6c".
-        total: how many units there are.
-        unit: what they are, in the plural.
-        done: how many were done before, which says nothing of the pace now.
+        task: what is being done, e.g. "train an8net on single-6c".
+        total: number of units.
+        unit: what a unit is, in the plural, e.g. "frames".
+        done: number of units done in earlier runs; they do not count for the speed.
     Yields:
-        the function to call with each few units that are done.
+        the function to call whenever units are done.
 
     >>> with progress("count", total=2, unit="steps") as advance:
     ...     advance(2)
     """
-    if total == 0:
+    if total == 0 or not _logger.isEnabledFor(logging.INFO):
         yield lambda n, note="": None
     elif done >= total:
-        _say(f"{task}: all {total} {unit} were done before")
+        _logger.info("%s: all %d %s were done before", task, total, unit)
         yield lambda n, note="": None
     elif sys.stderr.isatty():
         with _bar(_Pace(task, total, unit, done)) as advance:
@@ -49,7 +68,7 @@ def progress(task: str, total: int, unit: str, *, done: int = 0) -> Iterator[Adv
 
 @dataclass
 class _Pace:
-    """How far work is, and how fast it goes."""
+    """How much of a task is done, and how fast."""
 
     task: str
     total: int
@@ -66,7 +85,7 @@ class _Pace:
         return max(time.monotonic() - self.begun, 1e-9)
 
     def rate(self) -> str:
-        """Units per second, or seconds per unit if that is more than one; empty while it is unknown."""
+        """Return units per second, or seconds per unit if slower; "" as long as it is unknown."""
         new = self.done - self.before
         if new <= 0:
             return ""
@@ -74,7 +93,7 @@ class _Pace:
         return f"{per_s:.1f} {self.unit}/s" if per_s >= 1 else f"{1 / per_s:.1f} s/{self.unit.rstrip('s')}"
 
     def left(self) -> str:
-        """Estimated time left; empty while it is unknown."""
+        """Return the estimated remaining time; "" as long as it is unknown."""
         new, elapsed_s = self.done - self.before, self.elapsed_s
         if self.done >= self.total:
             return f"done in {elapsed_s:.1f} s"
@@ -105,7 +124,7 @@ def _bar(pace: _Pace) -> Iterator[Advance]:
         TextColumn("{task.fields[note]}", markup=False),
     )
     console = Console(stderr=True)
-    # What a line has left for the note: the bar, the spaces and the time left take 27 columns.
+    # Columns left for the note: bar, spaces and remaining time take 27.
     room = max(console.width - len(f"{pace.task}{pace.total}/{pace.total}{pace.unit}") - 27, 0)
     with Progress(*columns, console=console) as bar:
         shown = bar.add_task(pace.task, total=pace.total, completed=pace.done, note="")
@@ -129,10 +148,6 @@ def _lines(pace: _Pace) -> Advance:
             return
         last = now
         count = f"{pace.done}/{pace.total} {pace.unit}"
-        _say(f"{pace.task}: {', '.join(filter(None, (count, note, pace.rate(), pace.left())))}")
+        _logger.info("%s: %s", pace.task, ", ".join(filter(None, (count, note, pace.rate(), pace.left()))))
 
     return advance
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)  # noqa: T201

@@ -1,4 +1,4 @@
-"""One registry class for everything that has a name: variants, models, explainers, metrics."""
+"""The registry of everything that has a name: variants, models, explainers, metrics, export formats."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Generic, Protocol, TypeVar
 
 
 class Named(Protocol):
-    """What a registry holds: a frozen entry that knows its own name."""
+    """An entry of a registry: an immutable object with a name."""
 
     @property
     def name(self) -> str: ...
@@ -24,23 +24,28 @@ T = TypeVar("T", bound=Named)
 
 
 class MissingExtraError(ImportError):
-    """Something whose library is not installed; the message names the extra that brings it."""
+    """A library that is needed is not installed; the message names the extra that installs it."""
 
 
 class UnknownNameError(LookupError):
-    """A name that nobody registered, with the names that come closest to it."""
+    """A name that is not registered; the message has the closest matches."""
 
 
 class DuplicateNameError(ValueError):
-    """A name that another entry has already."""
+    """A name that another entry already has."""
 
 
 class PlugInWarning(UserWarning):
-    """Somebody else's package that cannot be used; one line that says which and why."""
+    """A plug-in package that cannot be used; the message is one line that says which and why."""
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> UnknownNameError:
-    """The error for an unknown `name` of a `kind` of thing, offering the closest matches.
+    """Return the error for an unknown name, with the closest matches.
+
+    Args:
+        kind: what the name stands for, e.g. "variant".
+        name: the unknown name.
+        known: all names that exist.
 
     >>> print(unknown("variant", "single-6", ["single-6c", "part-2c"]))
     unknown variant 'single-6'; did you mean 'single-6c'?
@@ -53,13 +58,13 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> UnknownNameError:
 
 
 class Registry(Generic[T]):
-    """Names to entries; built-in modules and entry points are read on the first look-up.
+    """Maps names to entries; built-in modules and entry points are loaded at the first look-up.
 
     Args:
         kind: what an entry is called in messages, e.g. "explainer".
         package: import path of the package whose modules register the built-in entries.
-        group: entry-point group through which installed packages add theirs. An entry point
-            names an entry, or a module that registers entries when it is imported.
+        group: entry-point group in which installed packages add entries. An entry point refers to an
+            entry, or to a module that registers entries when it is imported.
     """
 
     def __init__(self, kind: str, *, package: str, group: str) -> None:
@@ -82,10 +87,10 @@ class Registry(Generic[T]):
         return entry
 
     def get(self, name: str) -> T:
-        """The entry called `name`.
+        """Return the entry with this name.
 
         Raises:
-            UnknownNameError: naming the closest matches.
+            UnknownNameError: if there is none; the message has the closest matches.
         """
         self._load()
         if name not in self._entries:
@@ -116,7 +121,7 @@ class Registry(Generic[T]):
             self._entries = before
 
     def names(self) -> tuple[str, ...]:
-        """All names, sorted."""
+        """Return all names, sorted."""
         self._load()
         return tuple(sorted(self._entries))
 
@@ -127,37 +132,40 @@ class Registry(Generic[T]):
         package = importlib.import_module(self._package)
         for module in pkgutil.iter_modules(package.__path__, f"{self._package}."):
             importlib.import_module(module.name)
-        # Somebody else's packages: one that fails to load must not take the others with it, also where
-        # warnings are errors.
-        for left_out in self._load_plug_ins():
-            warnings.warn(left_out, PlugInWarning, stacklevel=3)
+        # Plug-ins of others: one that fails must not prevent the others from loading, also if warnings are
+        # errors. So all are loaded before the first warning.
+        for message in self._load_plug_ins():
+            warnings.warn(message, PlugInWarning, stacklevel=3)
 
     def _load_plug_ins(self) -> list[str]:
-        """Load all entry points, in an order that does not hang on the folders they lie in.
+        """Load all entry points, in an order that does not depend on the folders they are installed in.
 
         Returns:
-            a line for each one that fails.
+            one line for each entry point that fails.
         """
         failed: dict[str, str] = {}
         kinds = tuple({type(entry) for entry in self._entries.values()})
-        for point in sorted(importlib.metadata.entry_points(group=self._group), key=lambda one: one.value):
+        points = importlib.metadata.entry_points(group=self._group)
+        for point in sorted(points, key=lambda point: point.value):
             try:
                 loaded = point.load()
                 if isinstance(loaded, kinds):
                     self.add(loaded)
                 elif callable(loaded) and not self._holds(loaded):
-                    raise TypeError(f"it is there, but not registered as {_a(self.kind)}")
+                    raise TypeError(f"it exists, but is not registered as {_with_article(self.kind)}")
             except (Exception, SystemExit) as error:
-                # A module that does not run is tried once for each entry point into it, and told of once:
-                # later it trips over what it registered the first time.
+                # A module with an error runs again for each of its entry points, but only the first error is
+                # reported: later ones come from what it has already registered.
                 module = point.value.partition(":")[0]
-                what = point.value if module in sys.modules else module
-                failed.setdefault(what, f"{self.kind} plug-in {point.value!r} is left out: {_reason(error)}")
+                failing = point.value if module in sys.modules else module
+                failed.setdefault(
+                    failing, f"{self.kind} plug-in {point.value!r} is left out: {_reason(error)}"
+                )
         return list(failed.values())
 
-    def _holds(self, part: object) -> bool:
-        """Whether `part` is the function or class of an entry."""
-        return any(part is value for entry in self._entries.values() for value in vars(entry).values())
+    def _holds(self, thing: object) -> bool:
+        """Return whether `thing` is the function or class of an entry."""
+        return any(thing is value for entry in self._entries.values() for value in vars(entry).values())
 
 
 def _reason(error: BaseException) -> str:
@@ -166,5 +174,5 @@ def _reason(error: BaseException) -> str:
     return text if known else f"{type(error).__name__}: {text}".removesuffix(": ")
 
 
-def _a(kind: str) -> str:
+def _with_article(kind: str) -> str:
     return f"{'an' if kind[0] in 'aeiou' else 'a'} {kind}"

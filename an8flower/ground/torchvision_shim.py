@@ -1,4 +1,4 @@
-"""Importing torchvision also where its compiled operations do not fit the installed PyTorch."""
+"""Import torchvision, also if its compiled operations do not match the installed PyTorch."""
 
 from __future__ import annotations
 
@@ -7,16 +7,17 @@ from types import ModuleType
 
 import torch
 
-_declared: list[torch.library.Library] = []  # a declaration ends with its object
+_declared: list[torch.library.Library] = []  # a declaration is removed with its object
 
 
 def import_torchvision() -> ModuleType:
-    """The package torchvision.
+    """Import and return the package torchvision.
 
-    A wheel built for CUDA cannot load its operations beside a CPU build of PyTorch, and then
-    fails to import: it describes `nms` and `qnms` to PyTorch, which has never heard of them.
-    Declared first, all that needs neither them nor another compiled operation works: models,
-    transforms, ImageFolder. What does need one still fails, when it is called.
+    A torchvision built for CUDA cannot load its compiled operations with a CPU build of PyTorch. Its
+    import then fails, because it registers functions for the operators `nms` and `qnms`, which PyTorch
+    does not know. If that happens, this function declares both operators and imports torchvision again.
+    Everything that needs no compiled operation then works: models, transforms, ImageFolder. Functions that
+    need one fail when they are called.
     """
     try:
         return importlib.import_module("torchvision")

@@ -1,4 +1,4 @@
-"""The variants of the dataset: what a class is, as data."""
+"""The variants of the dataset: their classes, as data. Each variant is a module of this package."""
 
 from an8flower.variants.base import ClassSpec, Variant, variants
 

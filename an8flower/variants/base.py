@@ -1,4 +1,4 @@
-"""What a variant is: classes that each change one part of the same plant."""
+"""The types of a variant: each of its classes changes one part of the same plant."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ RGB = tuple[int, int, int]
 
 @dataclass(frozen=True)
 class ClassSpec:
-    """One class: the plant with one discriminative part coloured, or added.
+    """One class: the plant with the discriminative part coloured or added.
 
     Args:
-        name: what a person calls the class, e.g. "red petals".
-        part: the discriminative part; its visible pixels are the ground-truth mask.
-        colours: part name to sRGB colour (0-255) where it differs from the plain plant.
-        parts: parts that this class has beside those of every plant.
+        name: readable name of the class, e.g. "red petals".
+        part: name of the discriminative part; its visible pixels are the ground-truth mask.
+        colours: sRGB colour (0 to 255) by name of the part, for parts that differ from the plain plant.
+        parts: names of the parts that this class has in addition to those of every plant.
     """
 
     name: str
@@ -29,7 +29,13 @@ class ClassSpec:
 
 @dataclass(frozen=True)
 class Variant:
-    """A named set of classes; class numbers in file names are positions here, from 1."""
+    """A named set of classes.
+
+    Args:
+        name: of the variant, e.g. "single-6c".
+        classes: in the order of their numbers in file names, which start from 1.
+        source: the publication that describes the variant, or its author.
+    """
 
     name: str
     classes: tuple[ClassSpec, ...]

@@ -1,9 +1,9 @@
-"""The six class colours, shared by the variants that tell their classes by colour."""
+"""The six class colours, shared by the variants whose classes differ in colour."""
 
 from an8flower.variants.base import RGB
 
-# The paper shows six colours but names none. These are at least 25 apart in CIELAB, none
-# is near a green of the plant, and each stays itself in light and in shadow.
+# The paper shows six colours but does not specify them. These differ by at least 25 in CIELAB, none is
+# close to a green of the plant, and each remains recognisable in light and in shadow.
 SIX_COLOURS: dict[str, RGB] = {
     "red": (206, 32, 41),
     "orange": (247, 126, 22),

@@ -1,4 +1,4 @@
-"""double-12c: the six colours on the petals, then the same six on the stem under a plain flower."""
+"""double-12c: six classes by the colour of the petals, and six by the colour of the stem (plain petals)."""
 
 from an8flower.variants.base import ClassSpec, Variant, variants
 from an8flower.variants.colours import SIX_COLOURS

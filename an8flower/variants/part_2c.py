@@ -1,4 +1,4 @@
-"""part-2c: balls on the flower, or thorns on the stem; a class is a part that is there."""
+"""part-2c: two classes by an additional part: balls on the flower, or thorns on the stem."""
 
 from an8flower.variants.base import ClassSpec, Variant, variants
 

@@ -1,4 +1,4 @@
-"""single-6c: the petals take one of six colours, and that colour is the class."""
+"""single-6c: six classes by the colour of the petals."""
 
 from an8flower.variants.base import ClassSpec, Variant, variants
 from an8flower.variants.colours import SIX_COLOURS
