@@ -22,7 +22,7 @@ from explainers.maps import reduced
 
 @explainer(source="Simonyan et al. 2014, arXiv 1312.6034", reduction="l2 norm over the 3 channels")
 def $name(model, images, targets):
-    """Gradient of the class score by the pixels."""
+    """Gradient of the class score with respect to the pixels."""
     pixels = images.clone().requires_grad_()
     score = model(pixels).gather(1, targets[:, None]).sum()
     (gradient,) = torch.autograd.grad(score, pixels)
