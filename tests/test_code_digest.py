@@ -60,10 +60,15 @@ def test_it_is_the_digest_of_the_registered_methods(edited):
     ("kind", "changed", "old", "new"),
     [
         # docstrings
-        ("method", "explainers/cam.py", "ReLU of the channels weighted", "Rectified channels, weighted"),
+        (
+            "method",
+            "explainers/cam.py",
+            "weight each channel by its mean",
+            "weigh each channel with its mean",
+        ),
         ("learned", "explainers/vebi/lasso.py", '"""The μ-lasso', '"""Reworded: the μ-lasso'),
-        ("metric", "benchmark/metrics/iou.py", "The area under IoU(t)", "Area below IoU(t)"),
-        ("certificate", "benchmark/certificate/judging.py", "Ask a model about", "Query a model on"),
+        ("metric", "benchmark/metrics/iou.py", "the exact area under IoU(t)", "the area below IoU(t)"),
+        ("certificate", "benchmark/certificate/judging.py", "Run a model on", "Apply a model to"),
         # comments, layout, annotations
         ("method", "explainers/backward/backprop.py", "\n\n\n", "\n\n# a comment\n\n\n"),
         ("method", "explainers/cam.py", "model: nn.Module", "model: torch.nn.Module"),
@@ -293,7 +298,7 @@ def test_code_without_a_file_is_refused_in_words():
     made: dict[str, object] = {}
     exec("def made_up():\n    return 1\n", {"__name__": "nowhere"}, made)
     with pytest.raises(
-        ValueError, match=r"the code of 'made_up' is in no file; write it to one and name it as"
+        ValueError, match=r"the code of 'made_up' is not in a file; save it in one and name it as"
     ):
         code_digest(made["made_up"])
 
