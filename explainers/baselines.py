@@ -1,4 +1,4 @@
-"""Floors that know nothing of the model, and ceilings that are handed the truth."""
+"""Reference rows: floors, which do not use the model, and ceilings, which use the ground truth."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
 
 @explainer(source="floor: chance", role="floor", class_agnostic=True)
 def random(model: nn.Module, images: torch.Tensor, targets: torch.Tensor, *, seed: int = 0) -> torch.Tensor:
-    """Uniform noise, drawn from the seed and the image, so that the same image gets the same map."""
+    """Draw uniform noise from the seed and the image, so that equal images get equal maps."""
     noise = [
         np.random.default_rng([seed, zlib.crc32(image.numpy().tobytes())]).random(image.shape[1:])
         for image in images.cpu().contiguous()
@@ -31,7 +31,7 @@ def random(model: nn.Module, images: torch.Tensor, targets: torch.Tensor, *, see
 def centre(
     model: nn.Module, images: torch.Tensor, targets: torch.Tensor, *, sigma: float = 0.25
 ) -> torch.Tensor:
-    """A Gaussian in the middle of the image; `sigma` is a fraction of the side."""
+    """Return a Gaussian in the centre of the image; `sigma` is a fraction of the side."""
     height, width = images.shape[-2:]
     y = (torch.arange(height) + 0.5) / height - 0.5
     x = (torch.arange(width) + 0.5) / width - 0.5
@@ -41,7 +41,7 @@ def centre(
 
 @explainer(source="floor: Sobel and Feldman 1968", role="floor", class_agnostic=True)
 def sobel(model: nn.Module, images: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """Gradient magnitude of the image's luma: edges, whatever the model looks at."""
+    """Compute the gradient magnitude of the image's luma, which is high at edges."""
     luma = (images * images.new_tensor(LUMA)[:, None, None]).sum(dim=1, keepdim=True)
     across = images.new_tensor([[-1.0, 0.0, 1.0], [-2.0, 0.0, 2.0], [-1.0, 0.0, 1.0]])
     kernels = torch.stack([across, across.T])[:, None]
@@ -52,20 +52,20 @@ def sobel(model: nn.Module, images: torch.Tensor, targets: torch.Tensor) -> torc
 @explainer(
     source="floor that cheats: the training masks alone", role="floor", needs_masks=True, class_agnostic=True
 )
-class train_mean_mask:  # noqa: N801 (a registry key is the name of what it names)
-    """The mean mask of the training images: what a guess scores that knows where the part tends to be."""
+class train_mean_mask:  # noqa: N801 (the name in the registry is the name of the class)
+    """The mean mask of the training images: the score of a guess that knows where the part usually is."""
 
     def fit(self, model: nn.Module, loader: Loader) -> Self:
-        """Take the mean of the masks, the third of each batch.
+        """Average the masks, the third item of each batch.
 
         Raises:
-            ValueError: if the loader gives no masks.
+            ValueError: if the batches have no masks.
         """
         total, count = torch.zeros(()), 0
         for batch in loader:
             if len(batch) < 3:
                 raise ValueError(
-                    "train_mean_mask learns from masks: the loader must give images, labels, masks"
+                    "train_mean_mask learns from masks: the loader must yield images, labels, masks"
                 )
             total = total + batch[2].sum(dim=0, dtype=torch.float64)
             count += len(batch[2])
@@ -73,7 +73,7 @@ class train_mean_mask:  # noqa: N801 (a registry key is the name of what it name
         return self
 
     def __call__(self, model: nn.Module, images: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        """The mean mask (N, H, W), the same for every image."""
+        """Return the mean mask (N, H, W), the same for every image."""
         return self._mean.to(images).expand(len(images), -1, -1).clone()
 
 
@@ -81,7 +81,7 @@ class train_mean_mask:  # noqa: N801 (a registry key is the name of what it name
 def plant_mask(
     model: nn.Module, images: torch.Tensor, targets: torch.Tensor, *, object_masks: torch.Tensor
 ) -> torch.Tensor:
-    """The mask of the whole plant: perfect segmentation, without a word on what decides."""
+    """Return the mask of the whole plant: a perfect segmentation, without the discriminative part."""
     return object_masks.to(images)
 
 
@@ -89,7 +89,7 @@ def plant_mask(
 def oracle(
     model: nn.Module, images: torch.Tensor, targets: torch.Tensor, *, masks: torch.Tensor
 ) -> torch.Tensor:
-    """The ground-truth mask itself."""
+    """Return the ground-truth mask."""
     return masks.to(images)
 
 
@@ -107,10 +107,10 @@ def oracle_lowres(
     masks: torch.Tensor,
     layer: str = "last_conv",
 ) -> torch.Tensor:
-    """The ground-truth mask averaged over the cells of a layer's map and upsampled: the best of CAMs there.
+    """Average the ground-truth mask over the cells of a layer's map and upsample: the best possible CAM.
 
     Args:
-        model, images, targets, layer: as `cam.grad_cam`.
+        model, images, targets, layer: as for `cam.grad_cam`.
         masks: (N, H, W) bool.
     Returns:
         (N, H, W) float32 in [0, 1].

@@ -1,4 +1,4 @@
-"""Class activation maps: weighted sums of a layer's channels."""
+"""Class activation maps: weighted sums of the channels of a layer."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ _RESIZE = "bilinear, half-pixel centres"
 def grad_cam(
     model: nn.Module, images: torch.Tensor, targets: torch.Tensor, *, layer: str = "last_conv"
 ) -> torch.Tensor:
-    """ReLU of the channels weighted by the mean gradient of the class score, upsampled.
+    """Grad-CAM: weight each channel by its mean gradient of the class score, sum, ReLU, upsample.
 
     Args:
         model: any classifier.
         images: (N, 3, H, W) float32 in [0, 1].
         targets: (N,) int64.
-        layer: where to look; any layer with a map.
+        layer: name of any layer with a map.
     Returns:
         (N, H, W) float32, 0 or more.
     Raises:
@@ -50,7 +50,9 @@ def grad_cam(
 def grad_cam_pp(
     model: nn.Module, images: torch.Tensor, targets: torch.Tensor, *, layer: str = "last_conv"
 ) -> torch.Tensor:
-    """Grad-CAM++: as Grad-CAM, with positive gradients weighted by how little of the map each stands for.
+    """Grad-CAM++: weight each channel by a weighted sum of its positive gradients, sum, ReLU, upsample.
+
+    The weight of a positive gradient decreases with the sum of the channel's activations.
 
     Args:
         model, images, targets, layer: as `grad_cam`.
@@ -60,7 +62,7 @@ def grad_cam_pp(
         ValueError: if the layer has no map.
     Source: Chattopadhyay et al. 2018, eq. 10 and 19, for the exponential of the class score, which
         cancels. Departs: numerator and denominator of their weight, g^2 / (2 g^2 + sum(A) g^3), are
-        divided by g^2, so that small gradients are not lost to underflow; it is 0 where g is 0.
+        divided by g^2, so that small gradients do not underflow; the weight is 0 where g is 0.
     """
     activations, gradients = score_gradients(model, images, targets, layer)
     below = 2 + activations.sum(dim=(2, 3), keepdim=True) * gradients
@@ -77,7 +79,7 @@ def grad_cam_pp(
 def layer_cam(
     model: nn.Module, images: torch.Tensor, targets: torch.Tensor, *, layer: str = "last_conv"
 ) -> torch.Tensor:
-    """LayerCAM: the channels weighted by their positive gradient at each place.
+    """LayerCAM: weight each channel by its positive gradient at each position, sum, ReLU, upsample.
 
     Args:
         model, images, targets, layer: as `grad_cam`.
@@ -85,7 +87,7 @@ def layer_cam(
         (N, H, W) float32, 0 or more.
     Raises:
         ValueError: if the layer has no map.
-    Source: Jiang et al. 2021, eq. 5 and 6; without their scaling by tanh, which is for fusing layers.
+    Source: Jiang et al. 2021, eq. 5 and 6; without their scaling by tanh, which serves to fuse layers.
     """
     activations, gradients = score_gradients(model, images, targets, layer)
     return upsampled((gradients.relu() * activations).sum(dim=1).relu(), images)
@@ -94,8 +96,10 @@ def layer_cam(
 def score_gradients(
     model: nn.Module, images: torch.Tensor, targets: torch.Tensor, layer: str
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """A layer's activations and the gradient of each image's class score by them, both (N, K, h, w).
+    """Return a layer's activations and the gradients of the class scores with respect to them.
 
+    Returns:
+        activations and gradients, both (N, K, h, w).
     Raises:
         UnknownNameError: if the model has no such layer.
         ValueError: if the layer has no map.
@@ -111,11 +115,11 @@ def _score_gradients(
     if together:
         trace = forward(model, images, ["logits"])
         trace.follow("gradient", "none")
-        found = named(trace.layers, layer)
-        logits, activations = trace.outputs["logits"], trace.outputs[found.name]
+        actual = named(trace.layers, layer)
+        logits, activations = trace.outputs["logits"], trace.outputs[actual.name]
     else:
-        logits, activations, found = forward_from(model, images, layer)
-    if len(found.shape) != 3:
+        logits, activations, actual = forward_from(model, images, layer)
+    if len(actual.shape) != 3:
         raise ValueError(f"layer {layer!r} is fully connected and has no map; name a convolution")
     score = logits.gather(1, targets[:, None]).sum()
     (gradients,) = torch.autograd.grad(score, activations, retain_graph=together)

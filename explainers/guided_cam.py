@@ -1,4 +1,4 @@
-"""Guided class activation maps: where a CAM is high, in the detail of guided backprop."""
+"""Guided class activation maps: a CAM multiplied by guided backprop."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ def guided_grad_cam(
     layer: str = "last_conv",
     reduce: Reduction = "l2",
 ) -> torch.Tensor:
-    """Guided backprop of the class score times Grad-CAM, upsampled.
+    """Guided Grad-CAM: multiply guided backprop of the class score by upsampled Grad-CAM.
 
     Args:
-        model, images, targets, layer: as `cam.grad_cam`.
-        reduce: three channels to one, see `maps.reduced`.
+        model, images, targets, layer: as for `cam.grad_cam`.
+        reduce: how three channels become one, see `maps.reduced`.
     Returns:
         (N, H, W) float32, 0 or more.
     Raises:
@@ -49,10 +49,10 @@ def guided_grad_cam_pp(
     layer: str = "last_conv",
     reduce: Reduction = "l2",
 ) -> torch.Tensor:
-    """Guided backprop of the class score times Grad-CAM++, upsampled.
+    """Guided Grad-CAM++: multiply guided backprop of the class score by upsampled Grad-CAM++.
 
     Args:
-        model, images, targets, layer, reduce: as `guided_grad_cam`.
+        model, images, targets, layer, reduce: as for `guided_grad_cam`.
     Returns:
         (N, H, W) float32, 0 or more.
     Raises:
@@ -70,7 +70,7 @@ def _guided(
     layer: str,
     reduce: Reduction,
 ) -> torch.Tensor:
-    with sharing(model, images, targets):  # both come from one forward pass
+    with sharing(model, images, targets):  # both use one forward pass
         where = cam(model, images, targets, layer=layer)
-        # No negative places, so that scaling the reduced signal is reducing the scaled one.
+        # The CAM is 0 or more, so it makes no difference whether the signal is reduced before or after.
         return reduced(class_scores_back(model, images, targets, relu="guided"), reduce) * where

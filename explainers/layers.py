@@ -1,7 +1,7 @@
-"""The layers of any model in forward order, and the activations of one of them.
+"""Find the layers of any model in forward order, and the activations of one layer.
 
-Layers are found by watching the functions a forward pass calls, not its modules, so it does not
-matter whether a model is written with modules, functions, or in-place and re-used ReLUs.
+Layers are found from the functions that a forward pass calls, not from its modules. So a model may be
+written with modules, with functions, or with in-place and re-used ReLUs.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _KINDS: dict[str, Kind] = {
     "adaptive_max_pool2d": "pool",
     "linear": "fc",
 }
-# Functions that are a ReLU if their lower bound is 0: its name, and what it is if not given.
+# Functions that are a ReLU if their lower bound is 0: the bound's argument and its default.
 _BOUNDED = {
     "hardtanh": ("min_val", -1.0),
     "clamp": ("min", None),
@@ -48,9 +48,9 @@ class Layer:
     Args:
         name: kind and number within its kind, e.g. "conv2".
         kind: "conv", "relu", "pool" or "fc".
-        shape: of its output without the batch: (C, H, W) or (C,).
-        number: its place among all layers, from 1.
-        receptive_field: what each of its units sees of the image; of size 0 if a pass did not follow it.
+        shape: shape of its output without the batch: (C, H, W) or (C,).
+        number: position among all layers, from 1.
+        receptive_field: window of the image that each unit depends on; of size 0 if it was not computed.
     """
 
     name: str
@@ -61,22 +61,22 @@ class Layer:
 
     @property
     def channels(self) -> int:
-        """How many features it has."""
+        """Number of channels."""
         return self.shape[0]
 
     @property
     def has_map(self) -> bool:
-        """Whether its features have a map larger than 1x1."""
+        """Whether the output of a channel is a map larger than 1x1."""
         return len(self.shape) == 3 and max(self.shape[1:]) > 1
 
 
 @dataclass(frozen=True)
 class Call:
-    """A layer at work: a function that a model is about to call.
+    """The call of a layer's function, before it is made.
 
     Args:
-        name, kind: those of the layer.
-        func, args, kwargs: the call.
+        name, kind: name and kind of the layer.
+        func, args, kwargs: the function and its arguments.
     """
 
     name: str
@@ -87,23 +87,23 @@ class Call:
 
     @property
     def function(self) -> str:
-        """What the function is called, in-place and returning its switches or not, e.g. "max_pool2d"."""
+        """Name of the function without its in-place and with-indices suffixes, e.g. "max_pool2d"."""
         return self.func.__name__.removesuffix("_").removesuffix("_with_indices")
 
     @property
     def source(self) -> torch.Tensor:
-        """The layer's input."""
+        """Input of the layer."""
         tensor: torch.Tensor = self.args[0] if self.args else self.kwargs["input"]
         return tensor
 
     @property
     def in_place(self) -> bool:
-        """Whether it overwrites its input."""
+        """Whether the call overwrites its input."""
         return self.func.__name__.endswith("_") or bool(self.kwargs.get("inplace"))
 
     @property
     def ceiling(self) -> float | None:
-        """Where a ReLU ends: 6 for ReLU6, None for the usual one."""
+        """Upper bound of a ReLU: 6 for ReLU6, None for a plain ReLU."""
         if self.function == "relu6":
             return 6.0
         if self.function in ("hardtanh", "clamp", "clip"):
@@ -114,22 +114,24 @@ class Call:
         return None
 
     def run(self) -> Any:
-        """Make the call as the model wants it."""
+        """Make the call as the model makes it."""
         return self.func(*self.args, **self.kwargs)
 
     def on(self, source: torch.Tensor) -> Any:
-        """Make the call on another input."""
+        """Make the call with another input."""
         if self.args:
             return self.func(source, *self.args[1:], **self.kwargs)
         return self.func(**{**self.kwargs, "input": source})
 
 
 class Watch(TorchFunctionMode):
-    """Sees each layer of the forward passes made inside, and lets `act` make the call.
+    """Intercept the calls of all layers in the forward passes inside the block.
+
+    After a pass, `seen` lists the layers in forward order.
 
     Args:
-        act: from a call to what the model gets back.
-        fields: follows the receptive fields, if they are wanted.
+        act: makes the call of a layer and returns what the model receives.
+        fields: computes the receptive fields; None to leave them out.
     """
 
     def __init__(self, act: Callable[[Call], Any] = Call.run, fields: ReceptiveFields | None = None) -> None:
@@ -162,24 +164,24 @@ _UNKNOWN = ReceptiveField.whole((0, 0))
 
 
 def value(output: Any) -> torch.Tensor:
-    """The values among what a layer gives: poolings may give their switches too."""
+    """Return the values in a layer's output: poolings may return their switches too."""
     tensor: torch.Tensor = output[0] if isinstance(output, tuple) else output
     return tensor
 
 
 def laid_out(images: torch.Tensor) -> torch.Tensor:
-    """The images (N, 3, H, W), channels innermost: a CPU convolves up to 1.7 times as fast then."""
+    """Return the images (N, 3, H, W) in channels-last layout: up to 1.7 times faster on a CPU."""
     if images.device.type != "cpu":
         return images.detach()
     return images.detach().contiguous(memory_format=torch.channels_last)
 
 
 def layers(model: nn.Module, images: torch.Tensor) -> tuple[Layer, ...]:
-    """The convolutions, ReLUs, poolings and fully connected layers of `model`, in forward order.
+    """Return the convolutions, ReLUs, poolings and fully connected layers of `model`, in forward order.
 
     Args:
         model: in eval mode.
-        images: (N, 3, H, W); the first one is enough.
+        images: (N, 3, H, W); the first image is enough.
     """
     first = images[:1]
     with torch.no_grad(), Watch(fields=ReceptiveFields(first)) as watch:
@@ -188,13 +190,13 @@ def layers(model: nn.Module, images: torch.Tensor) -> tuple[Layer, ...]:
 
 
 def before_scores(every: Sequence[Layer], classes: int, scores: str | None = "auto") -> tuple[Layer, ...]:
-    """The layers without those of the class scores.
+    """Return the layers before the class scores.
 
     Args:
         every: all layers in forward order.
         classes: number of logits.
-        scores: the layer that gives the class scores, left out with all that follow it; "auto" is
-            the last convolution or fully connected layer, if it has a channel a class; None keeps all.
+        scores: the layer of the class scores; it is left out with all that follow it. "auto" is the last
+            convolution or fully connected layer, if it has one channel per class. None keeps all layers.
     Raises:
         UnknownNameError: if there is no such layer.
     """
@@ -209,11 +211,13 @@ def before_scores(every: Sequence[Layer], classes: int, scores: str | None = "au
 
 
 def find_layer(model: nn.Module, images: torch.Tensor, name: str) -> Layer:
-    """The layer called `name`.
+    """Return the layer called `name`.
 
     Args:
-        name: e.g. "conv2" or "relu1"; "last_conv" is the output of the last convolution whose
-            map is larger than 1x1, after its ReLU (if one follows) and before pooling.
+        model: in eval mode.
+        images: (N, 3, H, W); the first image is enough.
+        name: e.g. "conv2" or "relu1". "last_conv" is the output of the last convolution whose map is
+            larger than 1x1, after its ReLU (if one follows) and before pooling.
     Raises:
         UnknownNameError: if the model has no such layer, with the closest matches.
         ValueError: for "last_conv" of a model without convolutions.
@@ -224,14 +228,15 @@ def find_layer(model: nn.Module, images: torch.Tensor, name: str) -> Layer:
 def forward_from(
     model: nn.Module, images: torch.Tensor, layer: str
 ) -> tuple[torch.Tensor, torch.Tensor, Layer]:
-    """Run `model` and keep one layer's activations, from which the gradient graph starts.
+    """Run `model` with a gradient graph that starts at the activations of one layer.
 
     Args:
         model: in eval mode, within `guard.unchanged`.
         images: (N, 3, H, W).
-        layer: a name that `find_layer` knows.
+        layer: a name that `find_layer` accepts.
     Returns:
-        logits (N, C), activations (N, ...) that they can be differentiated by, and the layer.
+        logits (N, C), activations (N, ...) with respect to which they can be differentiated, and the
+        layer.
     Raises:
         UnknownNameError, ValueError: as `find_layer`.
     """
@@ -241,22 +246,22 @@ def forward_from(
         start = _Start(name)
         with Watch(start) as watch:
             logits = model(laid_out(images))
-        found = named(watch.seen, layer)
-        if found.name == name and start.activations is not None:
+        actual = named(watch.seen, layer)
+        if actual.name == name and start.activations is not None:
             break
-        name = found.name
+        name = actual.name
     if layer == "last_conv":
         _last_convs[model] = name
-    return logits, start.activations, found
+    return logits, start.activations, actual
 
 
-# Which layer was a model's last convolution the last time: a guess that spares a look-up, and that
-# every forward pass checks.
+# Name of the last convolution of each model in its latest pass. It is a guess that saves a look-up;
+# each forward pass verifies it.
 _last_convs: WeakKeyDictionary[nn.Module, str] = WeakKeyDictionary()
 
 
 class _Start:
-    """Keeps the wanted layer's output and starts the gradient graph there."""
+    """Keep the output of the wanted layer and start the gradient graph there."""
 
     def __init__(self, wanted: str) -> None:
         self.wanted = wanted
@@ -267,7 +272,7 @@ class _Start:
         if call.name != self.wanted:
             return output
         first = value(output)
-        # The model goes on with a copy: what it changes in place later must not reach ours.
+        # The model continues with a copy, so that its later in-place changes do not affect ours.
         if first.data_ptr() == call.source.data_ptr():
             self.activations = first.detach().clone().requires_grad_()
             call.source.copy_(self.activations)
@@ -287,7 +292,7 @@ def _kind(func: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, 
 
 
 def named(every: Sequence[Layer], name: str) -> Layer:
-    """The layer called `name` among `every`, as `find_layer` finds it."""
+    """Return the layer called `name` among the layers `every`; see `find_layer`."""
     if name != "last_conv":
         known = {layer.name: layer for layer in every}
         if name not in known:

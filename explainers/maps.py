@@ -1,4 +1,4 @@
-"""From what a method computes to a heatmap: three channels to one, scaling, upsampling."""
+"""Turn the result of a method into a heatmap: reduce channels, scale, upsample."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ REDUCTIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
 
 
 def reduced(signal: torch.Tensor, how: Reduction = "l2") -> torch.Tensor:
-    """A signal on the image as one map: the same for every gradient-like method.
+    """Reduce a signal on the pixels to one channel, in the same way for every gradient-like method.
 
     Args:
         signal: (N, 3, H, W), signed.
-        how: "l2", the norm over the channels; "positive_l2", negatives clipped first, as in the
-            demo of Oramas et al. 2019; "abs", the largest absolute value.
+        how: "l2", the norm over the channels; "positive_l2", the norm after clipping negative values to
+            0, as in the demo of Oramas et al. 2019; "abs", the largest absolute value.
     Returns:
         (N, H, W), 0 or more.
     Raises:
@@ -35,13 +35,13 @@ def reduced(signal: torch.Tensor, how: Reduction = "l2") -> torch.Tensor:
 
 
 def scaled(maps: torch.Tensor) -> torch.Tensor:
-    """Maps (..., H, W), each min-max scaled to [0, 1]; a constant one to zeros."""
+    """Scale each map of (..., H, W) to [0, 1] by its minimum and maximum; a constant map becomes 0."""
     low = maps.amin(dim=(-2, -1), keepdim=True)
     span = maps.amax(dim=(-2, -1), keepdim=True) - low
     return (maps - low) / span.where(span > 0, 1)
 
 
 def upsampled(maps: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
-    """Maps (N, h, w) at the size of `images`, bilinear with half-pixel centres."""
+    """Resize maps (N, h, w) to the size of `images`, bilinear with half-pixel centres."""
     size = images.shape[-2:]
     return functional.interpolate(maps[:, None], size=size, mode="bilinear", align_corners=False)[:, 0]

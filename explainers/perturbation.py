@@ -1,4 +1,4 @@
-"""Methods that hide parts of the image and look at the scores alone."""
+"""Perturbation methods: hide parts of the image and observe the class scores."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ def rise(
     keep: float = 0.5,
     seed: int = 0,
 ) -> torch.Tensor:
-    """The mean of random smooth masks, weighted by the class's probability on the masked image.
+    """RISE: average random smooth masks, weighted by the class probability of the masked image.
 
     Args:
         model: any classifier.
-        images: (N, 3, H, W) float32 in [0, 1]; what is hidden becomes black.
+        images: (N, 3, H, W) float32 in [0, 1]; hidden pixels become black.
         targets: (N,) int64.
-        samples: masks; the same ones for all images.
-        cells: of a mask along each side, before it is enlarged.
-        keep: chance that a cell shows.
-        seed: of the masks.
+        samples: number of masks; all images share the same masks.
+        cells: cells per side of a mask, before it is enlarged.
+        keep: probability that a cell is visible, between 0 and 1 (exclusive).
+        seed: seed of the masks.
     Returns:
         (N, H, W) float32, 0 or more.
     Raises:
-        ValueError: for no samples or cells, or a chance that is not between 0 and 1.
+        ValueError: if `samples` or `cells` is less than 1, or `keep` is not between 0 and 1.
     Source: Petsiuk et al. 2018, eq. 6 and section 3.2; 1 000 masks where the paper takes 4 000 or 8 000.
     """
     if samples < 1 or cells < 1 or not 0 < keep < 1:
@@ -59,7 +59,7 @@ def rise(
 
 
 def _mask(rng: np.random.Generator, cells: int, keep: float, images: torch.Tensor) -> torch.Tensor:
-    """Cells that show or not, enlarged smoothly past the image by one cell and shifted by part of one."""
+    """Draw a mask: random cells, enlarged bilinearly to one cell more than the image, randomly shifted."""
     height, width = images.shape[-2:]
     cell = (-(-height // cells), -(-width // cells))
     shown = torch.from_numpy(rng.random((1, 1, cells, cells)) < keep).to(images)

@@ -1,4 +1,4 @@
-"""What part of the image a unit can see: receptive fields, followed through a forward pass."""
+"""Compute receptive fields, the part of the image that a unit depends on, during a forward pass."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 
 Pair = tuple[int, int]  # rows, columns
 
-# Operations whose output at a place depends on their inputs at that place alone.
+# Operations whose output at a position depends only on their inputs at that position.
 # fmt: off
 _POINTWISE = frozenset((
     "abs", "add", "batch_norm", "cat", "clamp", "clamp_min", "clip", "clone", "contiguous", "detach",
@@ -26,13 +26,13 @@ _POINTWISE = frozenset((
 class ReceptiveField:
     """The window of the image that one unit of a map depends on.
 
-    Unit (i, j) sees the rows from `offset_px[0] + i * stride_px[0]` on, `size_px[0]` of them, and
-    likewise the columns. A window may reach over the border of the image.
+    Unit (i, j) depends on `size_px[0]` rows from row `offset_px[0] + i * stride_px[0]`, and likewise on
+    the columns. A window may extend beyond the border of the image.
 
     Args:
         size_px: height and width of the window.
-        stride_px: distance between the windows of neighbouring units; 0 if all see the whole image.
-        offset_px: first row and column of unit (0, 0).
+        stride_px: distance between the windows of neighbouring units; 0 if all depend on the whole image.
+        offset_px: first row and column of the window of unit (0, 0).
     """
 
     size_px: Pair
@@ -41,11 +41,11 @@ class ReceptiveField:
 
     @classmethod
     def whole(cls, size_px: Pair) -> ReceptiveField:
-        """That of a unit which sees every pixel."""
+        """Return the field of a unit that depends on every pixel."""
         return cls(size_px, (0, 0), (0, 0))
 
     def window(self, row: int, column: int) -> tuple[int, int, int, int]:
-        """First row, end row, first column, end column of one unit's window, in pixels.
+        """Return the first row, end row, first column and end column of a unit's window, in pixels.
 
         >>> ReceptiveField((5, 5), (2, 2), (-1, -1)).window(0, 3)
         (-1, 4, 5, 10)
@@ -55,7 +55,12 @@ class ReceptiveField:
         return top, top + self.size_px[0], left, left + self.size_px[1]
 
     def slid(self, kernel: Pair, stride: Pair = (1, 1), padding: Pair = (0, 0)) -> ReceptiveField:
-        """That of a unit which slides a window (dilation included in its size) over units of this one."""
+        """Return the field after a sliding window over units with this field.
+
+        Args:
+            kernel: size of the window, dilation included.
+            stride, padding: of the window.
+        """
         if self.stride_px == (0, 0):
             return self
         return ReceptiveField(
@@ -65,7 +70,7 @@ class ReceptiveField:
         )
 
     def joined(self, other: ReceptiveField, image_px: Pair) -> ReceptiveField:
-        """The smallest that holds both; the whole image where they do not run in step."""
+        """Return the smallest field that contains both; the whole image if the strides differ."""
         if self.stride_px != other.stride_px:
             return ReceptiveField.whole(image_px)
         mine, theirs = self.window(0, 0), other.window(0, 0)
@@ -75,10 +80,13 @@ class ReceptiveField:
 
 
 class ReceptiveFields:
-    """Follows receptive fields from the image through every operation of a forward pass.
+    """Compute the receptive fields of all operations in a forward pass.
 
-    Where the way cannot be followed (slicing, reshaping, attention, ...) the field is the whole image:
-    never too small.
+    After an operation whose field is not known (slicing, reshaping, attention, ...), the field is the
+    whole image, so it is never too small.
+
+    Args:
+        images: (N, C, H, W), the input of the pass.
     """
 
     def __init__(self, images: torch.Tensor) -> None:
@@ -87,37 +95,41 @@ class ReceptiveFields:
         self._note(images, ReceptiveField((1, 1), (1, 1), (0, 0)))
 
     def of(self, tensor: torch.Tensor) -> ReceptiveField:
-        """The field of a tensor's units; the whole image if it is not known or has no map."""
-        found = self._known.get(id(tensor))
-        return found[1] if found and tensor.dim() == 4 else ReceptiveField.whole(self._image_px)
+        """Return the field of a tensor's units; the whole image if it is unknown or the tensor has no map."""
+        entry = self._known.get(id(tensor))
+        return entry[1] if entry and tensor.dim() == 4 else ReceptiveField.whole(self._image_px)
 
     def follow(
         self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any], output: Any
     ) -> None:
-        """Note the field of an operation's output."""
+        """Record the field of an operation's output.
+
+        Args:
+            func, args, kwargs, output: the function that was called, its arguments and its result.
+        """
         tensors = [t for t in (*_flat(args), *_flat(kwargs.values())) if id(t) in self._known]
         outputs = _flat([output])
         if not tensors or not outputs:
             return
         name = getattr(func, "__name__", "").removesuffix("_").removesuffix("_with_indices")
         source, result = tensors[0], outputs[0]
-        seen = self.of(source)
+        window = self.of(source)
         if name in SLIDING:
-            seen = seen.slid(*sliding(name, args, kwargs))
+            window = window.slid(*sliding(name, args, kwargs))
         elif name.startswith("adaptive"):
-            seen = self._adaptive(seen, source, result)
+            window = self._adaptive(window, source, result)
         elif name == "pad" and result.dim() == 4:
-            seen = _padded(seen, args[1] if len(args) > 1 else kwargs["pad"])
+            window = _padded(window, args[1] if len(args) > 1 else kwargs["pad"])
         elif name in _POINTWISE and source.dim() == 4:
             for other in tensors[1:]:
-                seen = seen.joined(self.of(other), self._image_px)
+                window = window.joined(self.of(other), self._image_px)
         else:
-            seen = ReceptiveField.whole(self._image_px)
-        for one in outputs:
-            self._note(one, seen)
+            window = ReceptiveField.whole(self._image_px)
+        for tensor in outputs:
+            self._note(tensor, window)
 
     def _note(self, tensor: torch.Tensor, field: ReceptiveField) -> None:
-        self._known[id(tensor)] = (tensor, field)  # held, so that no other tensor gets its id
+        self._known[id(tensor)] = (tensor, field)  # keeps the tensor alive, so that its id is not reused
 
     def _adaptive(self, seen: ReceptiveField, source: torch.Tensor, result: torch.Tensor) -> ReceptiveField:
         before, after = source.shape[-2:], result.shape[-2:]
@@ -138,18 +150,18 @@ SLIDING = frozenset(_ORDERS)
 
 
 def arguments(name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments of a convolution or pooling by name, however they were passed."""
+    """Return the arguments of a convolution or pooling by name, positional ones included."""
     return {**dict(zip(_ORDERS[name], args, strict=False)), **kwargs}
 
 
 def sliding(name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Pair, Pair, Pair]:
-    """Kernel (dilation included), stride and padding of a convolution or pooling."""
-    given = arguments(name, args, kwargs)
-    kernel = tuple(given["weight"].shape[-2:]) if name == "conv2d" else pair(given["kernel_size"])
-    stride = given.get("stride")
-    dilation = pair(given.get("dilation", 1))
+    """Return kernel size (dilation included), stride and padding of a convolution or pooling."""
+    options = arguments(name, args, kwargs)
+    kernel = tuple(options["weight"].shape[-2:]) if name == "conv2d" else pair(options["kernel_size"])
+    stride = options.get("stride")
+    dilation = pair(options.get("dilation", 1))
     window = (dilation[0] * (kernel[0] - 1) + 1, dilation[1] * (kernel[1] - 1) + 1)
-    padding = given.get("padding", 0)
+    padding = options.get("padding", 0)
     if padding == "same":
         padding = ((window[0] - 1) // 2, (window[1] - 1) // 2)
     elif padding == "valid":
@@ -160,7 +172,7 @@ def sliding(name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tupl
 
 
 def pair(number: Any) -> Pair:
-    """One number or two as two.
+    """Return one number or two numbers as a pair.
 
     >>> pair(3), pair((1, 2)), pair([2])
     ((3, 3), (1, 2), (2, 2))
@@ -180,11 +192,11 @@ def _padded(seen: ReceptiveField, pad: Any) -> ReceptiveField:
 
 
 def _flat(values: Any) -> list[torch.Tensor]:
-    """The tensors among values, those in lists and tuples included."""
-    found: list[torch.Tensor] = []
+    """Return the tensors among `values`, including those in lists and tuples."""
+    tensors: list[torch.Tensor] = []
     for value in values:
         if isinstance(value, torch.Tensor):
-            found.append(value)
+            tensors.append(value)
         elif isinstance(value, list | tuple):
-            found += _flat(value)
-    return found
+            tensors += _flat(value)
+    return tensors

@@ -216,7 +216,7 @@ def test_a_damaged_selection_is_refused(modular, loader, tmp_path, damage):
         np.savez(path.with_suffix(".npz"), target=np.array([{}], dtype=object))
         content = path.with_suffix(".npz").read_bytes()
         path.write_text(json.dumps(about | {"features_sha256": hashlib.sha256(content).hexdigest()}))
-    with pytest.raises(SelectionError, match=r"selection\.json is no readable selection: .*fit it again"):
+    with pytest.raises(SelectionError, match=r"selection\.json is not a valid selection: .*fit it again"):
         Selection.load(path)
 
 
@@ -255,10 +255,10 @@ def flat():
     ("model", "message"),
     [
         (flat(), "no layer with a map larger than 1x1"),
-        (Dropping(), "another answer each time, in eval mode: is there a dropout that stays on"),
+        (Dropping(), "different logits each time, in eval mode: does it have an active dropout"),
         (
             nn.Sequential(nn.Conv2d(3, 3, 3)),
-            r"must give logits \(N, C\); it gave \(8, 3, 26, 26\)",
+            r"must return logits \(N, C\); it returned \(8, 3, 26, 26\)",
         ),
         (nn.Sequential(nn.Conv2d(3, 3, 28), nn.Flatten()), "no layer"),
     ],
@@ -273,13 +273,13 @@ def test_bad_weights_and_images_are_named(modular, loader, images, labels):
     for value in (-1.0, float("nan")):
         with pytest.raises(SelectionError, match="mu must be 0 or more"):
             select(modular, loader, mu=value)
-    with pytest.raises(SelectionError, match="no training image of class 1: every class must occur"):
+    with pytest.raises(SelectionError, match="no training image of class 1; every class needs one"):
         select(modular, [(images[labels != 1], labels[labels != 1])])
-    with pytest.raises(SelectionError, match="2 training images are fewer than the model's 3 classes"):
+    with pytest.raises(SelectionError, match="there are 2 training images for 3 classes"):
         select(modular, [(images[:2], labels[:2])])
-    with pytest.raises(SelectionError, match="the loader gave no images"):
+    with pytest.raises(SelectionError, match="the loader has no images"):
         select(modular, [])
-    with pytest.raises(SelectionError, match="labels go from 1 to 3, but the model has 3 classes"):
+    with pytest.raises(SelectionError, match="labels range from 1 to 3, but the model has 3 classes"):
         select(modular, [(images, labels + 1)])
     with pytest.raises(SelectionError, match=r"labels must be \(24,\) integers; got \(24, 3\)"):
         select(modular, [(images, functional.one_hot(labels))])
@@ -454,5 +454,5 @@ def test_a_loader_that_shuffles_is_noticed(modular, images, labels, loader):
             return iter([(images[order], labels[order])])
 
     selection = select(modular, loader)
-    with pytest.raises(SelectionError, match="in another order, the second time; it must not shuffle"):
+    with pytest.raises(SelectionError, match="or another order, the second time; it must not shuffle"):
         interpret(modular, Shuffling(), selection, top=3)

@@ -1,8 +1,8 @@
-"""Backward passes from any feature of any layer to the image: gradient, deconvnet, guided, stride fix.
+"""Backpropagate from any feature of any layer to the pixels: gradient, deconvnet, guided, stride fix.
 
-A backward pass is ordinary differentiation in which two kinds of operation go back by a rule of
-their own: ReLUs (`relu=`, the table below) and strided operations (`resample=`, `stride_fix.RESAMPLES`);
-everything else goes back as autograd does. One forward pass can be gone back by any rule.
+A backward pass is ordinary differentiation, except that two kinds of operation have their own rule: ReLUs
+(`relu=`, see `trace.RELU_RULES`) and strided operations (`resample=`, see `stride_fix.RESAMPLES`). One
+forward pass serves backward passes with any rules.
 """
 
 from __future__ import annotations
@@ -29,27 +29,27 @@ def backpropagate(
     relu: ReLURule = "guided",
     resample: Resample = "conv",
 ) -> torch.Tensor:
-    """Go back from one feature an image, its whole forward map, to the pixels.
+    """Backpropagate from one feature per image to the pixels, starting with its whole forward map.
 
     Args:
         model: any classifier; left unchanged.
         images: (N, 3, H, W) float32 in [0, 1].
-        layer: where the features are, e.g. "conv2"; "logits" for the class scores themselves, which are
-            sent back as ones.
-        channels: (N,) int64, one a image; or one int for all.
+        layer: name of the features' layer, e.g. "conv2"; "logits" for the class scores, which start with
+            a signal of 1.
+        channels: (N,) int64, one channel per image; or one int for all images.
         relu: "gradient" passes the signal where the input was positive; "deconvnet" passes positive
-            signals (Zeiler and Fergus 2014); "guided" does both (Springenberg et al. 2015).
-        resample: the stride fix: "none"; "conv" at convolutions; "all" at poolings too, the switches of
-            max-pooling found again at stride 1; "nearest" as "conv", with max-pooling undone by nearest
-            up-sampling.
+            signals (Zeiler and Fergus 2014); "guided" requires both (Springenberg et al. 2015).
+        resample: where the stride fix applies: "none"; "conv", at convolutions; "all", at convolutions
+            and poolings, with the switches of max-pooling computed again at stride 1; "nearest", at
+            convolutions, with max-pooling inverted by nearest-neighbour upsampling.
     Returns:
         (N, 3, H, W) float32, signed.
     Raises:
         UnknownNameError: if the model has no such layer.
         ValueError: for a channel that the layer does not have, or an unknown rule.
-    Source: Oramas et al. 2019, section 3.3, eq. 2 and 3. Departs: nearest neighbours have half-pixel
-        centres, as the paper does not say which; "all" takes average pooling for a convolution with
-        equal weights.
+    Source: Oramas et al. 2019, section 3.3, eq. 2 and 3. Departs: nearest-neighbour upsampling uses
+        half-pixel centres, which the paper does not specify; "all" treats average pooling as a
+        convolution with equal weights.
     """
     chosen = torch.as_tensor(channels, device=images.device).expand(len(images))
     _must_know(relu, resample)
@@ -64,11 +64,11 @@ def backward(
     relu: ReLURule = "guided",
     resample: Resample = "conv",
 ) -> torch.Tensor:
-    """Go back once, each image from one feature: many layers can be left at their own height.
+    """Backpropagate once, from one feature per image; the features may be of different layers.
 
     Args:
-        trace: from `forward`.
-        channels: for each layer (N,) int64, the channel to start from, -1 for none.
+        trace: the result of `forward`.
+        channels: for each layer (N,) int64, the channel to start from, or -1 to start from none.
         relu, resample: as in `backpropagate`.
     Returns:
         (N, 3, H, W) float32, signed.
@@ -84,7 +84,7 @@ def backward(
 
     if stem is None:
         return above(trace.leaf)
-    # Rules that differ at the stem alone have all the way down to it in common.
+    # Rules that differ only at the stem share the whole pass down to it.
     places = tuple((name, *chosen.tolist()) for name, chosen in channels.items())
     at_stem = trace.once((rules, places), lambda: above(stem.start))
     signal = stem.back(at_stem, RESAMPLES[resample].get("conv2d", "exact"))
@@ -95,7 +95,7 @@ def backward(
 def class_scores_back(
     model: nn.Module, images: torch.Tensor, targets: torch.Tensor, *, relu: ReLURule
 ) -> torch.Tensor:
-    """Go back from each image's class score to the pixels, within `guard.unchanged`.
+    """Backpropagate from the class score of each image to the pixels, within `guard.unchanged`.
 
     Args:
         model, images, relu: as in `backpropagate`.
@@ -112,13 +112,13 @@ def class_scores_back(
 
 
 def _must_know(relu: str, resample: str) -> None:
-    for what, given, known in (("relu", relu, RELU_RULES), ("resample", resample, RESAMPLES)):
-        if given not in known:
-            raise ValueError(f"{what} must be one of {', '.join(known)}; got {given!r}")
+    for what, rule, known in (("relu", relu, RELU_RULES), ("resample", resample, RESAMPLES)):
+        if rule not in known:
+            raise ValueError(f"{what} must be one of {', '.join(known)}; got {rule!r}")
 
 
 def _seed(name: str, output: torch.Tensor, channels: torch.Tensor) -> torch.Tensor:
-    """The chosen channel's own map (at the class scores, one) and zeros elsewhere."""
+    """Return the signal to start from: the map of the chosen channel (1 for a class score), else 0."""
     if channels.max() >= output.shape[1]:
         raise ValueError(
             f"channel {int(channels.max())} does not exist: layer {name!r} has {output.shape[1]} channels, "

@@ -1,7 +1,7 @@
-"""The stride fix: how operations with a stride go back as if they had none (paper section 3.3).
+"""The stride fix: backpropagate through strided operations as if their stride were 1 (paper section 3.3).
 
-The signal is resampled to the size that the output would have at stride 1 and then goes back at stride
-1, so that no grid is left. A way back belongs to an operation; `RESAMPLES` says which ones are taken.
+The signal is resampled to the size that the output would have at stride 1, and then backpropagated at
+stride 1, so that it shows no grid. `RESAMPLES` lists the rule of each operation.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from explainers.receptive_field import Pair, arguments, pair, sliding
 Resample = Literal["none", "conv", "all", "nearest"]
 Way = Literal["exact", "stride 1", "up-sampled"]
 Back = Callable[[torch.Tensor], torch.Tensor]
-Ways = Callable[[torch.Tensor, Way], torch.Tensor]  # from the signal, in one way or another
+Ways = Callable[[torch.Tensor, Way], torch.Tensor]  # backpropagates a signal by one of the rules
 
-# The ways in which layers with a stride go back: resampled to stride 1, by up-sampling alone, or (unnamed)
-# exactly.
+# The backward rule of each strided operation: resampled to stride 1, or upsampling alone. Operations that
+# are not listed use their exact gradient.
 RESAMPLES: dict[str, dict[str, Way]] = {
     "none": {},
     "conv": {"conv2d": "stride 1"},
@@ -31,14 +31,14 @@ RESAMPLES: dict[str, dict[str, Way]] = {
 
 
 def is_strided(call: Call) -> bool:
-    """Whether a layer has more than one way back."""
+    """Return whether a layer has a stride above 1, and so more than one backward rule."""
     if call.function not in ("conv2d", "max_pool2d", "avg_pool2d"):
         return False
     return max(sliding(call.function, call.args, call.kwargs)[1]) > 1
 
 
 def run(call: Call, source: torch.Tensor) -> tuple[Any, Ways]:
-    """Run a strided layer on `source`: its output, and its ways back."""
+    """Run a strided layer on `source`; return its output and its backward function."""
     if call.function == "conv2d":
         size = _size(source)
         return call.on(source), lambda signal, way: _conv_back(call, size, signal, way)
@@ -52,12 +52,12 @@ def run(call: Call, source: torch.Tensor) -> tuple[Any, Ways]:
             return exact
         return _POOLS[call.function, way](call, values.detach(), signal)
 
-    plain = tuple(one.detach() for one in output) if isinstance(output, tuple) else output.detach()
+    plain = tuple(tensor.detach() for tensor in output) if isinstance(output, tuple) else output.detach()
     return plain, back
 
 
 def _stride_1_size(call: Call, size: Pair) -> Pair:
-    """The size that the layer's output would have at stride 1: A + 2O - M + 1 (eq. 3)."""
+    """Return the size that the layer's output would have at stride 1: A + 2O - M + 1 (eq. 3)."""
     kernel, _, padding = sliding(call.function, call.args, call.kwargs)
     height, width = size
     return height + 2 * padding[0] - kernel[0] + 1, width + 2 * padding[1] - kernel[1] + 1
@@ -72,8 +72,8 @@ def _nearest(signal: torch.Tensor, size: Pair) -> torch.Tensor:
 
 
 def _conv_back(call: Call, size: Pair, signal: torch.Tensor, way: Way) -> torch.Tensor:
-    given = arguments(call.function, call.args, call.kwargs)
-    weight, dilation, groups = given["weight"], pair(given.get("dilation", 1)), given.get("groups", 1)
+    options = arguments(call.function, call.args, call.kwargs)
+    weight, dilation, groups = options["weight"], pair(options.get("dilation", 1)), options.get("groups", 1)
     kernel, stride, padding = sliding(call.function, call.args, call.kwargs)
     plain = groups == 1 and dilation == (1, 1)
     if way == "exact":
@@ -96,7 +96,8 @@ def _conv_back(call: Call, size: Pair, signal: torch.Tensor, way: Way) -> torch.
     target, height = _stride_1_size(call, size), signal.shape[-2]
     factor = target[0] // height
     if plain and target == (factor * height, factor * signal.shape[-1]):
-        # Repeating each value is a convolution with ones: both together are one with a blurred kernel.
+        # Repeating each value is a convolution with ones; both convolutions together are one convolution
+        # with a blurred kernel.
         ones = weight.new_ones(1, 1, factor, factor)
         blurred = functional.conv_transpose2d(weight.reshape(-1, 1, *weight.shape[2:]), ones)
         blurred = blurred.view(*weight.shape[:2], *blurred.shape[2:])
@@ -109,9 +110,10 @@ def _conv_back(call: Call, size: Pair, signal: torch.Tensor, way: Way) -> torch.
 def _sub_pixel(
     signal: torch.Tensor, weight: torch.Tensor, factor: int, padding: Pair, size: Pair
 ) -> torch.Tensor:
-    """A transposed convolution of stride `factor`, as one small convolution for each of its phases.
+    """Compute a transposed convolution of stride `factor` as one small convolution per phase.
 
-    With few input channels it is twice as fast as the library's own on a CPU, and never at full size.
+    With few input channels this is twice as fast on a CPU as PyTorch's transposed convolution, and needs
+    no intermediate result of full size.
     """
     outputs, inputs = weight.shape[:2]
     taps = [-(-length // factor) for length in weight.shape[-2:]]
@@ -124,13 +126,13 @@ def _sub_pixel(
     woven = small.reshape(n, height, width, factor, factor, inputs).transpose(2, 3)
     full = woven.reshape(n, factor * height, factor * width, inputs).permute(0, 3, 1, 2)
     full = full[:, :, padding[0] : padding[0] + size[0], padding[1] : padding[1] + size[1]]
-    missed = (size[0] - full.shape[2], size[1] - full.shape[3])  # pixels that no window reaches
+    missed = (size[0] - full.shape[2], size[1] - full.shape[3])  # pixels that no window covers
     return functional.pad(full, (0, missed[1], 0, missed[0])) if any(missed) else full
 
 
 def _max_pool_at_stride_1(call: Call, values: torch.Tensor, signal: torch.Tensor) -> torch.Tensor:
-    given = arguments(call.function, call.args, call.kwargs)
-    kernel, padding, dilation = given["kernel_size"], given.get("padding", 0), given.get("dilation", 1)
+    options = arguments(call.function, call.args, call.kwargs)
+    kernel, padding, dilation = options["kernel_size"], options.get("padding", 0), options.get("dilation", 1)
     _, switches = functional.max_pool2d_with_indices(values, kernel, (1, 1), padding, dilation)
     spread = values.new_zeros(values.shape).flatten(2)
     fine = _nearest(signal, _stride_1_size(call, _size(values))).flatten(2)

@@ -1,4 +1,4 @@
-"""A forward pass that can be gone back by any rule: what a model does, written down as it does it."""
+"""Record a forward pass, then backpropagate through it with any rule."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from explainers.layers import Call, Layer, Watch, laid_out, value
 
 ReLURule = Literal["gradient", "deconvnet", "guided"]
 
-# What a ReLU passes back, from the signal that reaches it and a gate, positive where it was active.
+# From the signal that reaches a ReLU, and a gate that is positive where it was active, to what it passes on.
 ReLU = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 _gated = torch.ops.aten.threshold_backward
 RELU_RULES: dict[str, ReLU] = {
@@ -31,12 +31,12 @@ RELU_RULES: dict[str, ReLU] = {
 
 @dataclass(frozen=True)
 class Stem:
-    """The strided convolution that comes first: what reaches it goes to the image through it alone.
+    """A strided convolution at the start of the model, through which every path to the image leads.
 
     Args:
-        source: its input, which hangs on the images.
-        start: stands for its output, where the rest of the pass begins.
-        back: from the signal at its output to that at its input.
+        source: its input, connected to the images in the graph.
+        start: stands for its output; the graph of the rest of the pass begins here.
+        back: from the signal at its output to the signal at its input.
     """
 
     source: torch.Tensor
@@ -46,12 +46,12 @@ class Stem:
 
 @dataclass(frozen=True)
 class Trace:
-    """A forward pass that can be gone back, again and again and by any rule.
+    """A recorded forward pass, for any number of backward passes with any rules.
 
     Args:
         leaf: the images, (N, 3, H, W).
-        outputs: the kept layers' outputs by name; "logits" for the class scores.
-        layers: all layers that were passed.
+        outputs: outputs of the kept layers by name; "logits" for the class scores.
+        layers: all layers of the pass.
     """
 
     leaf: torch.Tensor
@@ -65,7 +65,7 @@ class Trace:
         return self._rules.stem
 
     def once(self, key: Hashable, make: Callable[[], torch.Tensor]) -> torch.Tensor:
-        """What `make` makes of this pass: once for a `key` if methods share it, each time if not."""
+        """Return the result of `make`: computed once per `key` if the pass is shared, else each time."""
         if self._made is None:
             return make()
         if key not in self._made:
@@ -73,7 +73,11 @@ class Trace:
         return self._made[key]
 
     def follow(self, relu: ReLURule, resample: Resample) -> tuple[Any, ...]:
-        """Go back by these rules from now on; what they come to above the stem, to tell them apart."""
+        """Set the rules of the next backward passes.
+
+        Returns:
+            a key that is equal for rules with the same effect above the stem.
+        """
         now = self._rules.now
         now.relu, now.ways = RELU_RULES[relu], RESAMPLES[resample]
         return relu, *(
@@ -82,13 +86,13 @@ class Trace:
 
 
 def forward(model: nn.Module, images: torch.Tensor, keep: Collection[str]) -> Trace:
-    """Run `model`, within `guard.unchanged`, up to the last of the layers to keep.
+    """Run and record `model`, within `guard.unchanged`, up to the last of the layers to keep.
 
-    Where `sharing` is on, all layers of one pass are kept, for every method.
+    Inside `sharing`, one pass that keeps all layers is shared by all methods.
 
     Args:
         model, images: as in `backpropagate`.
-        keep: names of layers; "logits" for the class scores.
+        keep: names of the layers whose outputs are needed; "logits" for the class scores.
     Raises:
         UnknownNameError: if the model has no such layer.
     """
@@ -121,24 +125,27 @@ def _must_have(keep: Collection[str], trace: Trace) -> None:
 
 
 class _AllKeptError(Exception):
-    """Leaves the model once there is nothing more to keep."""
+    """Leave the model's forward pass early, once all needed layers are kept."""
 
 
 @dataclass
 class _Now:
-    """The rules of the moment, all that the ways back hold: one that led to an output would keep it alive."""
+    """The rules of the next backward pass.
+
+    Backward functions hold a reference to this alone: a reference to an output would keep it alive.
+    """
 
     relu: ReLU = RELU_RULES["guided"]
     ways: Mapping[str, Way] = field(default_factory=dict)
 
 
 class _Rules:
-    """Makes each layer's call so that it goes back by the rule of the moment, and keeps the outputs."""
+    """Make the calls of all layers such that they backpropagate by the current rules, and keep outputs."""
 
     def __init__(self, keep: frozenset[str] | None, habits: _Habits) -> None:
         self.kept: dict[str, torch.Tensor] = {}
         self.stem: Stem | None = None
-        self.strided: set[str] = set()  # the functions above the stem that have more than one way back
+        self.strided: set[str] = set()  # functions above the stem that have more than one backward rule
         self.now = _Now()
         self.versions: dict[str, int] = {}
         self._keep, self._habits = keep, habits
@@ -177,7 +184,7 @@ class _Rules:
     def _stem(self, call: Call) -> torch.Tensor:
         with torch.no_grad():
             output, back = run(call, call.source)
-        # A stand-in for the output, without its memory: from here the graph begins anew.
+        # Stands for the output without using its memory: a new graph begins here.
         start = output.new_zeros(()).expand(output.shape).requires_grad_()
         self.stem = Stem(call.source, start, back)
         onward: torch.Tensor = _own_way_back(start, lambda _: (output, lambda signal: signal))
@@ -188,7 +195,7 @@ class _Rules:
 
         def operate(source: torch.Tensor) -> tuple[torch.Tensor, Back]:
             output = source.clamp(min=0, max=ceiling)
-            # What the way back holds must not lead to the output, or neither would ever be freed.
+            # The backward function must not reference the output, or neither would ever be freed.
             gate = output.detach() if ceiling is None else output * (output < ceiling)
             version = gate._version
 
@@ -196,7 +203,7 @@ class _Rules:
                 if gate._version != version:
                     raise RuntimeError(
                         f"the output of {name!r} was overwritten in place after it was used; "
-                        "such a model cannot be gone back"
+                        "backpropagation through this model is not possible"
                     )
                 return now.relu(signal, gate)
 
@@ -208,20 +215,20 @@ class _Rules:
 
 @dataclass
 class _Habits:
-    """What a model does with its layers' outputs, found out on its first passes.
+    """How a model uses the outputs of its layers, learned in its first passes.
 
     Args:
-        overwritten: layers that it writes over later, so that it must be handed a copy.
-        stem: whether everything goes through its first convolution.
+        overwritten: layers whose outputs it overwrites later, so that it must receive a copy.
+        stem: whether every path to the image leads through the first convolution.
     """
 
     overwritten: set[str] = field(default_factory=set)
     stem: bool = True
 
     def learnt(self, rules: _Rules, leaf: torch.Tensor) -> bool:
-        """Whether a pass showed something new, and has to be made again."""
+        """Update from a pass; return whether it showed something new, so that it must be repeated."""
         late = {name for name, version in rules.versions.items() if rules.kept[name]._version != version}
-        around = rules.stem is not None and any(_hangs_on(one, leaf) for one in rules.kept.values())
+        around = rules.stem is not None and any(_hangs_on(output, leaf) for output in rules.kept.values())
         self.overwritten |= late
         self.stem &= not around
         return bool(late or around)
@@ -231,7 +238,7 @@ _habits: WeakKeyDictionary[nn.Module, _Habits] = WeakKeyDictionary()
 
 
 def _hangs_on(output: torch.Tensor, leaf: torch.Tensor) -> bool:
-    """Whether the graph behind `output` leads to `leaf`."""
+    """Return whether the gradient graph of `output` leads to `leaf`."""
     waiting, seen = [output.grad_fn], set()
     while waiting:
         node = waiting.pop()
@@ -245,7 +252,7 @@ def _hangs_on(output: torch.Tensor, leaf: torch.Tensor) -> bool:
 
 
 class _Operation(torch.autograd.Function):
-    """An operation that brings its own way back."""
+    """An operation with its own backward function."""
 
     @staticmethod
     def forward(ctx: Any, source: torch.Tensor, operate: Callable[[torch.Tensor], tuple[Any, Back]]) -> Any:

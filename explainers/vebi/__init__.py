@@ -1,4 +1,12 @@
-"""Visual explanation by interpretation: find the features a network uses, explain with them, show them.
+"""Visual explanation by interpretation: select the features that a network uses, and explain with them.
+
+A feature is one channel of a layer. Three classes describe it at the three stages of the method:
+
+- `Feature`: layer and channel alone. `responses` has one column per feature; no class is involved.
+- `Selected`: a feature that the μ-lasso selected for a class on the training images, with its weight and
+  its mean relevance for this class. `Selection.features` holds them.
+- `Evidence`: a selected feature with positive relevance for the target class in one image, with this
+  relevance (weight times response). `Explanation.evidence` holds them, for each image.
 
 >>> from explainers.vebi import mu_lasso
 >>> mu_lasso([[1.0, 0.0], [0.0, 1.0]], [[1.0, 0.0]], mu=0.5).weights.ravel().tolist()

@@ -1,4 +1,4 @@
-"""Explaining through the selected features (paper sections 3.2 and 3.3), and what it is compared with."""
+"""Explain with the selected features (paper sections 3.2 and 3.3), and the variants it is compared with."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ _CACHED = 64
 
 @dataclass(frozen=True)
 class Evidence:
-    """A feature that speaks for a class in one image.
+    """A feature that is evidence for a class in one image.
 
     Args:
-        layer: where it is; `number` of `len(selection.layers)`.
-        channel: within the layer, from 0.
-        relevance: its weight times its response, above 0.
+        layer: the layer of the feature; its `number` counts from 1 to `len(selection.layers)`.
+        channel: channel within the layer, from 0.
+        relevance: weight times response, above 0.
     """
 
     layer: Layer
@@ -45,13 +45,14 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Explanation:
-    """Why a model sees the targets in a batch of images.
+    """The explanation of the targets for a batch of images.
 
     Args:
         targets: (N,) int64.
-        evidence: for each image its top features, the most relevant first; it may be empty.
-        heatmaps: (N, top, H, W) float32 in [0, 1], one a feature in the same order, zeros beyond.
-        combined: (N, H, W) float32 in [0, 1], their pixelwise maximum.
+        evidence: for each image its top features, the most relevant first; may be empty.
+        heatmaps: (N, top, H, W) float32 in [0, 1], one per feature in the same order; zeros where an image
+            has fewer features.
+        combined: (N, H, W) float32 in [0, 1], the pixelwise maximum of the heatmaps.
     """
 
     targets: torch.Tensor
@@ -61,14 +62,14 @@ class Explanation:
 
 
 class Vebi:
-    """Selects features on training images, then explains through those that speak for the class.
+    """Select features on training images, then explain with those that are evidence for the class.
 
     Args:
-        resample: the stride fix, see `backprop.backpropagate`; None shows the features' forward maps,
-            upsampled, instead of going back.
-        top: features an image, of those with positive relevance.
-        reduce: three channels to one, see `maps.reduced`.
-        mu, norm, only_conv, scores: of the selection, see `select`.
+        resample: the stride fix, see `backprop.backpropagate`. None shows the upsampled forward maps of
+            the features instead of backpropagating.
+        top: largest number of features per image, among those with positive relevance.
+        reduce: how three channels become one, see `maps.reduced`.
+        mu, norm, only_conv, scores: parameters of the selection, see `select`.
     """
 
     def __init__(
@@ -90,10 +91,10 @@ class Vebi:
 
     @property
     def selection(self) -> Selection:
-        """What `fit` found; can be set to one that was loaded.
+        """The selection that `fit` made. It can be set to one that was loaded from disk.
 
         Raises:
-            SelectionError: before that.
+            SelectionError: before `fit`.
         """
         if self._selection is None:
             raise SelectionError("not fitted: call fit(model, loader) with training images first")
@@ -106,8 +107,8 @@ class Vebi:
     def fit(self, model: nn.Module, loader: Loader) -> Self:
         """Select the features on training images.
 
-        Methods that differ in how they draw share one selection, if the loader has a `digest`, a
-        name for its content.
+        Variants that differ only in how they draw heatmaps share one selection, if the loader has an
+        attribute `digest` that identifies its content.
 
         Raises:
             SelectionError: as `select`.
@@ -125,18 +126,18 @@ class Vebi:
         return self
 
     def __call__(self, model: nn.Module, images: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        """The combined heatmaps (N, H, W), within `guard.unchanged`."""
+        """Return the combined heatmaps (N, H, W), within `guard.unchanged`."""
         return self._explain(model, images, targets).combined
 
     def explain(self, model: nn.Module, images: torch.Tensor, targets: torch.Tensor) -> Explanation:
-        """All there is to know of the explanations, the features and their heatmaps one by one.
+        """Return the explanations in full: the features and a heatmap of each.
 
         Args:
-            model: the one that was fitted, or one of the same architecture; left unchanged.
+            model: the model that was fitted, or one of the same architecture; left unchanged.
             images: (N, 3, H, W) float32 in [0, 1].
             targets: (N,) int64.
         Raises:
-            SelectionError: if there was no fit, or the model has other layers.
+            SelectionError: if the explainer is not fitted, or the model has other layers.
         """
         with unchanged(model):
             return self._explain(model, images, targets)
@@ -170,9 +171,10 @@ class Vebi:
     def _backward_maps(
         self, trace: Trace, chosen: _Chosen, index: torch.Tensor, images: torch.Tensor
     ) -> torch.Tensor:
-        """Go back once for each place in the ranking, every image from the layer of its own feature.
+        """Backpropagate once per position in the ranking, each image from the layer of its own feature.
 
-        The places are ordered by depth, so that shallow features go back together, and cheaply.
+        The positions are ordered by depth: shallow features of all images share a backward pass, which
+        is then cheap.
         """
         depth = torch.tensor([layer.number for layer, _ in chosen.features] + [0], device=index.device)
         order = depth[index].argsort(dim=1, descending=True, stable=True)
@@ -203,21 +205,21 @@ _selections: dict[tuple[Any, ...], Selection] = {}
 
 @dataclass(frozen=True)
 class _Chosen:
-    """The distinct features of all classes: (layer, channel) each, and their weights (D, C)."""
+    """The distinct features of all classes, as (layer, channel), and their weights (D, C)."""
 
     features: tuple[tuple[Layer, int], ...]
     weights: torch.Tensor
 
     @classmethod
     def of(cls, selection: Selection) -> _Chosen:
-        places = sorted({(one.layer, one.channel) for one in selection.features})
+        places = sorted({(selected.layer, selected.channel) for selected in selection.features})
         weights = torch.zeros(len(places), selection.classes)
-        for one in selection.features:
-            weights[places.index((one.layer, one.channel)), one.target] = one.weight
+        for selected in selection.features:
+            weights[places.index((selected.layer, selected.channel)), selected.target] = selected.weight
         return cls(tuple((selection.layers[layer - 1], channel) for layer, channel in places), weights)
 
     def relevance(self, trace: Trace, norm: Norm, targets: torch.Tensor) -> torch.Tensor:
-        """Weight times response (N, D) of every feature for each image's target."""
+        """Return weight times response (N, D) of every feature for the target of each image."""
         parts: list[torch.Tensor] = []
         for layer, channels in self._by_layer().items():
             output = trace.outputs[layer].detach()
@@ -225,18 +227,22 @@ class _Chosen:
         return torch.cat(parts, dim=1) * self.weights.to(parts[0])[:, targets].T
 
     def evidence(self, index: list[int], relevance: list[float]) -> tuple[Evidence, ...]:
-        """One image's features; -1 stands for none."""
+        """Return the evidence in one image; an index of -1 stands for no feature."""
         ranked = [(*self.features[k], r) for k, r in zip(index, relevance, strict=True) if k >= 0]
         return tuple(Evidence(layer, channel, r) for layer, channel, r in ranked)
 
     def channels(self, index: torch.Tensor) -> Mapping[str, torch.Tensor]:
-        """One feature's number an image, -1 for none, as the layers' channels to go back from."""
-        found: dict[str, torch.Tensor] = {}
+        """Return the channels to backpropagate from, by layer, for one feature per image.
+
+        Args:
+            index: (N,) numbers of features, -1 for none.
+        """
+        by_layer: dict[str, torch.Tensor] = {}
         for image, k in enumerate(index.tolist()):
             if k >= 0:
                 layer, channel = self.features[k]
-                found.setdefault(layer.name, torch.full_like(index, -1))[image] = channel
-        return found
+                by_layer.setdefault(layer.name, torch.full_like(index, -1))[image] = channel
+        return by_layer
 
     def _by_layer(self) -> dict[str, list[int]]:
         grouped: dict[str, list[int]] = {}
@@ -250,7 +256,7 @@ def _nothing(images: torch.Tensor, targets: torch.Tensor, top: int) -> Explanati
     return Explanation(targets, ((),) * len(images), zeros, zeros[:, 0])
 
 
-# The rows of the board that share one selection and differ in how they draw its features.
+# The explainers that share one selection and differ in how they draw its features.
 _ROWS: dict[str, tuple[Resample | None, str, str]] = {
     "vebi": (
         "conv",

@@ -1,4 +1,4 @@
-"""Pictures of the method: what was selected, why a model says so, and what its features look for."""
+"""Figures of the method: the selected features, explanations of images, and what features respond to."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ def explanation_figure(
     *,
     masks: Sequence[torch.Tensor | None] = (),
 ) -> Figure:
-    """The paper's figure 6: a line an image with its label, features' heatmaps and their combination.
+    """Draw the paper's figure 6: one row per image, with the features' heatmaps and their combination.
 
     Args:
         images: (N, 3, H, W) in [0, 1].
-        explanation: of `Vebi.explain` for them.
-        layers: how many the model has, for the titles "layer 5/13".
-        titles: (N,) what to write over each image: predicted label and confidence.
-        masks: (H, W) bool of each image, outlined on the combination, or None where it is not known.
+        explanation: the result of `Vebi.explain` for these images.
+        layers: number of layers of the model, for the titles "layer 5/13".
+        titles: (N,) text over each image: predicted label and confidence.
+        masks: (H, W) bool for each image, outlined on the combination; None where it is not known.
     """
     count, top = explanation.heatmaps.shape[:2]
     figure = Figure(figsize=(1.7 * (top + 2) + 0.2, 1.95 * count + 0.3), dpi=110, layout="constrained")
@@ -53,18 +53,18 @@ def explanation_figure(
             if place >= len(explanation.evidence[k]):
                 axes.set_axis_off()
                 continue
-            one = explanation.evidence[k][place]
+            evidence = explanation.evidence[k][place]
             axes.imshow(explanation.heatmaps[k, place].cpu().numpy(), cmap=HEATMAP_COLOURS, vmin=0, vmax=1)
             axes.set_title(
-                f"layer {one.layer.number}/{layers}\n{one.layer.name}, {one.channel}",
+                f"layer {evidence.layer.number}/{layers}\n{evidence.layer.name}, {evidence.channel}",
                 fontsize=8,
-                color=_colour(one.layer),
+                color=_colour(evidence.layer),
             )
         line[-1].imshow(picture.mean(axis=2), cmap="gray", vmin=0, vmax=1.6)
         combined = explanation.combined[k].cpu().numpy()
         opacity = np.clip(combined * 1.2, 0.0, 1.0)
         line[-1].imshow(combined, cmap=HEATMAP_COLOURS, alpha=opacity, vmin=0, vmax=1)
-        title = "combined" if explanation.evidence[k] else "no feature speaks for it"
+        title = "combined" if explanation.evidence[k] else "no evidence for it"
         mask = masks[k] if masks else None
         if mask is not None and mask.any():
             line[-1].contour(mask.cpu().numpy(), levels=[0.5], colors="cyan", linewidths=0.8)
@@ -75,10 +75,10 @@ def explanation_figure(
 
 
 def selection_figure(selection: Selection, classes: Sequence[str]) -> Figure:
-    """Which layers the features come from: the weights of each class, layer by layer.
+    """Draw the layers of the selected features: their number per layer, and relevance by class and layer.
 
     Args:
-        selection: of `select`.
+        selection: the result of `select`.
         classes: names of the classes.
     """
     table = selection.table()
@@ -103,11 +103,11 @@ def selection_figure(selection: Selection, classes: Sequence[str]) -> Figure:
         title_fontsize=7,
         frameon=False,
     )
-    weights = np.zeros((len(classes), len(candidates)))
+    relevance = np.zeros((len(classes), len(candidates)))
     for row in table.itertuples():
-        weights[row[1], row.layer_number - 1] += row.relevance
-    limit = max(np.abs(weights).max(), 1e-12)
-    shown = matrix.imshow(weights, cmap="PuOr", vmin=-limit, vmax=limit, aspect="auto")
+        relevance[row[1], row.layer_number - 1] += row.relevance
+    limit = max(np.abs(relevance).max(), 1e-12)
+    shown = matrix.imshow(relevance, cmap="PuOr", vmin=-limit, vmax=limit, aspect="auto")
     matrix.set_xticks(at, [layer.name for layer in candidates], rotation=60, fontsize=7)
     matrix.set_yticks(range(len(classes)), classes, fontsize=7)
     figure.colorbar(shown, ax=matrix, label="relevance", fraction=0.03)
@@ -116,28 +116,28 @@ def selection_figure(selection: Selection, classes: Sequence[str]) -> Figure:
 
 
 def interpretation_sheet(interpretations: Sequence[Interpretation], name: str, layers: int) -> Figure:
-    """One class's features, the most relevant first: average patches, plain and guided by each method.
+    """Draw the features of one class, the most relevant first: average patches, plain and guided.
 
     Args:
-        interpretations: of one class.
-        name: of the class.
-        layers: how many the model has.
+        interpretations: those of one class.
+        name: name of the class.
+        layers: number of layers of the model.
     """
     panels = ["average", *GUIDES]
     count = max(1, len(interpretations))
     figure = Figure(figsize=(1.55 * len(panels) + 1.3, 1.6 * count + 0.7), dpi=110, layout="constrained")
-    figure.suptitle(f"{name}: what its features look for, most relevant first", fontsize=9)
+    figure.suptitle(f"{name}: what its features respond to, most relevant first", fontsize=9)
     grid = figure.subplots(count, len(panels), squeeze=False, gridspec_kw={"wspace": 0.03, "hspace": 0.03})
     for title, axes in zip(panels, grid[0], strict=True):
         axes.set_title(_PANELS.get(title, title), fontsize=8)
-    for one, line in zip(interpretations, grid, strict=False):
-        about = f"layer {one.layer.number}/{layers}\n{one.layer.name}, {one.feature.channel}\n"
-        line[0].set_ylabel(about + f"w = {one.feature.weight:+.2f}", fontsize=7, color=_colour(one.layer))
+    for shown, line in zip(interpretations, grid, strict=False):
+        about = f"layer {shown.layer.number}/{layers}\n{shown.layer.name}, {shown.feature.channel}\n"
+        line[0].set_ylabel(about + f"w = {shown.feature.weight:+.2f}", fontsize=7, color=_colour(shown.layer))
         for title, axes in zip(panels, line, strict=True):
             if title == "average":
-                axes.imshow(_picture(one.average))
-            elif title in one.guided:
-                axes.imshow(_picture(one.guided[title]))
+                axes.imshow(_picture(shown.average))
+            elif title in shown.guided:
+                axes.imshow(_picture(shown.guided[title]))
             else:
                 axes.text(0.5, 0.5, "has no map", ha="center", va="center", fontsize=7, color="gray")
                 axes.set_aspect("equal")
@@ -148,28 +148,28 @@ def interpretation_sheet(interpretations: Sequence[Interpretation], name: str, l
 def interpretation_overview(
     interpretations: Sequence[Interpretation], classes: Sequence[str], layers: int, *, shown: int = 6
 ) -> Figure:
-    """The paper's figure 5: a column a class, the average patches of its most relevant features.
+    """Draw the paper's figure 5: one column per class, average patches of its most relevant features.
 
     Args:
-        interpretations: of all classes.
-        classes: their names.
-        layers: how many the model has.
-        shown: at most this many features a class, those that speak for it.
+        interpretations: those of all classes.
+        classes: names of the classes.
+        layers: number of layers of the model.
+        shown: largest number of features per class, among those with positive weight.
     """
     by_class = [
-        [one for one in interpretations if one.feature.target == k and one.feature.weight > 0][:shown]
+        [each for each in interpretations if each.feature.target == k and each.feature.weight > 0][:shown]
         for k in range(len(classes))
     ]
     lines = max([1, *map(len, by_class)])
     figure = Figure(figsize=(1.3 * len(classes) + 0.2, 1.5 * lines + 0.7), dpi=110, layout="constrained")
-    figure.suptitle("what tells each class: average patches of its features, most relevant first", fontsize=9)
+    figure.suptitle("average patches of the features of each class, most relevant first", fontsize=9)
     grid = figure.subplots(lines, len(classes), squeeze=False, gridspec_kw={"wspace": 0.03, "hspace": 0.03})
     for name, mine, column in zip(classes, by_class, grid.T, strict=True):
         for axes in column[max(1, len(mine)) :]:
             axes.set_axis_off()
-        for k, (one, axes) in enumerate(zip(mine, column, strict=False)):
-            axes.imshow(_picture(one.average))
-            axes.set_xlabel(f"layer {one.layer.number}/{layers}", fontsize=7, color=_colour(one.layer))
+        for k, (drawn, axes) in enumerate(zip(mine, column, strict=False)):
+            axes.imshow(_picture(drawn.average))
+            axes.set_xlabel(f"layer {drawn.layer.number}/{layers}", fontsize=7, color=_colour(drawn.layer))
             if k == 0:
                 axes.set_title(name, fontsize=8)
     _bare(grid)

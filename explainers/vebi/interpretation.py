@@ -1,4 +1,4 @@
-"""What the selected features look for: average images (paper section 4.1, figures 5 and 14)."""
+"""Show what the selected features respond to, as average images (paper section 4.1, figures 5 and 14)."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from explainers.maps import reduced, scaled, upsampled
 from explainers.vebi.response import Norm, shares
 from explainers.vebi.selection import Selected, Selection, SelectionError
 
-# The panels of figure 14, and how the heatmap that guides each is made; None: the upsampled forward map.
+# The panels of figure 14, and the stride fix of the heatmaps that guide them; None: upsampled forward maps.
 GUIDES: dict[str, Resample | None] = {"upsampled_activations": None, "deconv_gb": "none", "vebi": "conv"}
-_TOGETHER = 100  # heatmaps made at once
+_TOGETHER = 100  # heatmaps computed at once
 
 
 @dataclass(frozen=True)
@@ -27,12 +27,12 @@ class Interpretation:
     """What one feature responds to, averaged over the training images where it responds most.
 
     Args:
-        feature, layer: which one.
-        images: numbers of the images in the loader's order, strongest first.
-        average: (3, h, w) in [0, 1], the mean of the patches that the feature sees; (3, H, W) for one
-            without a map.
-        guided: by method the same with each patch's pixels faded to white where the method's heatmap
-            of the feature is low; a method that has no heatmap of the feature is missing.
+        feature, layer: the feature and its layer.
+        images: numbers of the images in the order of the loader, strongest response first.
+        average: (3, h, w) in [0, 1], the mean of the patches in the feature's receptive field; (3, H, W)
+            for a feature without a map.
+        guided: by method, the mean of the same patches with pixels faded to white where the method's
+            heatmap of the feature is low. Methods without a heatmap of the feature are left out.
     """
 
     feature: Selected
@@ -48,52 +48,59 @@ def interpret(
     """Average the patches that each selected feature responds to most.
 
     Args:
-        model: the one that was selected on; left unchanged.
-        loader: of training images (n, 3, H, W) in [0, 1] and labels (n,); gone through twice and must give
-            the same images in the same order.
-        selection: of `select`.
-        top: images a feature.
-        of_class: take them from the feature's class alone.
+        model: the model whose features were selected; left unchanged.
+        loader: batches of training images (n, 3, H, W) in [0, 1] and labels (n,); read twice, and must
+            yield the same images in the same order.
+        selection: the result of `select`.
+        top: images per feature.
+        of_class: use only images of the feature's class.
     Returns:
-        one for each of `selection.features`, in their order.
+        one interpretation per feature of `selection.features`, in this order.
     Raises:
-        SelectionError: if the selection is another model's, or the loader shuffles.
-    Source: Oramas et al. 2019, section 4.1, figures 5 and 14. Departs: where a patch reaches over the
-        border, the average is over the patches that have the pixel; how figure 14 is guided is not said
-        in the paper, here by fading to white.
+        SelectionError: if the selection belongs to another model, or the loader shuffles.
+    Source: Oramas et al. 2019, section 4.1, figures 5 and 14. Departs: where patches extend beyond the
+        border, a pixel is averaged over the patches that contain it. The paper does not say how figure 14
+        is guided; here pixels fade to white.
     """
-    wanted = {_Wanted(one.layer, one.channel, one.target if of_class else None) for one in selection.features}
+    wanted = {_wanted(selected, of_class) for selected in selection.features}
     with unchanged(model), torch.no_grad():
         hits = _strongest(model, loader, selection, sorted(wanted, key=str), top)
     sums: dict[_Wanted, _Sums] = {}
     with unchanged(model):
-        for images, found in _batches(loader, hits):
-            for at in range(0, len(found), _TOGETHER):
-                _add(sums, model, images, found[at : at + _TOGETHER], selection)
-    made = []
-    for one in selection.features:
-        key = _Wanted(one.layer, one.channel, one.target if of_class else None)
+        for images, rows_and_hits in _batches(loader, hits):
+            for start in range(0, len(rows_and_hits), _TOGETHER):
+                _add(sums, model, images, rows_and_hits[start : start + _TOGETHER], selection)
+    interpretations = []
+    for selected in selection.features:
+        key = _wanted(selected, of_class)
         mine = sorted((hit for hit in hits if hit.wanted == key), key=lambda hit: (-hit.share, hit.image))
-        done = sums[key]
-        made.append(
+        patches = sums[key]
+        interpretations.append(
             Interpretation(
-                one, selection.layer(one), tuple(hit.image for hit in mine), done.mean("average"),
-                {name: done.mean(name) for name in GUIDES if name in done.totals},
+                selected, selection.layer(selected), tuple(hit.image for hit in mine),
+                patches.mean("average"),
+                {name: patches.mean(name) for name in GUIDES if name in patches.totals},
             )
         )  # fmt: skip
-    return tuple(made)
+    return tuple(interpretations)
 
 
 @dataclass(frozen=True)
 class _Wanted:
+    """A feature to interpret, on the images of one class or (None) of all classes."""
+
     layer: int
     channel: int
     target: int | None
 
 
+def _wanted(feature: Selected, of_class: bool) -> _Wanted:
+    return _Wanted(feature.layer, feature.channel, feature.target if of_class else None)
+
+
 @dataclass(frozen=True)
 class _Hit:
-    """A training image among those where a feature responds most."""
+    """One of the training images to which a feature responds most."""
 
     wanted: _Wanted
     image: int
@@ -102,7 +109,7 @@ class _Hit:
 
 
 class _Sums:
-    """Sums of patches that may reach over the border, and of how many had each pixel."""
+    """Sums of patches that may extend beyond the border, and the number of patches with each pixel."""
 
     def __init__(self, size: tuple[int, int]) -> None:
         self.totals: dict[str, torch.Tensor] = {}
@@ -121,31 +128,32 @@ class _Sums:
             total[:, inside[0], inside[1]] += picture[:, rows, columns].cpu()
 
     def mean(self, name: str) -> torch.Tensor:
-        """The mean, white where no patch had the pixel."""
+        """Return the mean patch; a pixel that no patch contains is white."""
         return (self.totals[name] / self._count.clamp(min=1)).where(self._count > 0, 1.0)
 
 
 def _strongest(
     model: nn.Module, loader: Loader, selection: Selection, wanted: list[_Wanted], top: int
 ) -> list[_Hit]:
-    """The `top` images of each wanted feature, in one pass."""
-    names = {selection.layers[one.layer - 1].name for one in wanted}
-    kept: dict[_Wanted, list[_Hit]] = {one: [] for one in wanted}
+    """Return the `top` images of each wanted feature, in one pass over the images."""
+    names = {selection.layers[feature.layer - 1].name for feature in wanted}
+    kept: dict[_Wanted, list[_Hit]] = {feature: [] for feature in wanted}
     begun = 0
     for images, labels in loader:
         measured = _measured(model, images, selection, names)
-        for one in wanted:
-            strength, maps = measured[selection.layers[one.layer - 1].name]
-            values = strength[:, one.channel].cpu()
-            enough = kept[one][-1].share if len(kept[one]) == top else -1.0
+        for feature in wanted:
+            strength, maps = measured[selection.layers[feature.layer - 1].name]
+            values = strength[:, feature.channel].cpu()
+            enough = kept[feature][-1].share if len(kept[feature]) == top else -1.0
             better = values > enough
-            if one.target is not None:
-                better &= labels.cpu() == one.target
+            if feature.target is not None:
+                better &= labels.cpu() == feature.target
             rows = better.nonzero()[:, 0].tolist()
-            kept[one] += [
-                _Hit(one, begun + row, float(values[row]), _place(maps[row, one.channel])) for row in rows
+            kept[feature] += [
+                _Hit(feature, begun + row, float(values[row]), _place(maps[row, feature.channel]))
+                for row in rows
             ]
-            kept[one] = sorted(kept[one], key=lambda hit: (-hit.share, hit.image))[:top]
+            kept[feature] = sorted(kept[feature], key=lambda hit: (-hit.share, hit.image))[:top]
         begun += len(images)
     return [hit for hits in kept.values() for hit in hits]
 
@@ -153,57 +161,58 @@ def _strongest(
 def _measured(
     model: nn.Module, images: torch.Tensor, selection: Selection, names: set[str]
 ) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
-    found: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
+    """Return the shares (n, C) and maps (n, C, ...) of the named layers."""
+    measured: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
 
     def note(call: Call) -> object:
         output = call.run()
         if call.name in names:
             maps = value(output)
-            found[call.name] = shares(maps, selection.norm), maps.clone()
+            measured[call.name] = shares(maps, selection.norm), maps.clone()
         return output
 
     with Watch(note) as watch:
         model(images)
     selection.must_fit(watch.seen)
-    return found
+    return measured
 
 
-def _place(one: torch.Tensor) -> tuple[int, int]:
-    """Where a channel's map is strongest; (0, 0) for a unit without a map."""
-    if one.dim() == 0:
+def _place(channel: torch.Tensor) -> tuple[int, int]:
+    """Return the row and column where the map of a channel is strongest; (0, 0) for a unit without a map."""
+    if channel.dim() == 0:
         return 0, 0
-    at = int(one.abs().argmax())
-    return at // one.shape[1], at % one.shape[1]
+    at = int(channel.abs().argmax())
+    return at // channel.shape[1], at % channel.shape[1]
 
 
 def _batches(loader: Loader, hits: list[_Hit]) -> Iterator[tuple[torch.Tensor, list[tuple[int, _Hit]]]]:
-    """Batches that have hits, with each hit's row."""
+    """Yield the batches that have hits, with the row of each hit."""
     by_image: dict[int, list[_Hit]] = {}
     for hit in hits:
         by_image.setdefault(hit.image, []).append(hit)
     begun = 0
     for images, _ in loader:
-        found = [(row, hit) for row in range(len(images)) for hit in by_image.get(begun + row, ())]
+        rows_and_hits = [(row, hit) for row in range(len(images)) for hit in by_image.get(begun + row, ())]
         begun += len(images)
-        if found:
-            yield images, found
+        if rows_and_hits:
+            yield images, rows_and_hits
 
 
 def _add(
     sums: dict[_Wanted, _Sums],
     model: nn.Module,
     images: torch.Tensor,
-    found: list[tuple[int, _Hit]],
+    rows_and_hits: list[tuple[int, _Hit]],
     selection: Selection,
 ) -> None:
-    """Add the patches of some hits, plain and guided by each method's heatmap."""
-    rows = torch.tensor([row for row, _ in found])
+    """Add the patches of some hits to the sums, plain and guided by each method's heatmap."""
+    rows = torch.tensor([row for row, _ in rows_and_hits])
     pictures = images[rows]
     guided = {
-        name: _heatmaps(model, pictures, [hit for _, hit in found], selection, resample)
+        name: _heatmaps(model, pictures, [hit for _, hit in rows_and_hits], selection, resample)
         for name, resample in GUIDES.items()
     }
-    for k, (_, hit) in enumerate(found):
+    for k, (_, hit) in enumerate(rows_and_hits):
         layer = selection.layers[hit.wanted.layer - 1]
         field = layer.receptive_field
         shown = {"average": pictures[k]}
@@ -216,7 +225,7 @@ def _add(
 def _heatmaps(
     model: nn.Module, images: torch.Tensor, hits: list[_Hit], selection: Selection, resample: Resample | None
 ) -> torch.Tensor:
-    """Each image's heatmap (n, H, W) of its own feature, in one pass for all layers."""
+    """Return the heatmap (n, H, W) of each image's own feature, in one pass for all layers."""
     channels: dict[str, torch.Tensor] = {}
     for k, hit in enumerate(hits):
         name = selection.layers[hit.wanted.layer - 1].name
@@ -237,11 +246,11 @@ def _heatmaps(
 def _must_agree(
     outputs: Mapping[str, torch.Tensor], channels: Mapping[str, torch.Tensor], hits: list[_Hit], norm: Norm
 ) -> None:
-    """The second pass must see what the first saw."""
+    """Raise unless the second pass over the images shows the responses of the first."""
     for name, chosen in channels.items():
         strength = shares(outputs[name].detach(), norm)
         for k in (chosen >= 0).nonzero()[:, 0].tolist():
             if abs(float(strength[k, chosen[k]]) - hits[k].share) > 1e-4:
                 raise SelectionError(
-                    "the loader gives other images, or in another order, the second time; it must not shuffle"
+                    "the loader yields other images, or another order, the second time; it must not shuffle"
                 )

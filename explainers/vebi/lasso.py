@@ -1,4 +1,4 @@
-"""The μ-lasso: which units' responses tell a class, with the L1 norm of a class's weights at most μ."""
+"""Solve the μ-lasso: predict classes from responses, with the L1 norm of a class's weights at most μ."""
 
 from __future__ import annotations
 
@@ -12,27 +12,28 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 
-MAX_ITERATIONS = 20_000  # a safety: nothing stops here in ordinary use
-PATIENCE = 1000  # iterations without a gap a tenth smaller: double precision has no more to give
-MEMORY = 10  # objectives that the nonmonotone line search looks back on
-DIRECT = 2000  # features whose equations are solved directly
-RIDGE = 1e-15  # of the trace: makes singular equations solvable, and refinement undoes it
-RANK = 1e-13  # of the trace: what is smaller in the Gram matrix is taken for rounding
-FLOOR = 1e-6  # of ½ l'l: an objective lower than that drowns in the rounding of the Gram form
-FRESH = 300  # features let in by a step at most, if their equations are to be solved
-STEPS = 100  # of the active set at a time; it goes on at the next iteration
-BLOCK = 2048  # rows of the Gram matrix made at once
+MAX_ITERATIONS = 20_000  # a safety limit, not reached in ordinary use
+PATIENCE = 1000  # iterations in which the gap must shrink by a tenth; else double precision is exhausted
+MEMORY = 10  # previous objectives that the nonmonotone line search compares with
+DIRECT = 2000  # largest number of features whose equations are solved directly
+RIDGE = 1e-15  # times the trace: makes singular equations solvable; refinement removes its effect
+RANK = 1e-13  # times the trace: smaller values in the Gram matrix count as rounding errors
+FLOOR = 1e-6  # times ½ l'l: a smaller objective is within the rounding error of the Gram form
+FRESH = 300  # largest number of features that one step adds, if their equations are solved
+STEPS = 100  # steps of the active set per iteration; the next iteration continues
+BLOCK = 2048  # rows of the Gram matrix computed at once
 
 
 @dataclass(frozen=True)
 class MuLasso:
-    """Weights of all classes and how near they are to the optimum.
+    """Weights of all classes, and how close they are to the optimum.
 
     Args:
         weights: (m, C) float64, one column per class.
-        gap: (C,) float64, bounds on the excess of the objective, relative to it (see `_measure`).
+        gap: (C,) float64, bounds on the excess of the objective over its minimum, relative to the objective
+            (see `_measure`).
         objective: (C,) float64, ½ ||X^T w - l||² per class.
-        iterations: of the projected gradient, all classes at once.
+        iterations: iterations of the projected gradient, for all classes at once.
     """
 
     weights: Array
@@ -42,13 +43,13 @@ class MuLasso:
 
 
 class Gram:
-    """What the μ-lasso needs to know of responses and labels, summed over batches of images."""
+    """The sums over images that the μ-lasso needs: X X^T, X L^T and squared labels; filled by batches."""
 
     def __init__(self) -> None:
         self.gram: Array = np.zeros((0, 0))  # (m, m) X X^T
         self.cross: Array = np.zeros((0, 0))  # (m, C) X L^T
         self.squares: Array = np.zeros(0)  # (C,) sums of squared labels
-        self.count = 0  # of images
+        self.count = 0  # number of images
 
     def partial_fit(self, X: Any, L: Any) -> Self:  # noqa: N803
         """Add a batch.
@@ -57,7 +58,8 @@ class Gram:
             X: (m, n) responses, an array or a tensor.
             L: (C, n) labels, 1 where the image is of the class.
         Raises:
-            ValueError: for anything but finite matrices with the same images and the rows of before.
+            ValueError: unless both are finite matrices with equal numbers of images and with as many rows
+                as in earlier batches.
         """
         responses, labels = _matrix(X, "X"), _matrix(L, "L")
         if responses.shape[1] != labels.shape[1]:
@@ -71,7 +73,7 @@ class Gram:
         for name, rows, expected in zip("XL", (responses, labels), self.cross.shape, strict=True):
             if len(rows) != expected:
                 raise ValueError(f"{name} has {len(rows)} rows, but earlier batches had {expected}")
-        for start in range(0, len(responses), BLOCK):  # by block rows of the upper triangle, mirrored
+        for start in range(0, len(responses), BLOCK):  # block rows of the upper triangle, then mirrored
             stop = start + BLOCK
             product = responses[start:stop] @ responses[start:].T
             self.gram[start:stop, start:] += product
@@ -91,9 +93,9 @@ def mu_lasso(X: Any, L: Any, mu: float = 5.0, tol: float = 1e-8) -> MuLasso:  # 
         mu: largest L1 norm of the weights of one class.
         tol: relative duality gap to reach.
     Returns:
-        The weights, with a warning if double precision did not allow the gap asked for.
+        the weights; with a RuntimeWarning if double precision does not allow the requested gap.
     Raises:
-        ValueError: for a bad mu or tol, no images, or data that `Gram.partial_fit` refuses.
+        ValueError: for an invalid mu or tol, no images, or data that `Gram.partial_fit` rejects.
     Source: Oramas, Wang, Tuytelaars, "Visual Explanation by Interpretation", ICLR 2019, eq. 1.
     """
     return solve(Gram().partial_fit(X, L), mu, tol)
@@ -102,14 +104,16 @@ def mu_lasso(X: Any, L: Any, mu: float = 5.0, tol: float = 1e-8) -> MuLasso:  # 
 def solve(gram: Gram, mu: float = 5.0, tol: float = 1e-8) -> MuLasso:
     """Solve the μ-lasso from its Gram form, all classes at once.
 
-    Each iteration is a step of the spectral projected gradient for all classes whose gap is not
-    small enough yet; then each is solved exactly on its few features and the step's new ones.
+    Each iteration makes a step of the spectral projected gradient for all classes whose gap is still too
+    large. Then each class is solved exactly on its few features and those that the step has added.
 
     Args:
         gram: the sums over all images.
-        mu, tol: as for `mu_lasso`, and so is what it returns.
+        mu, tol: as for `mu_lasso`.
+    Returns:
+        as `mu_lasso`.
     Raises:
-        ValueError: for a bad mu or tol, or if there were no images.
+        ValueError: for an invalid mu or tol, or if there are no images.
     Source:
         Birgin, Martínez, Raydan, "Nonmonotone spectral projected gradient methods on convex sets", 2000;
         van den Berg, Friedlander, "Probing the Pareto frontier for basis pursuit solutions", 2008.
@@ -123,7 +127,7 @@ def solve(gram: Gram, mu: float = 5.0, tol: float = 1e-8) -> MuLasso:
     count = len(gram.squares)
     best, gap, objective = np.zeros(gram.cross.shape), np.full(count, np.inf), np.zeros(count)
     age, rates, history = np.zeros(count), np.zeros(count), np.full((count, MEMORY), -np.inf)
-    classes, cross, iterations = np.arange(count), gram.cross.T, 0  # from here on a row is a class
+    classes, cross, iterations = np.arange(count), gram.cross.T, 0  # one row per class
     weights: Array = np.zeros(cross.shape)
     inverse: Array | None = None
     while True:
@@ -158,7 +162,11 @@ def solve(gram: Gram, mu: float = 5.0, tol: float = 1e-8) -> MuLasso:
 def _step(
     gram: Array, weights: Array, gradient: Array, rates: Array, slack: Array, mu: float
 ) -> tuple[Array, Array, Array]:  # fmt: skip
-    """A step of the projected gradient, the Barzilai-Borwein rates for the next, and what it changed."""
+    """Make a step of the projected gradient.
+
+    Returns:
+        the new weights, the Barzilai-Borwein rates of the next step, and the change of the objectives.
+    """
     rates = np.where(rates > 0, rates, mu / _largest(gradient))
     move = project(weights - rates[:, None] * gradient, mu) - weights
     slope, curve, length = _dot(move, gradient), _dot(move, move @ gram), _dot(move, move)
@@ -171,7 +179,7 @@ def _step(
 
 
 def project(points: Array, mu: float) -> Array:
-    """The nearest points whose L1 norm is at most `mu`, row by row, exactly.
+    """Project each row exactly onto the points whose L1 norm is at most `mu`.
 
     Source: Duchi et al., "Efficient projections onto the l1-ball for learning in high dimensions", 2008.
     """
@@ -179,10 +187,10 @@ def project(points: Array, mu: float) -> Array:
     sizes.sort(axis=1)
     sums = np.cumsum(sizes[:, ::-1], axis=1)
     sums -= mu
-    sums /= np.arange(1, points.shape[1] + 1)  # what each prefix asks for; the largest is the one
+    sums /= np.arange(1, points.shape[1] + 1)  # the threshold of each prefix; the largest one applies
     threshold = np.maximum(sums.max(axis=1), 0)[:, None]
     inside = points - np.clip(points, -threshold, threshold)
-    norms = np.maximum(np.abs(inside).sum(axis=1), mu)[:, None]  # above mu by the rounding of large points
+    norms = np.maximum(np.abs(inside).sum(axis=1), mu)[:, None]  # may exceed mu by rounding errors
     inside *= np.divide(mu, norms, out=np.ones_like(norms), where=norms > 0)
     return inside
 
@@ -190,10 +198,11 @@ def project(points: Array, mu: float) -> Array:
 def _refine(
     gram: Array, mu: float, old: Array, new: Array, gradient: Array, change: float, enough: float
 ) -> None:
-    """Replace `new`, in place, by the optimum on the features of `old` and its own largest new ones.
+    """Replace `new`, in place, by the optimum on the features of `old` and the largest features it adds.
 
-    An active set method: solve for the features in use with their signs held, stop where a weight
-    reaches 0 (it leaves) or the ball's surface is met, let in the steepest feature if nothing stops.
+    This is an active set method: solve for the active features with fixed signs; stop where a weight
+    reaches 0 (its feature becomes inactive) or the surface of the ball is reached; otherwise activate the
+    feature with the steepest gradient.
     """
     fresh = np.flatnonzero((old == 0) & (new != 0))
     fresh = fresh[np.argsort(-np.abs(new[fresh]), kind="stable")[:FRESH]]
@@ -222,17 +231,17 @@ def _refine(
         w[on] += share * step
         w[out] = signs[out] = 0
         barred[:] = barred & (share == 0)
-        barred[out] = share == 0  # what leaves at once must not come straight back
+        barred[out] = share == 0  # a feature that leaves at once must not return at once
         g = full[:, on] @ w[on] - cross
         settled = not surfaced and not len(out)
     move = w - old[chosen]
-    if gradient[chosen] @ move + move @ full @ move / 2 <= change:  # not so if it was cut short
+    if gradient[chosen] @ move + move @ full @ move / 2 <= change:  # false if STEPS was too few
         new[:] = 0
         new[chosen] = w
 
 
 def _newton(gram: Array, gradient: Array, signs: Array, tight: bool) -> tuple[Array, bool]:
-    """The step to the optimum, along the ball's surface if `tight` and if the ball holds it back."""
+    """Return the step to the optimum: on the surface of the ball if `tight` and the constraint is active."""
     n, scale = len(gram), float(np.trace(gram)) / len(gram)
     system = np.zeros((n + 1, n + 1))
     system[:n, :n] = gram + np.eye(n) * (RIDGE * np.trace(gram))
@@ -245,13 +254,18 @@ def _newton(gram: Array, gradient: Array, signs: Array, tight: bool) -> tuple[Ar
 
 
 def _idle(gram: Array, weights: Array, cross: Array, mu: float) -> Array | None:
-    """Once a class has room left: put least-squares solutions, in place, where the ball holds them."""
+    """Set classes whose least-squares solution lies inside the ball to this solution, in place.
+
+    Returns:
+        the inverse of the Gram matrix; None while the constraint is active for all classes, or if there
+        are more than DIRECT features.
+    """
     if len(gram) > DIRECT or (np.abs(weights).sum(axis=1) > mu * (1 - 1e-9)).all():
         return None
     ridged = gram + np.eye(len(gram)) * (RANK * np.trace(gram))
     inverse: Array = np.linalg.inv(ridged).astype(np.float64, copy=False)
     solutions = cross @ inverse
-    for _ in range(10):  # undo the ridge
+    for _ in range(10):  # remove the effect of the ridge
         solutions -= (solutions @ gram - cross) @ inverse
     inside = np.abs(solutions).sum(axis=1) <= mu
     weights[inside] = solutions[inside]
@@ -261,10 +275,10 @@ def _idle(gram: Array, weights: Array, cross: Array, mu: float) -> Array | None:
 def _measure(
     weights: Array, gradient: Array, cross: Array, squares: Array, mu: float, inverse: Array | None
 ) -> tuple[Array, Array, Array]:
-    """Objectives, what gaps are relative to, and the relative gaps.
+    """Return the objectives, their scales and the gaps relative to these scales.
 
-    The gap is the duality gap mu ||g||_inf + w'g. With an inverse at hand the Newton decrement g'G⁺g,
-    twice the excess over least squares, bounds as well, and a large mu does not magnify its rounding.
+    The gap is the duality gap mu ||g||_inf + w'g. If the inverse is known, the Newton decrement g'G⁺g
+    (twice the excess over least squares) is another bound, whose rounding error does not grow with mu.
     """
     inner = _dot(weights, gradient)
     objective = np.maximum((inner - _dot(weights, cross) + squares) / 2, 0)

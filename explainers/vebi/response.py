@@ -1,4 +1,4 @@
-"""How strongly each internal feature of a network responds to an image (paper section 3.1)."""
+"""Compute how strongly each internal feature of a network responds to an image (paper section 3.1)."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ NORMS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
 
 @dataclass(frozen=True, order=True)
 class Feature:
-    """One channel of a convolution's, ReLU's or pooling's map, or one fully connected unit.
+    """One channel of a convolution, ReLU or pooling, or one fully connected unit.
 
     Args:
-        layer: name of its layer, e.g. "conv2".
-        channel: counted from 0.
+        layer: name of the layer, e.g. "conv2".
+        channel: channel within the layer, from 0.
     """
 
     layer: str
@@ -36,19 +36,20 @@ class Feature:
 def responses(
     model: nn.Module, images: torch.Tensor, *, norm: Norm = "squared_l2", scores: str | None = "auto"
 ) -> torch.Tensor:
-    """Each feature's norm as a share of its layer's: the vector x of the paper.
+    """Return the norm of each feature's map as a share of its layer's total: the vector x of the paper.
 
     Args:
         model: any classifier; left unchanged.
         images: (N, 3, H, W) float32 in [0, 1].
-        norm: "squared_l2" or "l2", of a channel's map.
-        scores: the layer of the class scores, left out with all that follow; see `layers.before_scores`.
+        norm: norm of a channel's map, "squared_l2" or "l2".
+        scores: the layer of the class scores; it is left out with all layers that follow it, see
+            `layers.before_scores`.
     Returns:
-        (N, m) float32, 0 or more; each layer's part sums to 1, or is all 0. Column k belongs to
+        (N, m) float32, 0 or more; the columns of each layer sum to 1, or are all 0. Column k belongs to
         `responses.features(model, images)[k]`.
     Raises:
-        UnknownNameError: if `scores` is no layer.
-        ValueError: for another `norm`.
+        UnknownNameError: if the model has no layer `scores`.
+        ValueError: for an unknown `norm`.
     Source: Oramas et al. 2019, section 3.1. Departs: the paper says L2, its demo squares it.
     """
     with unchanged(model), torch.no_grad():
@@ -56,7 +57,7 @@ def responses(
 
 
 def features(model: nn.Module, images: torch.Tensor, *, scores: str | None = "auto") -> tuple[Feature, ...]:
-    """What each column of `responses` is; arguments as there."""
+    """Return the feature of each column of `responses`, for the same arguments."""
     with unchanged(model), torch.no_grad():
         classes = model(images[:1]).shape[-1]
         return features_of(before_scores(layers(model, images), classes, scores))
@@ -66,16 +67,16 @@ responses.features = features  # type: ignore[attr-defined]
 
 
 def features_of(of: tuple[Layer, ...]) -> tuple[Feature, ...]:
-    """All features of some layers, in order."""
+    """Return all features of the given layers, in order."""
     return tuple(Feature(layer.name, channel) for layer in of for channel in range(layer.channels))
 
 
 def respond(
     model: nn.Module, images: torch.Tensor, norm: Norm, scores: str | None
 ) -> tuple[torch.Tensor, tuple[Layer, ...], torch.Tensor]:
-    """Responses (N, m), the layers they come from and the logits, within `guard.unchanged`.
+    """Return responses (N, m), their layers and the logits, within `guard.unchanged`.
 
-    A layer is reduced to its norms as soon as it is there, so no map outlives the forward pass.
+    The output of a layer is reduced to norms at once, so that no map is kept in memory.
     """
     parts: list[torch.Tensor] = []
 
@@ -91,7 +92,7 @@ def respond(
 
 
 def shares(maps: torch.Tensor, norm: Norm) -> torch.Tensor:
-    """The channels' norms (N, C) of maps (N, C, ...), divided by their sum; zeros stay zeros."""
+    """Return the norms (N, C) of the channels of maps (N, C, ...), divided by their sum; zeros stay zeros."""
     if norm not in NORMS:
         raise ValueError(f"norm must be one of {', '.join(NORMS)}; got {norm!r}")
     lengths = maps.abs() if maps.dim() == 2 else torch.linalg.vector_norm(maps.flatten(2), dim=2)

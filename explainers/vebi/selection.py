@@ -1,4 +1,4 @@
-"""Which internal features tell each class: selected on training images, kept, saved and loaded."""
+"""The internal features that were selected for each class, and how they are saved and loaded."""
 
 from __future__ import annotations
 
@@ -31,18 +31,18 @@ _COLUMNS: dict[str, type[np.generic]] = {
 
 
 class SelectionError(ValueError):
-    """A selection that cannot be made, read, or used with this model; the message says why."""
+    """A selection that cannot be computed, read, or used with a model; the message says why."""
 
 
 @dataclass(frozen=True)
 class Selected:
-    """A feature that tells a class.
+    """A feature that was selected for a class.
 
     Args:
         target: the class, from 0.
-        layer: number of the layer among all, from 1.
-        channel: within the layer, from 0.
-        weight: W of the μ-lasso; negative if the feature speaks against the class.
+        layer: number of the layer among all layers, from 1.
+        channel: channel within the layer, from 0.
+        weight: W of the μ-lasso; negative if the feature is evidence against the class.
         relevance: weight times the mean response over the training images of the class.
     """
 
@@ -55,16 +55,16 @@ class Selected:
 
 @dataclass(frozen=True)
 class Selection:
-    """The features that tell each class, and how they were found.
+    """The features that were selected for each class, and how.
 
     Args:
-        features: by class, the most relevant first.
-        layers: all layers of the model in forward order, those of the class scores included.
+        features: sorted by class, then the most relevant first.
+        layers: all layers of the model in forward order, including those of the class scores.
         classes: number of classes.
-        mu, norm, only_conv, scores: as given to `select`.
+        mu, norm, only_conv, scores: arguments of `select`.
         images: number of training images.
         gap: largest relative duality gap over the classes.
-        weights_sha256: of the model's weights.
+        weights_sha256: SHA-256 of the model's weights.
     """
 
     features: tuple[Selected, ...]
@@ -79,40 +79,45 @@ class Selection:
     weights_sha256: str
 
     def of(self, target: int) -> tuple[Selected, ...]:
-        """The features of one class."""
+        """Return the features of one class."""
         return tuple(feature for feature in self.features if feature.target == target)
 
     def layer(self, feature: Selected) -> Layer:
-        """The layer that a feature is in."""
+        """Return the layer of a feature."""
         return self.layers[feature.layer - 1]
 
     def table(self) -> pd.DataFrame:
-        """One row a feature: class, rank, layer, layer_number, kind, channel, weight, relevance."""
+        """Return a table with one row per feature.
+
+        Its columns are class, rank, layer, layer_number, kind, channel, weight and relevance.
+        """
         import pandas as pd
 
         ranks: Counter[int] = Counter()
         rows: list[dict[str, Any]] = []
-        for one in self.features:
-            ranks[one.target] += 1
-            layer = self.layer(one)
+        for selected in self.features:
+            ranks[selected.target] += 1
+            layer = self.layer(selected)
             rows.append(
                 {
-                    "class": one.target,
-                    "rank": ranks[one.target],
+                    "class": selected.target,
+                    "rank": ranks[selected.target],
                     "layer": layer.name,
                     "layer_number": layer.number,
                     "kind": layer.kind,
-                    "channel": one.channel,
-                    "weight": one.weight,
-                    "relevance": one.relevance,
+                    "channel": selected.channel,
+                    "weight": selected.weight,
+                    "relevance": selected.relevance,
                 }
             )
         columns = ["class", "rank", "layer", "layer_number", "kind", "channel", "weight", "relevance"]
         return pd.DataFrame(rows, columns=columns)
 
     def must_fit(self, seen: Sequence[Layer]) -> None:
-        """Raise unless the layers of another forward pass, or the first of them, are the same.
+        """Raise unless the layers of a forward pass are the layers of this selection, or the first of them.
 
+        Args:
+            seen: layers of the pass in forward order.
         Raises:
             SelectionError: naming the first layer that differs.
         """
@@ -130,11 +135,11 @@ class Selection:
             )
 
     def save(self, path: str | Path) -> None:
-        """Write `path` (JSON) and beside it the features as .npz, each whole or not at all."""
+        """Write `path` (JSON), and the features to the .npz file next to it; both writes are atomic."""
         path = Path(path).with_suffix(".json")
         buffer = io.BytesIO()
         arrays = {
-            name: np.array([getattr(one, name) for one in self.features], dtype=kind)
+            name: np.array([getattr(selected, name) for selected in self.features], dtype=kind)
             for name, kind in _COLUMNS.items()
         }
         np.savez_compressed(buffer, allow_pickle=False, **arrays)
@@ -160,17 +165,17 @@ class Selection:
             if about["schema_version"] != SCHEMA_VERSION:
                 raise ValueError(f"schema version {about['schema_version']}, expected {SCHEMA_VERSION}")
             if hashlib.sha256(content).hexdigest() != about["features_sha256"]:
-                raise ValueError("the .npz beside it is another selection's")
+                raise ValueError("the .npz file next to it belongs to another selection")
             with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
                 columns = [arrays[name].astype(kind).tolist() for name, kind in _COLUMNS.items()]
-            found = tuple(Selected(*row) for row in zip(*columns, strict=True))
+            features = tuple(Selected(*row) for row in zip(*columns, strict=True))
             return cls(
-                features=found,
+                features=features,
                 layers=tuple(_layer(layer) for layer in about["layers"]),
                 **{name: about[name] for name in _ABOUT},
             )
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise SelectionError(f"{path} is no readable selection: {error}; fit it again") from error
+            raise SelectionError(f"{path} is not a valid selection: {error}; fit it again") from error
 
 
 _ABOUT = ("classes", "mu", "norm", "only_conv", "scores", "images", "gap", "weights_sha256")
