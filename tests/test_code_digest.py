@@ -60,13 +60,8 @@ def test_it_is_the_digest_of_the_registered_methods(edited):
     ("kind", "changed", "old", "new"),
     [
         # docstrings
-        (
-            "method",
-            "explainers/cam.py",
-            "weight each channel by its mean",
-            "weigh each channel with its mean",
-        ),
-        ("learned", "explainers/vebi/lasso.py", '"""The μ-lasso', '"""Reworded: the μ-lasso'),
+        ("method", "explainers/cam.py", "weight each channel by its mean", "other words"),
+        ("learned", "explainers/vebi/lasso.py", "Solve the μ-lasso", "Reworded: the μ-lasso"),
         ("metric", "benchmark/metrics/iou.py", "the exact area under IoU(t)", "the area below IoU(t)"),
         ("certificate", "benchmark/certificate/judging.py", "Run a model on", "Apply a model to"),
         # comments, layout, annotations
