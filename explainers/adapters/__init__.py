@@ -1,7 +1,7 @@
-"""Other libraries' methods, by name: `captum:Saliency`, `pytorch_grad_cam:ScoreCAM`, `zennit:EpsilonPlus`.
+"""Methods of other libraries by name: `captum:Saliency`, `pytorch_grad_cam:ScoreCAM`, `zennit:EpsilonPlus`.
 
-A library is a file of this package, imported only when asked for, with two functions: `names()` lists the
-methods it offers, and `spec(name)` gives one of them as an explainer.
+There is one module per library, imported only when needed. It has two functions: `names()` lists the
+methods of the library, and `spec(name)` returns one of them as an explainer.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from types import ModuleType
 from an8flower.ground.registry import MissingExtraError, unknown
 from explainers.base import ExplainerSpec
 
-# The libraries, and the extra that installs each; captum comes with the package.
+# The libraries, and the extra that installs each; captum is a dependency of the package.
 EXTRAS: dict[str, str] = {"captum": "", "pytorch_grad_cam": "pytorch-grad-cam", "zennit": "zennit"}
 
 
 def spec(library: str, name: str) -> ExplainerSpec:
-    """The method `name` of `library`.
+    """Return the method `name` of `library`.
 
     Raises:
         UnknownNameError: for an unknown library or method, with the closest matches.
@@ -26,12 +26,12 @@ def spec(library: str, name: str) -> ExplainerSpec:
     adapter = _adapter(library)
     if name not in adapter.names():
         raise unknown(f"{library} explainer", name, adapter.names())
-    found: ExplainerSpec = adapter.spec(name)
-    return found
+    method: ExplainerSpec = adapter.spec(name)
+    return method
 
 
 def names(library: str) -> tuple[str, ...]:
-    """All names of a library's methods, e.g. "captum:Saliency", sorted.
+    """Return the names of all methods of a library, e.g. "captum:Saliency", sorted.
 
     Raises:
         UnknownNameError, MissingExtraError: as `spec`.

@@ -1,4 +1,4 @@
-"""Captum's attributions on pixels, squares of pixels and layers: `captum:IntegratedGradients?n_steps=50`."""
+"""Captum's attributions of pixels, squares of pixels and layers: `captum:IntegratedGradients?n_steps=50`."""
 
 from __future__ import annotations
 
@@ -41,15 +41,15 @@ _LRP: Known = {
 
 @dataclass(frozen=True)
 class _Method:
-    """What cannot be read off captum's classes.
+    """Facts about a method that captum's classes do not provide.
 
     Args:
         source: paper and arXiv number.
-        rules: the layers it has rules for, if it works by rules for modules.
-        once: those of which each module may be called once only.
+        rules: the layers it has rules for, if it works with rules for modules.
+        once: kinds of layers whose modules may be called only once.
         squares: squares along each side of the image, for methods whose features are squares of pixels.
         seeded: it draws random numbers.
-        costly: hundreds of forward passes an image.
+        costly: it takes hundreds of forward passes per image.
     """
 
     source: str
@@ -100,7 +100,7 @@ _METHODS: dict[str, _Method] = {
     "ShapleyValues": _Method("Shapley 1953", squares=2),
 }
 
-# What we pass ourselves, and what is not plain data or changes no map.
+# Parameters that this module passes itself, or that are not plain data, or do not change the heatmap.
 _OURS = {
     "self", "forward_func", "model", "layer", "inputs", "target", "additional_forward_args", "device_ids",
     "feature_mask", "layer_mask", "grad_kwargs", "custom_attribution_func", "return_convergence_delta",
@@ -125,7 +125,7 @@ _EPSILON = (
     "model, which are removed here"
 )
 
-# What is peculiar to a method as the library ships it, each seen on small networks.
+# Known limitations of the library's methods, each observed on small networks.
 KNOWN: dict[str, str] = {
     "Deconvolution": _HOOKED,
     "GuidedBackprop": _HOOKED,
@@ -145,21 +145,21 @@ KNOWN: dict[str, str] = {
 
 
 def names() -> tuple[str, ...]:
-    """Captum's attributions that give a map of an image classifier."""
+    """Return the names of captum's attributions that give a heatmap of an image classifier."""
     return tuple(_METHODS)
 
 
 def known(name: str) -> str:
-    """What is peculiar to one of them as the library ships it; empty if nothing is known."""
+    """Return the known limitations of a method; empty if there are none."""
     return KNOWN.get(name, "")
 
 
 @cache
 def spec(name: str) -> ExplainerSpec:
-    """One of them as an explainer.
+    """Return a method as an explainer.
 
     Raises:
-        MissingExtraError: if scikit-learn, which some fit their maps with, is not installed.
+        MissingExtraError: if the method needs scikit-learn and it is not installed.
     """
     method, library = _METHODS[name], getattr(attr, name)
     if name in ("Lime", "KernelShap") and importlib.util.find_spec("sklearn") is None:
@@ -186,7 +186,7 @@ def spec(name: str) -> ExplainerSpec:
 
 def _build(name: str, method: _Method, library: Any) -> Callable[..., torch.Tensor]:
     parameters = _parameters(method, library)
-    # A batch at once is a matter of speed, and some of captum's batches are not the sum of their images.
+    # In some of captum's methods, the heatmap of an image depends on the rest of the batch.
     alone = method.seeded or "n_steps" in parameters or "DeepLift" in name
 
     def build(model: nn.Module, images: torch.Tensor, targets: torch.Tensor, **given: Any) -> torch.Tensor:
@@ -195,7 +195,7 @@ def _build(name: str, method: _Method, library: Any) -> Callable[..., torch.Tens
         if method.rules:
             must_be_modules(model, images, f"captum:{name}", method.rules, method.once)
         if "layer" in given:
-            # Captum's LayerLRP cannot be asked for a ReLU, through which relevance passes unchanged.
+            # Captum's LayerLRP fails for a ReLU; relevance passes a ReLU unchanged.
             past = nn.ReLU if name == "LayerLRP" else None
             started["layer"] = module_for(model, images, given["layer"], f"captum:{name}", past=past)
         batches = one_by_one(images, targets) if alone else [(images, targets)]
@@ -204,7 +204,7 @@ def _build(name: str, method: _Method, library: Any) -> Callable[..., torch.Tens
             with ExitStack() as inside:
                 inside.enter_context(clean(model))
                 inside.enter_context(warnings.catch_warnings())
-                # That it sets hooks and removes them again.
+                # Captum's notes that it sets and removes hooks.
                 warnings.filterwarnings("ignore", message="Setting (forward, )?backward hooks")
                 if method.seeded:
                     inside.enter_context(seeded(given["seed"], some))
@@ -227,20 +227,20 @@ def _map(
     passed = _taken(library.attribute, given)
     if "target" in inspect.signature(library.attribute).parameters:
         passed["target"] = targets
-    if isinstance(given.get("baselines"), tuple):  # grey levels: an image of each
+    if isinstance(given.get("baselines"), tuple):  # grey levels: one image per level
         levels = torch.tensor(given["baselines"], dtype=images.dtype, device=images.device)
         passed["baselines"] = levels[:, None, None, None].expand(-1, *images.shape[1:]).contiguous()
     if method.squares:
         passed["feature_mask"] = _squares(images, given["squares"])
-    found = attribution.attribute(inputs, **passed)
-    maps: torch.Tensor = (found[0] if isinstance(found, tuple) else found).detach().float()
+    result = attribution.attribute(inputs, **passed)
+    maps: torch.Tensor = (result[0] if isinstance(result, tuple) else result).detach().float()
     if _of_layer(library):
         return upsampled(maps.sum(dim=1), images)
     return maps.mean(dim=1) if _of_areas(method, library) else reduced(maps, given["reduce"])
 
 
 def _squares(images: torch.Tensor, along: int) -> torch.Tensor:
-    """The number of each pixel's square, of `along` x `along` squares."""
+    """Return the number of each pixel's square, for `along` x `along` squares."""
     height, width = images.shape[2:]
     rows, columns = (torch.arange(size, device=images.device) * along // size for size in (height, width))
     return (rows[:, None] * along + columns).expand(1, *images.shape[1:]).contiguous()
@@ -255,27 +255,27 @@ def _of_areas(method: _Method, library: Any) -> bool:
 
 
 def _parameters(method: _Method, library: Any) -> dict[str, Any]:
-    """Captum's own that are plain data, by their names, and ours."""
+    """Return captum's parameters that are plain data, and those that this module adds, with defaults."""
     both = [*_plain(library.__init__), *_plain(library.attribute)]
-    found = {parameter.name: parameter.default for parameter in both}
+    defaults = {parameter.name: parameter.default for parameter in both}
     if library is attr.Occlusion:
-        found |= {"sliding_window_shapes": (3, 15, 15), "strides": (3, 8, 8)}
-    if found.get("baselines", None) is inspect.Parameter.empty:
-        found["baselines"] = (0.0, 0.0)
+        defaults |= {"sliding_window_shapes": (3, 15, 15), "strides": (3, 8, 8)}
+    if defaults.get("baselines", None) is inspect.Parameter.empty:
+        defaults["baselines"] = (0.0, 0.0)
     if "layer" in inspect.signature(library.__init__).parameters:
-        found["layer"] = "last_conv"
+        defaults["layer"] = "last_conv"
     if not _of_layer(library) and not _of_areas(method, library):
-        found["reduce"] = "l2"
+        defaults["reduce"] = "l2"
     if method.squares:
-        found["squares"] = method.squares
+        defaults["squares"] = method.squares
     if method.seeded:
-        found["seed"] = 0
-    return found
+        defaults["seed"] = 0
+    return defaults
 
 
 def _plain(call: Callable[..., Any]) -> list[inspect.Parameter]:
-    every = inspect.signature(call).parameters.values()
-    return [p for p in every if p.name not in _OURS and p.kind is not inspect.Parameter.VAR_KEYWORD]
+    parameters = inspect.signature(call).parameters.values()
+    return [p for p in parameters if p.name not in _OURS and p.kind is not inspect.Parameter.VAR_KEYWORD]
 
 
 def _taken(call: Callable[..., Any], given: Mapping[str, Any]) -> dict[str, Any]:

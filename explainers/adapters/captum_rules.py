@@ -1,4 +1,4 @@
-"""What captum's methods that work by rules for modules need of a model, beyond what captum does itself."""
+"""Prepare a model for captum's methods that work with rules for modules, where captum itself does not."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from torch import nn
 
 
 def separate_inputs(model: nn.Module, inside: ExitStack) -> None:
-    """Let nothing but the ReLU itself use its input, as long as `inside` is open.
+    """Give each ReLU its own copy of its input, until `inside` is closed.
 
-    Captum replaces the gradient by that input, and with it what comes back from all its other users.
+    Captum replaces the gradient with respect to that input, including the gradients from all other
+    operations that use it.
     """
     for module in model.modules():
         if isinstance(module, nn.ReLU):
@@ -21,19 +22,20 @@ def separate_inputs(model: nn.Module, inside: ExitStack) -> None:
 
 
 def complete(model: nn.Module, images: torch.Tensor, inside: ExitStack) -> None:
-    """Rules for modules without weights that captum's LRP has none for, e.g. preprocessing and Flatten.
+    """Add rules for modules without weights that captum's LRP does not know, e.g. preprocessing, Flatten.
 
-    Relevance passes unchanged where the shape stays; else epsilon, which is the same for a reshaping.
+    Relevance passes unchanged if the module keeps the shape. Otherwise the epsilon rule applies, which
+    passes relevance unchanged through a reshaping.
 
     Args:
         model: in eval mode; captum removes the rules.
-        images: (N, 3, H, W), the first one is enough.
-        inside: holds hooks until it is closed.
+        images: (N, 3, H, W); the first image is enough.
+        inside: holds the hooks until it is closed.
     Raises:
         ValueError: for a module with weights.
     """
     known = (*SUPPORTED_LAYERS_WITH_RULES, *SUPPORTED_NON_LINEAR_LAYERS)
-    others = [one for one in model.modules() if not list(one.children()) and type(one) not in known]
+    others = [leaf for leaf in model.modules() if not list(leaf.children()) and type(leaf) not in known]
     keeps_shape: dict[nn.Module, bool] = {}
 
     def look(module: nn.Module, given: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
@@ -47,7 +49,7 @@ def complete(model: nn.Module, images: torch.Tensor, inside: ExitStack) -> None:
         model(images[:1].clone())
     for module in others:
         module.rule = IdentityRule() if keeps_shape.get(module, True) else EpsilonRule()
-        # Captum cannot tell the output of a module that gives its input from that input.
+        # Captum cannot distinguish input and output of a module that returns its input itself.
         inside.enter_context(module.register_forward_hook(_copied_output))
 
 

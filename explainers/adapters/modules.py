@@ -1,4 +1,4 @@
-"""Which module computes which layer: other libraries hook modules, and see nothing of functions."""
+"""Find the module that computes a layer: other libraries hook modules and do not see functions."""
 
 from __future__ import annotations
 
@@ -16,23 +16,24 @@ from torch import nn
 
 from explainers.layers import Call, Layer, Watch, named, value
 
-# A layer's kind, with poolings told apart, and the modules of it that a library knows.
+# Kinds of layers, with max- and average pooling distinguished, and the modules that a library recognises.
 Known = Mapping[str, tuple[type[nn.Module], ...]]
 _AS_TEXT = {"relu": "ReLU", "max_pool": "max-pooling", "avg_pool": "average pooling", "conv": "convolution"}
 
 
 @dataclass(frozen=True)
 class Operation:
-    """A layer and where it is computed.
+    """A layer and the module that computes it.
 
     Args:
-        layer: as `explainers.layers` sees it.
+        layer: the layer, as found by `explainers.layers`.
         kind: "conv", "relu", "max_pool", "avg_pool" or "fc".
-        module: the one that gives its output; None if a function computes it within a larger module.
-        place: the name in the model of the module that computes it, or within which it is computed.
-        calls: how often `module` runs in a forward pass.
-        in_place: it writes into its input.
-        overwritten: what follows writes into the layer's output.
+        module: the module whose output is the layer's; None if a function inside a larger module
+            computes it.
+        place: name of the module that computes it, or that contains the function.
+        calls: number of calls of `module` in a forward pass.
+        in_place: the layer overwrites its input.
+        overwritten: the next layer overwrites the layer's output.
         before: the module whose output is the layer's input, if there is one.
     """
 
@@ -47,16 +48,16 @@ class Operation:
 
 
 def operations(model: nn.Module, images: torch.Tensor) -> list[Operation]:
-    """All layers of `model` in forward order.
+    """Return all layers of `model` in forward order, with their modules.
 
     Args:
         model: in eval mode; hooked for one forward pass.
-        images: (N, 3, H, W), the first one is enough.
+        images: (N, 3, H, W); the first image is enough.
     """
     running: list[nn.Module] = []
     calls: Counter[nn.Module] = Counter()
-    given: dict[nn.Module, tuple[torch.Tensor, int]] = {}
-    made: dict[str, tuple[Call, nn.Module, torch.Tensor]] = {}
+    outputs: dict[nn.Module, tuple[torch.Tensor, int]] = {}
+    computed: dict[str, tuple[Call, nn.Module, torch.Tensor]] = {}
     before: dict[str, nn.Module | None] = {}
 
     def begins(module: nn.Module, _: Any) -> None:
@@ -67,13 +68,13 @@ def operations(model: nn.Module, images: torch.Tensor) -> list[Operation]:
         calls[module] += 1
         first = output[0] if isinstance(output, tuple) else output
         if isinstance(first, torch.Tensor):
-            given[module] = first, first._version
+            outputs[module] = first, first._version
 
     def act(call: Call) -> Any:
-        givers = (module for module, (output, _) in given.items() if output is call.source)
-        before[call.name] = next(givers, None)  # the innermost one ended first
+        sources = (module for module, (output, _) in outputs.items() if output is call.source)
+        before[call.name] = next(sources, None)  # the innermost module ended first
         output = call.run()
-        made[call.name] = call, running[-1], value(output)
+        computed[call.name] = call, running[-1], value(output)
         return output
 
     with ExitStack() as hooks, torch.no_grad(), Watch(act) as watch:
@@ -83,14 +84,14 @@ def operations(model: nn.Module, images: torch.Tensor) -> list[Operation]:
         model(images[:1].clone())
 
     places = {module: place for place, module in model.named_modules()}
-    found = []
+    located = []
     for layer in watch.seen:
-        call, innermost, output = made[layer.name]
-        last, version = given.get(innermost, (None, 0))
-        # A module that runs again has given another output since.
+        call, innermost, output = computed[layer.name]
+        last, version = outputs.get(innermost, (None, 0))
+        # A module that runs several times has produced another output since.
         own = last is output or (calls[innermost] > 1 and not list(innermost.children()))
         kind = layer.kind if layer.kind != "pool" else "max_pool" if "max" in call.function else "avg_pool"
-        found.append(
+        located.append(
             Operation(
                 layer=layer,
                 kind=kind,
@@ -102,30 +103,30 @@ def operations(model: nn.Module, images: torch.Tensor) -> list[Operation]:
                 before=before[layer.name],
             )
         )
-    return found
+    return located
 
 
 def module_for(
     model: nn.Module, images: torch.Tensor, layer: str, who: str, past: type[nn.Module] | None = None
 ) -> nn.Module:
-    """The module that computes a layer with a map.
+    """Return the module that computes a layer with a map.
 
     Args:
         model: in eval mode.
-        images: (N, 3, H, W), the first one is enough.
-        layer: a name that `explainers.layers.find_layer` knows.
-        who: the method that needs it.
-        past: for a module of this type, the one that gives its input is meant.
+        images: (N, 3, H, W); the first image is enough.
+        layer: a name that `explainers.layers.find_layer` accepts.
+        who: name of the method that needs the module, for messages.
+        past: if the module has this type, return the module whose output is its input.
     Raises:
         UnknownNameError: if there is no such layer, with the closest matches.
-        ValueError: if it has no map, or no module of its own; the message says what is in the way.
+        ValueError: if the layer has no map, or is not computed by a module alone; the message says why.
     """
-    every = operations(model, images)
-    found = named([operation.layer for operation in every], layer)
-    if len(found.shape) != 3:
+    model_operations = operations(model, images)
+    actual = named([operation.layer for operation in model_operations], layer)
+    if len(actual.shape) != 3:
         raise ValueError(f"layer {layer!r} is fully connected and has no map; name a convolution")
-    operation = every[found.number - 1]
-    needs = f"{who} needs layer {found.name!r} to be a module of its own, but "
+    operation = model_operations[actual.number - 1]
+    needs = f"{who} needs layer {actual.name!r} to be a module of its own, but "
     if operation.module is None:
         raise ValueError(f"{needs}the model calls it as a function; name a layer that is a module")
     if operation.calls > 1:
@@ -133,7 +134,7 @@ def module_for(
             f"{needs}the model calls {operation.place!r} {operation.calls} times; name another layer"
         )
     if operation.overwritten:
-        raise ValueError(f"{needs}what follows overwrites it in place; name that layer instead")
+        raise ValueError(f"{needs}the next layer overwrites its output in place; name the next layer")
     if past and isinstance(operation.module, past) and operation.before:
         return operation.before
     return operation.module
@@ -147,15 +148,15 @@ def must_be_modules(
     once: tuple[str, ...] = (),
     intact: tuple[str, ...] = (),
 ) -> None:
-    """Refuse a model of which a library would silently miss layers.
+    """Raise if a library would silently miss layers of a model.
 
     Args:
         model: in eval mode.
-        images: (N, 3, H, W), the first one is enough.
-        who: the method.
-        known: the kinds of layers that it has rules for, and the modules it recognises them by.
-        once: the kinds of which it remembers one call a module.
-        intact: the kinds whose input it looks at afterwards.
+        images: (N, 3, H, W); the first image is enough.
+        who: name of the method, for messages.
+        known: kinds of layers that the method has rules for, and the modules that it recognises.
+        once: kinds of layers for which it stores one call per module.
+        intact: kinds of layers whose input it reads after the forward pass.
     Raises:
         ValueError: naming the layer and what would go wrong.
     """
@@ -164,25 +165,26 @@ def must_be_modules(
         needs = f"{who} has a rule for {_AS_TEXT.get(kind, 'fully connected')} modules, but"
         if kind in known and module is None:
             raise ValueError(
-                f"{needs} the model calls {name!r} as a function: it would silently go without; use a module"
+                f"{needs} the model calls {name!r} as a function: the rule would silently not apply; use a "
+                "module"
             )
         if kind in known and not isinstance(module, known[kind]):
             what = type(module).__name__
-            raise ValueError(f"{needs} does not know {what} ({name!r}): it would silently go without")
+            raise ValueError(f"{needs} not for {what} ({name!r}): the rule would silently not apply")
         if kind in once and operation.calls > 1:
             raise ValueError(
-                f"{needs} remembers one call of each, and the model calls {operation.place!r} "
+                f"{needs} it stores one call per module, and the model calls {operation.place!r} "
                 f"{operation.calls} times: it would mix them up; use a module for each call"
             )
         if kind in intact and operation.in_place:
             raise ValueError(
-                f"{needs} looks at their input afterwards, which {name!r} overwrites: it would take "
-                f"the output for the input; write it with inplace=False"
+                f"{needs} it reads their input after the forward pass, and {name!r} overwrites its input: "
+                "it would read the output instead; use inplace=False"
             )
 
 
 def in_order(model: nn.Module, images: torch.Tensor) -> list[nn.Module]:
-    """The modules as a forward pass ends them, one for each call."""
+    """Return the modules in the order in which a forward pass completes them, one entry per call."""
     ended: list[nn.Module] = []
     with ExitStack() as hooks, torch.no_grad():
         for module in model.modules():
@@ -193,7 +195,7 @@ def in_order(model: nn.Module, images: torch.Tensor) -> list[nn.Module]:
 
 @contextmanager
 def clean(model: nn.Module) -> Iterator[None]:
-    """Inside, a library may hang attributes on modules; afterwards they are gone."""
+    """Remove the attributes that a library adds to modules inside the block."""
     before = {module: set(vars(module)) for module in model.modules()}
     try:
         yield
@@ -205,9 +207,9 @@ def clean(model: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def seeded(seed: int, image: torch.Tensor) -> Iterator[None]:
-    """Inside, the global generators of NumPy and PyTorch start from a seed and an image, as for `random`.
+    """Seed the global generators of NumPy and PyTorch from a seed and an image inside the block.
 
-    Afterwards they are as before.
+    Afterwards they are restored.
     """
     content = zlib.crc32(image.detach().cpu().contiguous().numpy().tobytes())
     start = int(np.random.SeedSequence([seed, content]).generate_state(1)[0])
@@ -226,14 +228,14 @@ def seeded(seed: int, image: torch.Tensor) -> Iterator[None]:
 
 
 def one_by_one(images: torch.Tensor, targets: torch.Tensor) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Each image and its target as a batch of one, for what a library computes from the whole batch."""
+    """Split a batch into batches of one, for libraries whose result depends on the whole batch."""
     return ((images[k : k + 1], targets[k : k + 1]) for k in range(len(images)))
 
 
 def described(
     build: Callable[..., torch.Tensor], name: str, about: str, parameters: Mapping[str, Any]
 ) -> None:
-    """Give a function that takes any keyword arguments the name, docstring and parameters it stands for."""
+    """Set the name, docstring and parameters of a function that takes any keyword arguments."""
     positional = [p for p in inspect.signature(build).parameters.values() if p.kind is not p.VAR_KEYWORD]
     own = [
         inspect.Parameter(key, inspect.Parameter.KEYWORD_ONLY, default=default)

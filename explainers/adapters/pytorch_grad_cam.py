@@ -1,4 +1,4 @@
-"""The class activation maps of pytorch-grad-cam: `pytorch_grad_cam:ScoreCAM`."""
+"""Class activation maps of pytorch-grad-cam: `pytorch_grad_cam:ScoreCAM`."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget  # noqa:
 
 @dataclass(frozen=True)
 class _Method:
-    """What cannot be read off the library's classes.
+    """Facts about a method that the library's classes do not provide.
 
     Args:
         source: paper and arXiv number.
         how: how its channels become one.
-        class_agnostic: it does not look at the target.
-        alone: it is asked for one image at a time: it takes one target, or much memory.
+        class_agnostic: its heatmaps do not depend on the target.
+        alone: it explains one image at a time, since it accepts one target only or needs much memory.
         seeded: it draws random numbers.
-        costly: a forward pass a channel, or a hundred patches.
+        costly: it takes one forward pass per channel, or a hundred patches.
     """
 
     source: str
@@ -73,7 +73,7 @@ _METHODS: dict[str, _Method] = {
     "XGradCAM": _Method("Fu et al. 2020, arXiv 2008.02312"),
 }
 
-# What we pass ourselves, and what is not plain data.
+# Parameters that this module passes itself, or that are not plain data.
 _OURS = {
     "self", "model", "target_layers", "reshape_transform", "base_method", "ablation_layer", "tta_transforms",
     "input_tensor", "targets", "target_idx", "kwargs", "args", "compute_input_gradient", "uses_gradients",
@@ -84,7 +84,7 @@ _RESIZE = "bilinear by OpenCV, scaled to [0, 1] an image, both by pytorch-grad-c
 _SIGN = "the sign of its principal component is left to chance: it may show what is around the object"
 _DRAWS = "draws from NumPy's global generator, which is seeded (seed=) and put back"
 
-# What is peculiar to a method as the library ships it, each seen on small networks.
+# Known limitations of the library's methods, each observed on small networks.
 KNOWN: dict[str, str] = {
     "AblationCAM": "divides by the class score: where that is negative, weights have the wrong sign",
     "EigenCAM": _SIGN,
@@ -101,18 +101,18 @@ KNOWN: dict[str, str] = {
 
 
 def names() -> tuple[str, ...]:
-    """The library's class activation maps."""
+    """Return the names of the library's class activation maps."""
     return tuple(name for name in _METHODS if hasattr(pytorch_grad_cam, name))
 
 
 def known(name: str) -> str:
-    """What is peculiar to one of them as the library ships it; empty if nothing is known."""
+    """Return the known limitations of a method; empty if there are none."""
     return KNOWN.get(name, "")
 
 
 @cache
 def spec(name: str) -> ExplainerSpec:
-    """One of them as an explainer."""
+    """Return a method as an explainer."""
     method = _METHODS[name]
     return ExplainerSpec(
         name=f"pytorch_grad_cam:{name}",
@@ -166,28 +166,28 @@ def _build(name: str, method: _Method) -> Callable[..., torch.Tensor]:
 def _map(
     cam: Any, images: torch.Tensor, targets: torch.Tensor, called: Mapping[str, Any]
 ) -> np.ndarray[Any, np.dtype[Any]]:
-    # The library takes gradients of activations, which have some only if the input asks for them.
+    # The library differentiates activations, which have a graph only if the input requires gradients.
     inputs = images.detach().clone(memory_format=torch.contiguous_format).requires_grad_()
-    found: np.ndarray[Any, np.dtype[Any]]
+    maps: np.ndarray[Any, np.dtype[Any]]
     if isinstance(cam, pytorch_grad_cam.FinerCAM):
-        found = cam(inputs, target_idx=int(targets[0]), **called)
+        maps = cam(inputs, target_idx=int(targets[0]), **called)
     else:
-        found = cam(inputs, [ClassifierOutputTarget(target) for target in targets.tolist()], **called)
-    return found
+        maps = cam(inputs, [ClassifierOutputTarget(target) for target in targets.tolist()], **called)
+    return maps
 
 
 def _release(cam: Any) -> None:
     inner = getattr(cam, "base_cam_per_layer", [getattr(cam, "base_cam", cam)])
-    for one in inner:
-        one.activations_and_grads.release()
+    for base_cam in inner:
+        base_cam.activations_and_grads.release()
 
 
 @contextmanager
 def _trainable(model: nn.Module) -> Iterator[None]:
-    """Inside, parameters ask for gradients, as where the library's users call it.
+    """Let parameters require gradients inside the block, as they do where the library's users call it.
 
-    SESS cuts its patches out of the graph of the input; and for ShapleyCAM, gradients by a layer that only
-    linear ones follow would have no graph to be differentiated in.
+    SESS detaches its patches from the graph of the input. ShapleyCAM differentiates gradients, which have
+    no graph if only linear layers follow and parameters require no gradients.
     """
     try:
         model.requires_grad_(True)
@@ -198,21 +198,23 @@ def _trainable(model: nn.Module) -> Iterator[None]:
 
 
 def _biases_must_run_in_order(model: nn.Module, images: torch.Tensor) -> None:
-    """FullGrad pairs the biases as defined with the gradients as they come back.
+    """Raise unless the modules with a bias run once each, in the order in which the model defines them.
+
+    FullGrad pairs biases in the order of definition with gradients in the order of the backward pass.
 
     Raises:
-        ValueError: if modules with a bias run in another order, or more than once.
+        ValueError: if they run in another order, or more than once.
     """
     kinds = (nn.Conv2d, nn.BatchNorm2d)
-    defined = [one for one in model.modules() if type(one) in kinds and one.bias is not None]
-    if [one for one in in_order(model, images) if one in defined] != defined:
+    defined = [module for module in model.modules() if type(module) in kinds and module.bias is not None]
+    if [module for module in in_order(model, images) if module in defined] != defined:
         raise ValueError(
             "pytorch_grad_cam:FullGrad pairs the biases of convolutions and batch normalisations with "
-            "gradients in the order in which the model defines them, and the model runs them in another "
-            "order or more than once: it would silently mix them up"
+            "gradients in the order in which the model defines these modules, but the model runs them in "
+            "another order or more than once: FullGrad would silently mix them up"
         )
 
 
 def _plain(call: Callable[..., Any]) -> dict[str, Any]:
-    every = inspect.signature(call).parameters.values()
-    return {p.name: p.default for p in every if p.name not in _OURS and p.kind is not p.VAR_KEYWORD}
+    parameters = inspect.signature(call).parameters.values()
+    return {p.name: p.default for p in parameters if p.name not in _OURS and p.kind is not p.VAR_KEYWORD}

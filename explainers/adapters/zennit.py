@@ -28,7 +28,7 @@ _ALPHA_BETA = f"{_BACH}: epsilon rule, and alpha=2, beta=1 for convolutions"
 _PLUS = "Montavon et al. 2017, arXiv 1512.02479: z-plus rule for convolutions, epsilon rule"
 _FLAT = "; flat rule for the first layer, Lapuschkin et al. 2019, arXiv 1902.10178"
 
-# Source, the layers it has rules for, and those of which each module may be called once only.
+# Source, the layers that the method has rules for, and the kinds whose modules may be called only once.
 _METHODS: dict[str, tuple[str, Known, tuple[str, ...]]] = {
     "BetaSmooth": ("Dombrowski et al. 2019, arXiv 1906.07983", _RELU, ("relu",)),
     "DeconvNet": ("Zeiler and Fergus 2014, arXiv 1311.2901", _RELU, ()),
@@ -48,7 +48,7 @@ _CONSERVED = (
     "doubles it"
 )
 
-# What is peculiar to a method as the library ships it, each seen on small networks.
+# Known limitations of the library's methods, each observed on small networks.
 KNOWN: dict[str, str] = {
     "BetaSmooth": f"silently wrong if ReLUs are in place, so such models are refused; {_HOOKED}",
     "DeconvNet": _HOOKED,
@@ -63,18 +63,18 @@ KNOWN: dict[str, str] = {
 
 
 def names() -> tuple[str, ...]:
-    """Zennit's composites."""
+    """Return the names of zennit's composites."""
     return tuple(sorted(one.__name__ for one in composites.COMPOSITES.values() if one.__name__ in _METHODS))
 
 
 def known(name: str) -> str:
-    """What is peculiar to one of them as the library ships it; empty if nothing is known."""
+    """Return the known limitations of a method; empty if there are none."""
     return KNOWN.get(name, "")
 
 
 @cache
 def spec(name: str) -> ExplainerSpec:
-    """One of them as an explainer."""
+    """Return a method as an explainer."""
     return ExplainerSpec(
         name=f"zennit:{name}",
         build=_build(name),
@@ -114,7 +114,7 @@ def _one_hot(scores: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
 
 
 def _bounds(model: nn.Module, images: torch.Tensor) -> Mapping[str, torch.Tensor]:
-    """What the first convolution sees of a black and of a white image, the smaller and the larger of them."""
+    """Return the bounds of the first convolution's input: the inputs for a black and for a white image."""
     seen: list[torch.Tensor] = []
 
     def act(call: Call) -> Any:
@@ -130,17 +130,17 @@ def _bounds(model: nn.Module, images: torch.Tensor) -> Mapping[str, torch.Tensor
 
 
 def _first_must_come_first(model: nn.Module, images: torch.Tensor, who: str) -> None:
-    """Zennit's rule for the first layer goes to the one that the model defines first.
+    """Raise unless the layer that the model defines first, which gets zennit's first rule, also runs first.
 
     Raises:
-        ValueError: if that is another than the one that runs first.
+        ValueError: if another layer runs first.
     """
     weighted = [one for one in operations(model, images) if one.kind in ("conv", "fc")]
     defined = [module for module in model.modules() if isinstance(module, types.Linear)]
     if not weighted or weighted[0].module is not defined[0]:
         raise ValueError(
-            f"{who} has a rule for the first layer, for which it takes the first one defined, but the model "
-            f"runs another one first: define the modules in the order in which they run"
+            f"{who} applies its rule for the first layer to the layer that is defined first, but the model "
+            f"runs another layer first: define the modules in the order in which they run"
         )
     if who.endswith("Box") and weighted[0].kind != "conv":
         raise ValueError(f"{who} has a rule for a first convolution, but the model begins with another layer")
