@@ -7,9 +7,9 @@ import itertools
 import numpy as np
 import pytest
 
-from an8flower import An8Flower, folds
+from an8flower import An8Flower
 from an8flower.folds import fold_of, in_split
-from an8flower.protocol import FOLDS, VIEWS_PER_BLOCK
+from an8flower.protocol import FOLDS
 
 VIEWS = np.arange(1, 41)
 
@@ -58,10 +58,3 @@ def test_no_derivative_of_a_test_view_of_any_class_is_in_training(data, tiny, sc
 def test_bad_requests_say_what_there_is(fold, split, scheme, message):
     with pytest.raises(ValueError, match=message):
         in_split(VIEWS, fold, split, scheme)
-
-
-def test_a_renamed_constant_is_found_with_a_warning():
-    with pytest.warns(DeprecationWarning, match="an8flower.folds.VIEWS_A_BLOCK is now VIEWS_PER_BLOCK"):
-        assert folds.VIEWS_A_BLOCK == VIEWS_PER_BLOCK == 8
-    with pytest.raises(AttributeError, match="no attribute 'VIEWS'"):
-        _ = folds.VIEWS

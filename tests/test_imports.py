@@ -9,6 +9,7 @@ import sys
 import pytest
 
 from an8flower import An8Flower
+from an8flower.ground.memo import Memory
 from an8flower.ground.moved import ALIASES, MOVED
 
 HEAVY = ("torch", "cv2", "OpenGL", "pyrender", "trimesh", "pandas", "matplotlib", "numpy")
@@ -76,3 +77,22 @@ def test_a_module_that_moved_is_found_under_its_old_name_with_a_warning(old):
 @pytest.mark.parametrize("alias", ALIASES)
 def test_an_alias_is_the_module_itself(alias):
     assert importlib.import_module(alias) is importlib.import_module(ALIASES[alias])
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new"),
+    [
+        ("an8flower.folds", "VIEWS_A_BLOCK", "VIEWS_PER_BLOCK"),
+        ("an8flower.drawing.generation", "Place", "FrameId"),
+    ],
+)
+def test_a_renamed_name_is_found_with_a_warning(name, old, new):
+    module = importlib.import_module(name)
+    with pytest.warns(DeprecationWarning, match=f"{name}.{old} is now {new}"):
+        assert getattr(module, old) is getattr(module, new)
+
+
+def test_what_a_memory_has_stored_is_found_under_its_old_name():
+    memory = Memory((object(),))
+    with pytest.warns(DeprecationWarning, match=r"Memory\.made is now Memory\.results"):
+        assert memory.made is memory.results
