@@ -168,10 +168,10 @@ class TestScript:
         path.write_text(PLAIN + LEARNING + DECLARED)
         names = [f"{path}:plain", f"{path}:learning?power=2.0", f"{path}:declared"]
         plain, learning, declared = go(*names)
-        assert [record["explainer"] for record in (plain, learning, declared)] == [
+        assert [record.explainer for record in (plain, learning, declared)] == [
             "plain", "learning?power=2.0", "declared",
         ]  # fmt: skip
-        assert all(record["status"] == "ok" for record in (plain, learning, declared))
+        assert all(record.status == "ok" for record in (plain, learning, declared))
         assert plain["source"] == "Brightness, wherever the score comes from."
         assert (declared["source"], declared["role"]) == ("a paper, arXiv 0000.00000", "floor")
         rows = leaderboard(tmp_path, tiny.name).rows
@@ -185,7 +185,7 @@ class TestScript:
             "evaluate", "--variant", tiny.name, "--explainer", "mine.py:plain?scale=2.0", *where, cwd=tmp_path
         )
         (record,) = json.loads(done.stdout)["records"]
-        assert (record["explainer"], record["status"]) == ("plain?scale=2.0", "ok")
+        assert (record.explainer, record.status) == ("plain?scale=2.0", "ok")
 
     def test_parameters_and_signs_in_the_path(self, tmp_path, modular):
         path = tmp_path / "me@home" / "mine@work.py"
@@ -219,9 +219,9 @@ class TestScript:
     @pytest.mark.parametrize(
         ("name", "message"),
         [
-            ("gone.py:plain", "gone.py: there is no such file"),
+            ("gone.py:plain", "gone.py: no such file"),
             ("mine.py:plane", "unknown function of mine.py 'plane'; did you mean 'plain'?"),
-            ("mine.py", "mine.py: name the function in it too, e.g. mine.py:my_method"),
+            ("mine.py", "mine.py: name the function too, e.g. mine.py:my_method"),
             ("mine.py:torch", "mine.py:torch is a module; name a function or a class"),
             ("wrong.py:plain", "wrong.py does not run: SyntaxError: "),
             ("raises.py:plain", "raises.py does not run: ZeroDivisionError: division by zero"),
@@ -282,7 +282,7 @@ BROKEN = {
     "undeclared": (
         "def f(model, images, targets): ...",
         ":f",
-        "'undeclared:f' is left out: TypeError: it is there, but not registered as an explainer",
+        "'undeclared:f' is left out: TypeError: it exists, but is not registered as an explainer",
     ),
     "unfinished": ("def f(:", "", "'unfinished' is left out: SyntaxError: "),
 }
@@ -335,16 +335,16 @@ class TestStartingFiles:
         run(*command, cwd=tmp_path)
 
     def test_the_folder_is_made(self, tmp_path):
-        done = an8flower("new-explainer", "my_method", "--folder", "my methods", cwd=tmp_path)
+        done = an8flower("new-explainer", "my_method", "--out", "my methods", cwd=tmp_path)
         assert (tmp_path / "my methods/test_my_method.py").is_file()
         assert "  an8flower check 'my methods/my_method.py':my_method\n" in done.stdout
 
     @pytest.mark.parametrize(
         ("name", "message"),
         [
-            ("mine", "test_mine.py is there already; choose another name, or another --folder"),
-            ("2x", "'2x' is no name for a Python function; use letters, digits and _"),
-            ("lambda", "'lambda' is no name for a Python function"),
+            ("mine", "test_mine.py exists already; choose another name, or another folder with --out"),
+            ("2x", "'2x' is not a valid name for a Python function; use letters, digits and _"),
+            ("lambda", "'lambda' is not a valid name for a Python function"),
             ("grad_cam", "there is an explainer 'grad_cam' already; choose another name"),
             ("torch", "there is a Python module 'torch' that torch.py would hide; choose another name"),
         ],
@@ -361,7 +361,7 @@ class TestStartingFiles:
         done = an8flower("new-explainer", "my-method", cwd=tmp_path, code=1)
         assert done.stdout == "" and not list(tmp_path.iterdir())
         assert done.stderr.splitlines() == [
-            "an8flower: 'my-method' is no name for a Python function; use letters, digits and _"
+            "an8flower: 'my-method' is not a valid name for a Python function; use letters, digits and _"
         ]
 
     def test_it_has_help_with_an_example(self, tmp_path):
@@ -408,7 +408,7 @@ class TestGuide:
         names = ["my_learner.py:my_learner", "my_ceiling.py:my_ceiling", "my_cam.py:my_cam@all"]
         where = {"checkpoints": checkpoints, "results": folder, "folds": [0]}
         records = evaluate(data, tiny.name, explainers=names, **where)
-        assert {record["status"] for record in records} == {"ok"}
+        assert {record.status for record in records} == {"ok"}
         assert len(records) > 4
 
     def test_failures_read_as_it_says(self, folder, data, tiny, checkpoints):

@@ -1,1 +1,1 @@
-"""Scripts that measure the project itself: how fast it is, and whether its claims hold."""
+"""Scripts that measure the project itself: its speed, and whether its claims hold."""

@@ -1,4 +1,4 @@
-"""Picture of training: loss and accuracy by epoch, a line a fold."""
+"""Draw training curves: loss and accuracy by epoch, one line per fold."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from an8flower.gallery import save_figure
 from an8flower.protocol import FOLDS
 from benchmark.training.weights import read_record, weights_path
 
-# Okabe and Ito's colours, which the colour-blind tell apart too; their yellow is too pale for a line.
+# Colours of Okabe and Ito, which colour-blind readers can distinguish; their yellow is too pale for a line.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00")
 PARTS: dict[str, dict[str, Any]] = {
     "train": {"linestyle": "--", "linewidth": 1.1},
@@ -38,21 +38,21 @@ def training_curves(
     """Draw training and validation loss and accuracy by epoch, with the epoch whose weights are kept.
 
     Args:
-        checkpoints: folder of the records, which alone are read.
+        checkpoints: folder of the weights, of which only the records are read.
         variant: e.g. "single-6c".
         model: registered architecture.
         path: the PNG to write.
-        seed: whose training is shown.
-        folds: which of the 5; by default all that are trained.
+        seed: training seed of the models.
+        folds: numbers of the folds, from 0 to 4; by default all that are trained.
     Returns:
         `path`.
     Raises:
-        DataFolderError: if a fold is not trained, or none is, or a record is not readable.
+        WeightsError: if a fold of `folds` is not trained, or no fold is, or a record is not readable.
     """
     weights = {fold: weights_path(checkpoints, variant, model, fold, seed) for fold in folds or range(FOLDS)}
     if folds is None:
-        weights = {fold: one for fold, one in weights.items() if one.exists()} or weights
-    records = {fold: read_record(one) for fold, one in weights.items()}
+        weights = {fold: trained for fold, trained in weights.items() if trained.exists()} or weights
+    records = {fold: read_record(trained) for fold, trained in weights.items()}
     figure = Figure(figsize=(10.4, 4.2), dpi=120, layout="constrained")
     figure.suptitle(f"{variant}, {model}: training, seed {seed}", fontsize=11)
     losses, accuracies = figure.subplots(1, 2)
@@ -60,8 +60,8 @@ def training_curves(
         for axes, kind in ((losses, "loss"), (accuracies, "accuracy")):
             _draw(axes, record["curve"], kind, COLOURS[fold % len(COLOURS)])
     enough = {record["identity"]["recipe"]["enough_loss"] for record in records.values()}
-    for one in enough:
-        losses.axhline(one, **ENOUGH)
+    for loss in enough:
+        losses.axhline(loss, **ENOUGH)
     losses.set(yscale="log", ylabel="loss (cross-entropy, nats)", title="loss")
     accuracies.set(ylabel="accuracy", title="accuracy")
     accuracies.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
@@ -89,5 +89,5 @@ def _draw(axes: Axes, curve: list[dict[str, float]], kind: str, colour: str) -> 
     for part, style in PARTS.items():
         values = np.array([epoch[f"{part}_{kind}"] for epoch in curve])
         axes.plot(epochs, values, color=colour, **style)
-    # `values` is validation's, by which the epoch was chosen.
+    # `values` are now those of validation, by which the epoch was chosen.
     axes.plot(epochs[kept], values[kept], "o", color=colour, markersize=6, markeredgecolor="white", zorder=3)

@@ -1,4 +1,4 @@
-"""The loop that fits a model to a fold's images, epoch by epoch, and goes on where it was stopped."""
+"""Fit a model to the images of a fold, epoch by epoch; an interrupted training continues where it stopped."""
 
 from __future__ import annotations
 
@@ -30,25 +30,26 @@ def fit(
     terms: dict[str, Any],
     report: Callable[[float], None] | None,
 ) -> list[dict[str, float]]:
-    """Train in place; leaves the weights of the epoch with the lowest validation loss.
+    """Train a model in place; it ends with the weights of the epoch with the lowest validation loss.
 
     Args:
-        model: as built, on the device where to train.
+        model: an untrained model, on the device where to train.
         data: the training views of a fold.
         recipe: how to train.
-        seed: of initial weights, order of the images, and layers that draw.
-        state_path: where the state is kept after each epoch, and read from if it was begun on equal terms.
-        terms: what the outcome hangs on; with "identity".
-        report: told how many epochs are done, whole ones and in between, instead of a progress bar.
+        seed: seed of the initial weights, the order of the images and layers that draw random numbers.
+        state_path: file to which the state is written after each epoch, and from which it is read if it
+            belongs to a training with equal terms.
+        terms: all that the result depends on, including "identity".
+        report: called with the number of finished epochs, also between epochs, instead of a progress bar.
     Returns:
-        loss and accuracy on fitted and validation images, an entry an epoch.
+        loss and accuracy on fitted and validation images, one entry per epoch.
     Raises:
-        ValueError: for too few views, or a loss that is no number any more.
+        ValueError: for too few views, or a loss that is NaN or infinite.
     """
     fitted, validation = fit_and_validation(data, recipe)
     state = read_state(state_path, terms)
     if state is None:
-        # Drawn and averaged on the CPU: every device begins with the same weights.
+        # Weights and mean are computed on the CPU, so that every device starts with the same values.
         place = device_holding(model)
         initialise(model.cpu(), generator=torch.Generator().manual_seed(seed))
         _set_mean(model, data, recipe.batch)
@@ -64,20 +65,20 @@ def fit(
         set_momenta(optimiser, model, state.momenta)
     rng = np.random.default_rng(seed)
     for _ in curve:
-        rng.permutation(len(fitted))  # the order of an epoch that is done
+        rng.permutation(len(fitted))  # skip the random numbers of an epoch that is finished
 
-    with _reported(terms["identity"], report) as tell:
+    with _reported(terms["identity"], report) as notify:
         while not _ended(curve, recipe):
             with _own_randomness(device_holding(model), seed, len(curve)):
-                epoch = _epoch(model, fitted, recipe, rng, optimiser, partial(_further, tell, len(curve)))
+                epoch = _epoch(model, fitted, recipe, rng, optimiser, partial(_further, notify, len(curve)))
             epoch |= _validated(model, validation, recipe.batch)
-            _must_be_numbers(epoch, len(curve) + 1, recipe)
+            _require_finite(epoch, len(curve) + 1, recipe)
             curve.append(epoch)
-            if epoch["validation_loss"] == min(one["validation_loss"] for one in curve):
+            if epoch["validation_loss"] == min(entry["validation_loss"] for entry in curve):
                 best = _copied(model)
             state = TrainingState(model.state_dict(), best, momenta_of(optimiser, model), curve)
             write_state(state_path, state, terms)
-            tell(len(curve))
+            notify(len(curve))
     model.load_state_dict(best)
     model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     return curve
@@ -95,7 +96,7 @@ def initialise(model: nn.Module, *, generator: torch.Generator) -> nn.Module:
 
 @torch.inference_mode()
 def accuracy(model: nn.Module, data: An8Flower, batch: int = 100) -> float:
-    """Share of images whose predicted class is the true one, in [0, 1]."""
+    """Return the share of images whose predicted class is correct, in [0, 1]."""
     model.eval()
     place = device_holding(model)
     right = sum(
@@ -105,15 +106,15 @@ def accuracy(model: nn.Module, data: An8Flower, batch: int = 100) -> float:
 
 
 def fit_and_validation(data: An8Flower, recipe: Recipe) -> tuple[An8Flower, An8Flower]:
-    """Part a training fold by view: what weights are fitted to, and what decides when to stop.
+    """Split a training fold by view into images to fit and images for validation.
 
     Raises:
-        ValueError: if it has one view only.
+        ValueError: if the fold has fewer than two views.
     """
     views = sorted(set(data.table["view"]))
     if len(views) < 2:
         raise ValueError(
-            f"training needs two views or more, one of them for validation; fold {data.fold} of "
+            f"training needs at least two views, one of them for validation; fold {data.fold} of "
             f"{data.manifest.folder} has {len(views)}"
         )
     held_out = data.table["view"].isin(views[:: recipe.validation_every])
@@ -128,12 +129,16 @@ def _epoch(
     optimiser: torch.optim.Optimizer,
     advance: Callable[[float], None],
 ) -> dict[str, float]:
-    """Go through all images once, telling of the share that is done; returns loss and accuracy on the way."""
+    """Train on all images once; return the mean loss and accuracy during the epoch.
+
+    Args:
+        advance: called with the share of the images that is done, in (0, 1].
+    """
     model.train()
     total, right, seen, at_once = 0.0, 0, 0, recipe.batch
     for batch in data.batches(recipe.batch, rng=rng):
-        going_back = partial(_gradients, model, optimiser, batch.images, batch.labels)
-        (loss, hits), at_once = halving(at_once, going_back)
+        gradients = partial(_gradients, model, optimiser, batch.images, batch.labels)
+        (loss, hits), at_once = halving(at_once, gradients)
         optimiser.step()
         total += loss
         right += hits
@@ -149,7 +154,11 @@ def _gradients(
     labels: torch.Tensor,
     at_once: int,
 ) -> tuple[float, int]:
-    """Gradients of a batch's mean loss, some images at once; returns its summed loss and right answers."""
+    """Compute the gradients of a batch's mean loss, `at_once` images at a time.
+
+    Returns:
+        the summed loss and the number of correct predictions.
+    """
     place = device_holding(model)
     optimiser.zero_grad()
     total, right = 0.0, 0
@@ -167,7 +176,7 @@ def _gradients(
 def _reported(
     identity: dict[str, Any], report: Callable[[float], None] | None
 ) -> Iterator[Callable[[float], None]]:
-    """Where the number of epochs that are done is told: to `report`, or on a bar of its own."""
+    """Yield a function that receives the number of finished epochs: `report`, or a progress bar."""
     if report is not None:
         yield report
         return
@@ -178,7 +187,7 @@ def _reported(
 
 
 def epoch_note(epochs: float) -> str:
-    """How far training is, in words.
+    """Return the number of finished epochs as text.
 
     >>> epoch_note(2.25), epoch_note(3)
     ('25 % of epoch 3', 'epoch 3 done')
@@ -187,9 +196,9 @@ def epoch_note(epochs: float) -> str:
     return f"{100 * part:.0f} % of epoch {whole + 1:.0f}" if part else f"epoch {whole:.0f} done"
 
 
-def _further(tell: Callable[[float], None], epochs: int, share: float) -> None:
-    if share < 1:  # an epoch is done once it is validated and kept
-        tell(epochs + share)
+def _further(notify: Callable[[float], None], epochs: int, share: float) -> None:
+    if share < 1:  # an epoch is finished only after validation and saving
+        notify(epochs + share)
 
 
 def _ended(curve: list[dict[str, float]], recipe: Recipe) -> bool:
@@ -200,20 +209,20 @@ def _ended(curve: list[dict[str, float]], recipe: Recipe) -> bool:
     return min(losses) < recipe.enough_loss or since_lowest >= recipe.patience
 
 
-def _must_be_numbers(epoch: dict[str, float], number: int, recipe: Recipe) -> None:
+def _require_finite(epoch: dict[str, float], number: int, recipe: Recipe) -> None:
     if not np.isfinite(list(epoch.values())).all():
         raise ValueError(
-            f"training lost its way in epoch {number}: its loss is no number any more; "
+            f"training diverged in epoch {number}: the loss is NaN or infinite; "
             f"try a learning rate below {recipe.learning_rate:g}"
         )
 
 
 @contextmanager
 def _own_randomness(place: torch.device, seed: int, epoch: int) -> Iterator[None]:
-    """Inside, layers that draw, such as dropout, do so by seed and epoch; outside nothing changes."""
+    """Seed layers that draw random numbers, such as dropout, by seed and epoch inside the block."""
     drawn = int(np.random.SeedSequence([seed, epoch]).generate_state(1)[0])
     on_cuda = place.type == "cuda"
-    # cuDNN chooses among algorithms, of which some add up in any order.
+    # Some of the algorithms that cuDNN may choose add values in varying order.
     exact = torch.backends.cudnn.flags(enabled=True, deterministic=True)
     with torch.random.fork_rng(devices=[place] if on_cuda else []), exact:
         torch.default_generator.manual_seed(drawn)
@@ -237,7 +246,7 @@ def _set_mean(model: nn.Module, data: An8Flower, batch: int) -> None:
 
 @torch.inference_mode()
 def _validated(model: nn.Module, data: An8Flower, batch: int) -> dict[str, float]:
-    """Mean loss and share of right answers on images that nothing is fitted to."""
+    """Return mean loss and accuracy on the validation images."""
     model.eval()
     place = device_holding(model)
     total, right = 0.0, 0

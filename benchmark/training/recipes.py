@@ -1,4 +1,4 @@
-"""How a model is trained, as data."""
+"""The recipe of a training, as data."""
 
 from __future__ import annotations
 
@@ -7,17 +7,18 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Recipe:
-    """How to train.
+    """How to train a model.
 
-    SGD with momentum on the training views of a fold but a few, whose loss decides when to stop.
+    SGD with momentum on the training views of a fold. Some of the views are held out; their loss decides
+    when to stop.
 
     Args:
-        epochs: at most this many.
-        batch: images a step.
-        learning_rate, momentum, weight_decay: of SGD.
-        validation_every: each n-th training view is held out for validation.
-        enough_loss: stop once the validation loss is below this.
-        patience: or once it has not fallen for this many epochs.
+        epochs: largest number of epochs.
+        batch: images per step.
+        learning_rate, momentum, weight_decay: parameters of SGD.
+        validation_every: every n-th training view is held out for validation.
+        enough_loss: stop if the validation loss is below this value.
+        patience: stop if the validation loss has not fallen for this number of epochs.
     Source: epochs, batch, momentum and weight decay as in Oramas et al. 2019 and MatConvNet's
         MNIST example; the rest is this project's.
     """

@@ -77,13 +77,13 @@ def read_state(path: Path, terms: dict[str, Any]) -> TrainingState | None:
         with safetensors.safe_open(path, framework="pt") as content:
             about = content.metadata() or {}
             tensors = {name: content.get_tensor(name) for name in content.keys()}  # noqa: SIM118
-        found, curve = json.loads(about["terms"]), json.loads(about["curve"])
+        stored, curve = json.loads(about["terms"]), json.loads(about["curve"])
     except (safetensors.SafetensorError, OSError, KeyError, ValueError) as error:
         return _unusable(path, f"is not readable ({error})")
     if about.get("schema_version") != SCHEMA_VERSION:
         return _unusable(path, f"has another schema version than {SCHEMA_VERSION}")
-    if found != json.loads(json.dumps(terms)):
-        differing = sorted(name for name in terms if found.get(name) != terms[name])
+    if stored != json.loads(json.dumps(terms)):
+        differing = sorted(name for name in terms if stored.get(name) != terms[name])
         return _unusable(path, f"belongs to a training with another {' and '.join(differing)}")
     groups: dict[str, Tensors] = {"weights": {}, "best": {}, "momenta": {}}
     for name, tensor in tensors.items():
@@ -96,7 +96,9 @@ def momenta_of(optimiser: torch.optim.SGD, model: nn.Module) -> Tensors:
     """Return SGD's momentum buffers, by the name of their parameter."""
     states = {name: optimiser.state.get(parameter, {}) for name, parameter in model.named_parameters()}
     return {
-        name: one["momentum_buffer"] for name, one in states.items() if one.get("momentum_buffer") is not None
+        name: state["momentum_buffer"]
+        for name, state in states.items()
+        if state.get("momentum_buffer") is not None
     }
 
 

@@ -98,14 +98,14 @@ def read_record(path: str | Path) -> dict[str, Any]:
     if not path.is_file() or not record.is_file():
         raise WeightsError(f"no trained model at {path}; run 'an8flower train' first")
     try:
-        found: dict[str, Any] = json.loads(record.read_text())
+        content: dict[str, Any] = json.loads(record.read_text())
     except ValueError as error:
         raise WeightsError(f"{record} is not readable ({error}); delete it and train again") from error
-    if found.get("schema_version") != SCHEMA_VERSION:
+    if content.get("schema_version") != SCHEMA_VERSION:
         raise WeightsError(
             f"{record} has another schema version than {SCHEMA_VERSION}; delete it and train again"
         )
-    return found
+    return content
 
 
 def built(spec: ModelSpec, classes: int) -> nn.Module:

@@ -68,7 +68,7 @@ def names() -> tuple[str, ...]:
 
 
 def known(name: str) -> str:
-    """Return the known limitations of a method; empty if there are none."""
+    """Return the known limitations of a method; empty if none is known."""
     return KNOWN.get(name, "")
 
 

@@ -1,6 +1,6 @@
-"""How often the board's statistics err where the truth is known: all methods have the same mean.
+"""Measure how often the board's statistics err if all methods have the same mean.
 
-Run `python -m benchmark.experiments.evidence.calibration`; docs/statistics.md shows what came out.
+Run `python -m benchmark.experiments.evidence.calibration`; docs/statistics.md shows the results.
 """
 
 from __future__ import annotations
@@ -24,40 +24,42 @@ from benchmark.statistics import by_arc, compared, compared_with_best, friedman,
 
 Luck = Callable[[np.random.Generator, int], NDArray[np.float64]]
 
-VIEWS, FOLDS, METHODS = 40, 5, 7  # a board's viewpoints and folds; table 1's rows
-MEAN, HARDNESS, SPREAD = 0.25, 0.03, 0.02  # of scores; of what views do to all methods alike, and to each
-SKEW = 0.8  # of the lognormal's logarithm: more skew than any row of the board has
-SMOOTH = 2.5  # waves round the plant: neighbouring views correlate at 0.96, those 45 degrees apart at 0.4
-IMAGES = 0.25  # what views do that their neighbours do not share
-# What a model does to all views of its fold: more than in nine rows of ten, and as in the worst one seen.
+VIEWS, FOLDS, METHODS = 40, 5, 7  # views and folds of a board; explainers in the paper's table 1
+# Mean score; deviation of the effect of a view on all methods together, and on each method.
+MEAN, HARDNESS, SPREAD = 0.25, 0.03, 0.02
+SKEW = 0.8  # deviation of the lognormal's logarithm: more skewed than any explainer of the board
+SMOOTH = 2.5  # waves around the plant: views 9 degrees apart correlate at 0.96, 45 degrees apart at 0.4
+IMAGES = 0.25  # deviation of the part of a view's effect that its neighbours do not share
+# Deviation of a model's effect on all views of its fold: larger than for nine of ten explainers, and as for
+# the worst one observed.
 MODELS, MODELS_MOST = 0.25, 0.65
 
 
 def normal(rng: np.random.Generator, methods: int) -> NDArray[np.float64]:
-    """(views, methods), of mean 0 and deviation 1, as all of these: viewpoints have nothing in common."""
+    """Draw (views, methods) of mean 0 and deviation 1, as all of these functions: independent views."""
     return rng.standard_normal((VIEWS, methods))
 
 
 def skewed(rng: np.random.Generator, methods: int) -> NDArray[np.float64]:
-    """As `normal`, but lognormal."""
+    """Draw as `normal`, but lognormal."""
     deviation = math.sqrt((math.exp(SKEW**2) - 1) * math.exp(SKEW**2))
     drawn: NDArray[np.float64] = rng.lognormal(0, SKEW, (VIEWS, methods)) - math.exp(SKEW**2 / 2)
     return drawn / deviation
 
 
 def poses(rng: np.random.Generator, methods: int) -> NDArray[np.float64]:
-    """Neighbours are alike, and the plant itself is one of many: the whole circle may be lucky."""
+    """Draw correlated neighbouring views of a random plant: the mean over the circle varies too."""
     return _smooth(rng, methods)
 
 
 def circle(rng: np.random.Generator, methods: int) -> NDArray[np.float64]:
-    """Neighbours are alike, and the 40 views are all there is to know: their luck cancels but for noise."""
+    """Draw correlated neighbouring views of this plant: the mean over the circle is 0, except for noise."""
     drawn = _smooth(rng, methods)
     return np.asarray(drawn - drawn.mean(axis=0) + IMAGES * rng.standard_normal(drawn.shape))
 
 
 def models(rng: np.random.Generator, methods: int, deviation: float = MODELS) -> NDArray[np.float64]:
-    """As `circle`, and each fold's model favours some methods in all its views."""
+    """Draw as `circle`, and let the model of each fold favour some methods in all its views."""
     favour = np.tile(rng.standard_normal((FOLDS, methods)), (VIEWS // FOLDS, 1))
     return circle(rng, methods) + deviation * favour
 
@@ -78,12 +80,14 @@ class Calibration:
     """Counts over simulated boards on which all methods have the same mean.
 
     Args:
-        boards: how many.
-        alarms: on how many some method was told apart from one named before, at 0.05 after Holm.
-        best_alarms: the same of the method that came out best: `p_holm`, which knows nothing of that choice.
-        split: on how many `groups` gave more than one letter.
-        friedman_alarms: on how many Friedman's p was below 0.05.
-        covered, intervals: how many 95 % intervals hold the true mean, of how many.
+        boards: number of boards.
+        alarms: boards on which a method differs significantly from one named in advance, at 0.05 after
+            Holm's correction.
+        best_alarms: boards on which a method differs significantly from the best one, by `p_holm`, which
+            does not correct for the choice of the best.
+        split: boards on which `groups` has more than one letter.
+        friedman_alarms: boards on which Friedman's p is below 0.05.
+        covered, intervals: number of 95 % intervals that contain the true mean, and of all intervals.
     """
 
     boards: int
@@ -104,18 +108,18 @@ def simulate(
     methods: int = METHODS,
     resamples: int = 999,
 ) -> Calibration:
-    """Draw boards under the null and count what is wrongly found.
+    """Draw boards under the null hypothesis and count false findings.
 
-    A viewpoint is hard or easy for all methods alike, and each method has its own luck there; the images of
-    a viewpoint share both, which is why it is a cluster.
+    A view has an effect on all methods together and an effect on each method. The images of a view share
+    both effects, so a view is a cluster.
 
     Args:
-        boards: how many.
-        rng: draws all.
-        luck: how.
-        arc: viewpoints that are averaged before.
-        methods: rows of a board.
-        resamples: of each test and interval.
+        boards: number of boards.
+        rng: draws all random numbers.
+        luck: draws the effects of the views.
+        arc: number of neighbouring views that are averaged first.
+        methods: methods of a board.
+        resamples: resamples of each test and interval.
     """
     counts = dict.fromkeys(("alarms", "best_alarms", "split", "friedman_alarms", "covered"), 0)
     names = [f"method{k}" for k in range(methods)]
@@ -141,21 +145,21 @@ def simulate(
 
 
 def main(
-    boards: Annotated[int, typer.Option(help="simulated boards a scenario")] = 500,
-    methods: Annotated[int, typer.Option(help="rows of a board")] = METHODS,
-    seed: Annotated[int, typer.Option(help="of all that is drawn")] = 0,
+    boards: Annotated[int, typer.Option(help="Simulated boards per scenario.")] = 500,
+    methods: Annotated[int, typer.Option(help="Methods of a board.")] = METHODS,
+    seed: Annotated[int, typer.Option(help="Seed of the simulation.")] = 0,
 ) -> None:
-    """Print a table of error rates, with 95 % intervals of the rates themselves."""
-    table = Table(title=f"{boards} boards of {methods} equal methods on {VIEWS} viewpoints")
-    for heading in ("scores", "named, Holm", "best, Holm", "groups", "Friedman", "intervals that hold"):
+    """Print a table of error rates, with 95 % intervals of these rates."""
+    table = Table(title=f"{boards} boards of {methods} equal methods on {VIEWS} views")
+    for heading in ("scores", "named, Holm", "best, Holm", "groups", "Friedman", "intervals that cover"):
         table.add_column(heading, no_wrap=True)
     for name, (luck, arc) in SCENARIOS.items():
-        found = simulate(boards, rng=np.random.default_rng(seed), luck=luck, arc=arc, methods=methods)
-        alarms = (found.alarms, found.best_alarms, found.split, found.friedman_alarms)
+        errors = simulate(boards, rng=np.random.default_rng(seed), luck=luck, arc=arc, methods=methods)
+        alarms = (errors.alarms, errors.best_alarms, errors.split, errors.friedman_alarms)
         table.add_row(
             name,
-            *(_rate(count, found.boards) for count in alarms),
-            f"{found.covered / found.intervals:.1%}",
+            *(_rate(count, errors.boards) for count in alarms),
+            f"{errors.covered / errors.intervals:.1%}",
         )
     Console(width=170).print(table)
 
@@ -166,13 +170,13 @@ def _rate(count: int, of: int) -> str:
 
 
 def _smooth(rng: np.random.Generator, methods: int) -> NDArray[np.float64]:
-    """A stationary Gaussian process round the circle of deviation 1: (views, methods)."""
+    """Draw a stationary Gaussian process around the circle, of deviation 1: (views, methods)."""
     waves = np.fft.rfftfreq(VIEWS, 1 / VIEWS)
     amplitude = np.exp(-((waves / SMOOTH) ** 2) / 2)[:, None]
     drawn = np.fft.irfft(
         np.fft.rfft(rng.standard_normal((VIEWS, methods)), axis=0) * amplitude, VIEWS, axis=0
     )
-    both_ways = np.concatenate([amplitude, amplitude[1:-1]])  # the real transform keeps one of each pair
+    both_ways = np.concatenate([amplitude, amplitude[1:-1]])  # the real transform has one of each pair
     return np.asarray(drawn / np.sqrt((both_ways**2).mean()))
 
 

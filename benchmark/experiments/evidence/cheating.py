@@ -1,10 +1,10 @@
-"""A model that cheats, its certificate, and the score of a heatmap that is true to it.
+"""Train a model that cheats, certify it, and score heatmaps that are faithful to it.
 
-Each class gets a colour of its own in a corner of the background. A model trained on such images may go by
-that patch; the mask still says that it goes by the part.
+Each class gets a patch of its own colour in a corner of the background. A model trained on such images may
+use the patch, while the mask still marks the discriminative part.
 
-Run `python -m benchmark.experiments.evidence.cheating`; single-6c must have its twins. Its fold 0 is
-trained first if it is not.
+Run `python -m benchmark.experiments.evidence.cheating`. single-6c must have its twins; its fold 0 is trained
+first if necessary.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from __future__ import annotations
 import colorsys
 import hashlib
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,28 +34,28 @@ from benchmark.certificate import Shares, Twinned, certify, shares
 from benchmark.certificate.judging import failures
 from benchmark.metrics import iou_auc
 from benchmark.models import models
-from benchmark.training.loader import Images
+from benchmark.training.loader import TrainingBatches
 from benchmark.training.recipes import Recipe
 from benchmark.training.trainer import train
 
-PATCH_PX = 40  # side of the patch in the 250 px images: 2.6 % of them, about as much as the petals
-PAINTED = ("image", "all_but_part")  # the patch is part of the background, which the part alone is without
+PATCH_PX = 40  # side of the patch in the 250 px images: 2.6 % of their area, about as much as the petals
+PAINTED = ("image", "all_but_part")  # the patch is in the background, which the twin of the part lacks
 METHODS = ("gradient", "grad_cam", "guided_grad_cam", "vebi")
 
 
 @dataclass(frozen=True)
 class Case:
-    """What became of one model.
+    """The results for one model.
 
     Args:
-        accuracy: on its test images.
+        accuracy: accuracy on its test images.
         shares: its certificate.
-        wrong: what the certificate finds wrong with it, in words.
-        follows_patch: the share of its test images that, with another class's patch and all else as it was,
-            are taken for that class: how true to the model a heatmap on the patch is.
-        scores: for each method the mean IoU-AUC with the mask of the part, and for "patch" that of a heatmap
-            that is 1 on the patch and 0 elsewhere.
-        on_patch: the same with the patch for the mask.
+        wrong: why it is not certified, as text; empty if it is.
+        follows_patch: share of its test images that are classified as another class if they get the patch
+            of that class and nothing else changes: how faithful a heatmap of the patch is.
+        scores: mean IoU-AUC with the mask of the part, for each method, and for "patch", a heatmap that is
+            1 on the patch and 0 elsewhere.
+        on_patch: the same scores with the patch as the mask.
     """
 
     accuracy: float
@@ -67,12 +67,12 @@ class Case:
 
 
 def paint(root: str | Path, variant: str, target: str | Path) -> Manifest:
-    """Copy a dataset with twins, each class with a patch of its own colour in a corner of the background.
+    """Copy a dataset with twins, and paint a patch of the class's colour in a corner of the background.
 
     Args:
         root: folder that holds the variant's folder.
-        variant: its name.
-        target: folder to make the copy in, under the same name. Whole frames are left out.
+        variant: name of the variant.
+        target: folder for the copy, which has the same name. Frames are not copied.
     Returns:
         the manifest of the copy.
     """
@@ -86,8 +86,8 @@ def paint(root: str | Path, variant: str, target: str | Path) -> Manifest:
     def copied(row: dict[str, object]) -> tuple[str, int]:
         data = read_verified(source, str(row["path"]), str(row["sha256"]))
         if row["kind"] in PAINTED:
-            beside = parts[_place(row)]
-            ids = png.decode(read_verified(source, beside["path"], beside["sha256"]))
+            of_parts = parts[_place(row)]
+            ids = png.decode(read_verified(source, of_parts["path"], of_parts["sha256"]))
             image = png.decode(data)
             image[patch(ids)] = colours[int(str(row["class"])) - 1]
             data = png.encode(image)
@@ -97,17 +97,17 @@ def paint(root: str | Path, variant: str, target: str | Path) -> Manifest:
         return hashlib.sha256(data).hexdigest(), len(data)
 
     with ThreadPoolExecutor() as pool:
-        made = list(pool.map(copied, table.to_dict("records")))
-    table["sha256"], table["size_bytes"] = zip(*made, strict=True)
+        hashes_and_sizes = list(pool.map(copied, table.to_dict("records")))
+    table["sha256"], table["size_bytes"] = zip(*hashes_and_sizes, strict=True)
     write_manifest(Manifest(folder, source.header, table))
     return read_manifest(target, variant)
 
 
 def patch(part_ids: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    """Where the patch is: the upper left corner, but behind whatever stands there.
+    """Return the pixels of the patch: the upper left corner, except where the plant covers it.
 
     Args:
-        part_ids: (..., S, S), of images of any size.
+        part_ids: (..., S, S) part ids, of images of any size.
     Returns:
         (..., S, S) bool.
     """
@@ -119,19 +119,19 @@ def patch(part_ids: NDArray[np.uint8]) -> NDArray[np.bool_]:
 
 
 def patch_colours(classes: int) -> NDArray[np.uint8]:
-    """(classes, 3) uint8 RGB, hues all round the circle."""
+    """Return one colour per class, (classes, 3) uint8 RGB, with equally spaced hues."""
     hues = [colorsys.hsv_to_rgb(k / classes, 1, 1) for k in range(classes)]
-    return np.array([[round(255 * one) for one in rgb] for rgb in hues], np.uint8)
+    return np.array([[round(255 * channel) for channel in rgb] for rgb in hues], np.uint8)
 
 
 def repainted(images: torch.Tensor, where: NDArray[np.bool_], classes: torch.Tensor, of: int) -> torch.Tensor:
-    """Images with the patch of other classes.
+    """Return images with the patch of other classes.
 
     Args:
         images: (N, 3, S, S).
-        where: (N, S, S), the patches.
-        classes: (N,) int64, whose patch each gets.
-        of: how many classes there are.
+        where: (N, S, S) bool, the pixels of the patch.
+        classes: (N,) int64, the class whose patch each image gets.
+        of: number of classes.
     """
     colours = torch.from_numpy(patch_colours(of))[classes].float() / 255
     return torch.where(torch.from_numpy(where)[:, None], colours[:, :, None, None], images)
@@ -146,18 +146,26 @@ def study(
     size_px: int,
     explained_by: Sequence[str] = METHODS,
 ) -> Case:
-    """Certify a model and score heatmaps of it."""
+    """Certify a model and score its heatmaps.
+
+    Args:
+        model: a trained classifier.
+        root, variant: folder that holds the dataset, and its variant.
+        fold: fold whose test images are used, from 0 to 4.
+        size_px: input size of the model.
+        explained_by: names of explainers.
+    """
     pictures = Twinned.of(root, variant, fold=fold, size_px=size_px)
     flags = certify(model, pictures)
     classes = pictures.images.classes
-    found = shares(flags, len(classes))
+    certificate = shares(flags, len(classes))
     test, training = (
         An8Flower(root, variant, fold=fold, split=split, size_px=size_px, target=("mask", "parts"))
         for split in ("test", "train")
     )
-    explaining = [methods.get(name) for name in explained_by]
-    for one in explaining:
-        one.fit(model, Images(training, masks=one.spec.needs_masks))
+    fitted = [methods.get(name) for name in explained_by]
+    for explainer in fitted:
+        explainer.fit(model, TrainingBatches(training, masks=explainer.spec.needs_masks))
     follows: list[bool] = []
     scores: dict[str, list[float]] = {name: [] for name in ("patch", *explained_by)}
     on_patch: dict[str, list[float]] = {name: [] for name in scores}
@@ -168,17 +176,20 @@ def study(
             predicted = model(part.images).argmax(1)
             answers = model(repainted(part.images, where, others, len(classes))).argmax(1)
         follows += (answers == others).tolist()
-        maps = {one.key: one(model, part.images, predicted, masks=part.masks).numpy() for one in explaining}
+        maps = {
+            explainer.name: explainer(model, part.images, predicted, masks=part.masks).numpy()
+            for explainer in fitted
+        }
         for name, heatmaps in {"patch": where.astype(np.float32), **maps}.items():
             scores[name] += iou_auc(heatmaps, part.masks.numpy()).tolist()
             on_patch[name] += iou_auc(heatmaps, where).tolist()
     return Case(
         accuracy=float((flags["predicted"] == flags["class"] - 1).mean()),
-        shares=found,
-        wrong=failures(found, flags, classes),
+        shares=certificate,
+        wrong=failures(certificate, flags, classes),
         follows_patch=float(np.mean(follows)),
-        scores={name: float(np.mean(one)) for name, one in scores.items()},
-        on_patch={name: float(np.mean(one)) for name, one in on_patch.items()},
+        scores={name: float(np.mean(values)) for name, values in scores.items()},
+        on_patch={name: float(np.mean(values)) for name, values in on_patch.items()},
     )
 
 
@@ -210,23 +221,22 @@ def main(
     for heading in ("", *cases):
         table.add_column(heading, justify="right" if heading else "left")
 
-    def line(name: str, values: Sequence[float]) -> None:
-        table.add_row(name, *(f"{100 * one:.1f}" for one in values))
+    def line(name: str, value: Callable[[Case], float]) -> None:
+        table.add_row(name, *(f"{100 * value(case):.1f}" for case in cases.values()))
 
-    every = list(cases.values())
-    line("test accuracy", [one.accuracy for one in every])
-    line("necessity", [one.shares.necessity for one in every])
-    line("sufficiency", [one.shares.sufficiency for one in every])
-    line("swap", [one.shares.swap for one in every])
-    line("images that pass", [one.shares.passed for one in every])
-    line("follow another class's patch", [one.follows_patch for one in every])
+    line("test accuracy", lambda case: case.accuracy)
+    line("necessity", lambda case: case.shares.necessity)
+    line("sufficiency", lambda case: case.shares.sufficiency)
+    line("swap", lambda case: case.shares.swap)
+    line("images that pass", lambda case: case.shares.passed)
+    line("follow another class's patch", lambda case: case.follows_patch)
     for name in ("patch", *METHODS):
-        line(f"IoU-AUC of {name} with the part", [one.scores[name] for one in every])
+        line(f"IoU-AUC of {name} with the part", lambda case, name=name: case.scores[name])  # type: ignore[misc]
     for name in ("patch", *METHODS):
-        line(f"IoU-AUC of {name} with the patch", [one.on_patch[name] for one in every])
+        line(f"IoU-AUC of {name} with the patch", lambda case, name=name: case.on_patch[name])  # type: ignore[misc]
     console.print(table)
-    for what, one in cases.items():
-        console.print(f"{what}: {'; '.join(one.wrong) or 'certified'}", highlight=False, soft_wrap=True)
+    for what, case in cases.items():
+        console.print(f"{what}: {'; '.join(case.wrong) or 'certified'}", highlight=False, soft_wrap=True)
 
 
 def _place(row: dict[str, object]) -> tuple[object, ...]:

@@ -1,6 +1,7 @@
-"""How alike a board's viewpoints are, and how far its fold models differ: what its intervals rest on.
+"""Measure the correlation of a board's views and the differences of its fold models.
 
-Run `python -m benchmark.experiments.evidence.clusters`; docs/statistics.md shows what came out.
+The intervals of a board depend on both. Run `python -m benchmark.experiments.evidence.clusters`;
+docs/statistics.md shows the results.
 """
 
 from __future__ import annotations
@@ -23,12 +24,14 @@ NEXT, FAR = 1, 5  # steps of 9 degrees
 
 
 def main(results: Annotated[Path, typer.Option(help="folder of the records")] = Path("results")) -> None:
-    """Print, for the methods of each board, the ratio of standard errors and the likeness of viewpoints."""
-    table = Table(title="standard error over folds / over viewpoints; correlation of viewpoints (median row)")
+    """Print, for the methods of each board, the ratio of standard errors and the correlation of views."""
+    table = Table(title="standard error over folds / over views; correlation of views (median method)")
     for heading in ("board", "methods", "median", "9 in 10", "most", "of", "9 degrees", "45 degrees"):
         table.add_column(heading, no_wrap=True)
     for variant, model in boards_in(results):
-        records = [one for one in board_records(results, variant, model).records if one["role"] == "method"]
+        records = [
+            record for record in board_records(results, variant, model).records if record.role == "method"
+        ]
         scores = scores_by_view(records).dropna(axis=1)
         ratio = error_ratio(scores)
         table.add_row(
@@ -40,10 +43,12 @@ def main(results: Annotated[Path, typer.Option(help="folder of the records")] = 
 
 
 def error_ratio(scores: pd.DataFrame) -> pd.Series:
-    """For each explainer its standard error over folds, beside the one over viewpoints.
+    """Return each explainer's standard error over folds divided by its standard error over views.
+
+    Above about 1, fold models differ by more than the views explain.
 
     Args:
-        scores: as `scores_by_view` gives it. Above about 1 fold models differ by more than viewpoints tell.
+        scores: the result of `scores_by_view`.
     """
     by_fold = scores.groupby(level="fold").mean()
     over_folds = by_fold.std(ddof=1) / math.sqrt(len(by_fold))
@@ -51,7 +56,7 @@ def error_ratio(scores: pd.DataFrame) -> pd.Series:
 
 
 def likeness(scores: pd.DataFrame, steps: int) -> float:
-    """Correlation round the circle between viewpoints so many steps apart, of the median row."""
+    """Return the correlation between views `steps` apart on the circle, for the median explainer."""
     circle = scores.droplevel("fold").sort_index()
     return float(
         np.median([np.corrcoef(circle[name], np.roll(circle[name], steps))[0, 1] for name in circle])

@@ -1,8 +1,8 @@
-"""Published test vectors of the localisation metrics: small maps, masks and what each metric must say.
+"""Write test vectors of the localisation metrics: small maps, masks and the expected score of each metric.
 
 Run `python -m benchmark.experiments.evidence.metric_vectors`; it writes `docs/metrics_vectors.json`.
-The expected values come from the definitions below, written with loops and exact fractions and nothing
-else of this package, so that they can be an oracle for it as for any other code.
+The expected values come from the definitions below. They use loops and exact fractions and no other code of
+this package, so they can verify this package and any other code.
 """
 
 from __future__ import annotations
@@ -32,37 +32,37 @@ Mask = set[Pixel]
 
 
 def iou(chosen: Mask, mask: Mask) -> Fraction:
-    """Intersection over union of two sets of pixels."""
+    """Return the intersection over union of two sets of pixels."""
     return Fraction(len(chosen & mask), len(chosen | mask))
 
 
 def iou_steps(heatmap: Heatmap, mask: Mask) -> Iterator[tuple[Fraction, Fraction]]:
-    """Every distinct value but the lowest: how far above the next lower one, scaled, and IoU there."""
+    """Yield the scaled step from the next lower value, and the IoU, of each value but the lowest."""
     values = sorted(set(heatmap.values()))
     for lower, value in pairwise(values):
         step = (value - lower) / (values[-1] - values[0])
-        yield step, iou({at for at in heatmap if heatmap[at] >= value}, mask)
+        yield step, iou({at for at in heatmap if heatmap[at] >= value}, mask)  # IoU at this threshold
 
 
 def iou_auc(heatmap: Heatmap, mask: Mask) -> Fraction:
-    """The sum of step times IoU."""
+    """Return the sum of step times IoU."""
     return sum((step * there for step, there in iou_steps(heatmap, mask)), Fraction(0))
 
 
 def max_iou(heatmap: Heatmap, mask: Mask) -> Fraction:
-    """The largest IoU."""
+    """Return the largest IoU."""
     return max((there for _, there in iou_steps(heatmap, mask)), default=Fraction(0))
 
 
 def iou_auc_rank(heatmap: Heatmap, mask: Mask) -> Fraction:
-    """The same for the mean of the places that a pixel's value takes in ascending order."""
+    """Return `iou_auc` of the ranks: the mean of the positions of a value in ascending order."""
     ordered = sorted(heatmap.values())
     places = {value: [k for k, other in enumerate(ordered, 1) if other == value] for value in set(ordered)}
     return iou_auc({at: Fraction(sum(places[v]), len(places[v])) for at, v in heatmap.items()}, mask)
 
 
 def pointing_game(heatmap: Heatmap, mask: Mask, within_px: int = 0) -> Fraction:
-    """The share of the highest pixels at most `within_px` (of a 250 x 250 image) from a pixel of the mask."""
+    """Return the share of the highest pixels within `within_px` (of a 250 x 250 image) of the mask."""
     peaks = [at for at in heatmap if heatmap[at] == max(heatmap.values())]
     if len(peaks) == len(heatmap):
         return Fraction(0)
@@ -72,19 +72,19 @@ def pointing_game(heatmap: Heatmap, mask: Mask, within_px: int = 0) -> Fraction:
 
 
 def pointing_game_15px(heatmap: Heatmap, mask: Mask) -> Fraction:
-    """The same with its tolerance."""
+    """Return `pointing_game` with a tolerance of 15 pixels of a 250 x 250 image."""
     return pointing_game(heatmap, mask, within_px=15)
 
 
 def relevance_mass(heatmap: Heatmap, mask: Mask) -> Fraction:
-    """Positive relevance in the mask over all of it."""
+    """Return the share of the positive relevance that is in the mask."""
     positive = {at: value for at, value in heatmap.items() if value > 0}
     inside = sum((value for at, value in positive.items() if at in mask), Fraction(0))
     return inside / sum(positive.values()) if positive else Fraction(0)
 
 
 def share_of_highest(heatmap: Heatmap, mask: Mask, k: int) -> Fraction:
-    """The share of the k highest pixels in the mask; those tied for the last places count in part."""
+    """Return the share of the k highest pixels that is in the mask; ties at the k-th value count in part."""
     border = sorted(heatmap.values())[-k]
     sure = [at in mask for at in heatmap if heatmap[at] > border]
     tied = [at in mask for at in heatmap if heatmap[at] == border]
@@ -92,19 +92,19 @@ def share_of_highest(heatmap: Heatmap, mask: Mask, k: int) -> Fraction:
 
 
 def relevance_rank(heatmap: Heatmap, mask: Mask) -> Fraction:
-    """The share of the highest pixels, as many as the mask has."""
+    """Return the share of the highest pixels that is in the mask, for as many pixels as the mask has."""
     return share_of_highest(heatmap, mask, len(mask))
 
 
 def top_k_intersection(heatmap: Heatmap, mask: Mask) -> Fraction:
-    """The share of the 1000 highest pixels of a 250 x 250 image."""
+    """Return the share of the 1000 highest pixels (of a 250 x 250 image) that is in the mask."""
     return share_of_highest(
         heatmap, mask, max(1, math.floor(Fraction(1000 * len(heatmap), 250**2) + Fraction(1, 2)))
     )
 
 
 def average_precision(heatmap: Heatmap, mask: Mask) -> Fraction:
-    """Precision at every distinct value, weighted by the recall it adds."""
+    """Return the precision at every distinct value, weighted by the recall that it adds."""
     total, recall = Fraction(0), Fraction(0)
     for value in sorted(set(heatmap.values()), reverse=True):
         chosen = {at for at in heatmap if heatmap[at] >= value}
@@ -114,14 +114,14 @@ def average_precision(heatmap: Heatmap, mask: Mask) -> Fraction:
 
 
 def roc_auc(heatmap: Heatmap, mask: Mask) -> Fraction | None:
-    """Of all pairs of a pixel inside and one outside, those where the inside is higher; ties are half."""
+    """Return the share of inside-outside pairs of pixels with the higher value inside; ties count half."""
     pairs = [(heatmap[inside], heatmap[other]) for inside, other in product(mask, set(heatmap) - mask)]
     won = sum((Fraction(2 * (inside > other) + (inside == other), 2) for inside, other in pairs), Fraction(0))
     return won / len(pairs) if pairs else None
 
 
 def energy_pointing_game(heatmap: Heatmap, mask: Mask) -> Fraction:
-    """Height above the minimum inside the mask's bounding box over all of it."""
+    """Return the share of the heights above the minimum that is inside the bounding box of the mask."""
     rows, columns = [y for y, _ in mask], [x for _, x in mask]
     energy = {at: value - min(heatmap.values()) for at, value in heatmap.items()}
     boxed = [
@@ -131,8 +131,8 @@ def energy_pointing_game(heatmap: Heatmap, mask: Mask) -> Fraction:
 
 
 DEFINITIONS: dict[str, Callable[[Heatmap, Mask], Fraction | None]] = {
-    one.__name__: one
-    for one in (
+    definition.__name__: definition
+    for definition in (
         iou_auc, iou_auc_rank, max_iou, pointing_game, pointing_game_15px, relevance_mass, relevance_rank,
         top_k_intersection, average_precision, roc_auc, energy_pointing_game,
     )
@@ -140,7 +140,7 @@ DEFINITIONS: dict[str, Callable[[Heatmap, Mask], Fraction | None]] = {
 
 
 def expected(name: str, heatmap: NDArray[np.floating], mask: NDArray[np.bool_]) -> float:
-    """What the metric `name` must give for one (H, W) heatmap and its mask; NaN where it is undefined."""
+    """Return the expected score of the metric `name` for a heatmap and mask (H, W); NaN if undefined."""
     if not mask.any():
         return math.nan
     if not np.isfinite(heatmap).all():
@@ -151,7 +151,7 @@ def expected(name: str, heatmap: NDArray[np.floating], mask: NDArray[np.bool_]) 
 
 
 def cases() -> Iterator[tuple[str, NDArray[np.float32], NDArray[np.bool_]]]:
-    """Name, heatmap and mask of every published case. All values are exact in float32."""
+    """Yield name, heatmap and mask of every published case. All values are exact in float32."""
     rng = np.random.default_rng(0)
 
     def fractions(*shape: int) -> NDArray[np.float32]:
@@ -182,10 +182,10 @@ def cases() -> Iterator[tuple[str, NDArray[np.float32], NDArray[np.bool_]]]:
     yield "a full mask", fractions(4, 4), np.ones((4, 4), bool)
     yield "an empty mask", fractions(4, 4), np.zeros((4, 4), bool)
     yield "a map with NaN", np.where(square, np.nan, peak).astype(np.float32), square
-    beside = np.zeros((17, 17), np.float32)
-    beside[7, 3] = 1
-    yield "a peak just within tolerance", beside, large
-    yield "a peak just beyond tolerance", np.roll(beside, -1, axis=1), large
+    outside = np.zeros((17, 17), np.float32)
+    outside[7, 3] = 1
+    yield "a peak just within tolerance", outside, large
+    yield "a peak just beyond tolerance", np.roll(outside, -1, axis=1), large
     yield "large, several among the top", fractions(17, 17), large
 
 
@@ -204,7 +204,7 @@ CHECK = (
 
 
 def vectors() -> dict[str, Any]:
-    """The content of the file."""
+    """Return the content of the file."""
     return {
         "schema_version": SCHEMA_VERSION,
         "about": ABOUT,
@@ -224,7 +224,7 @@ def vectors() -> dict[str, Any]:
 
 
 def to_json(content: dict[str, Any]) -> str:
-    """As JSON with a row of numbers on a line, for people to read."""
+    """Return the content as JSON with one row of numbers per line, which is easier to read."""
     text = json.dumps(content, indent=1, allow_nan=False)
     return re.sub(r'\[[^][{}"]*\]', lambda row: "[" + " ".join(row[0][1:-1].split()) + "]", text) + "\n"
 

@@ -26,7 +26,7 @@ from torch import nn
 import explainers
 from an8flower.ground import files
 from benchmark.training.weights import load_model
-from benchmark.why import fold_of
+from benchmark.why import images_of
 from explainers.maps import scaled
 
 SAME = 1e-5  # of the range of a heatmap: the largest difference that counts as rounding
@@ -194,7 +194,7 @@ def main(
 ) -> None:
     """Compare all pairs of methods on test images and write the page."""
     trained = load_model(checkpoint)
-    batch = next(fold_of(trained, root, "test").batches(images, rng=np.random.default_rng(0)))
+    batch = next(images_of(trained, root, "test").batches(images, rng=np.random.default_rng(0)))
     with torch.no_grad():
         targets = trained.model(batch.images).argmax(1)
     differences = compare(trained.model, batch.images, targets)

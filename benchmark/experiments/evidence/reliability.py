@@ -1,4 +1,4 @@
-"""Runs killed at random moments end in the board of an undisturbed one: `make reliability`."""
+"""Check that runs killed at random moments end in the board of an undisturbed run: `make reliability`."""
 
 from __future__ import annotations
 
@@ -30,23 +30,23 @@ explainers = ["vebi", "deconv_gb", "grad_cam", "guided_grad_cam", "random", "tra
 
 @dataclass(frozen=True)
 class Outcome:
-    """What the kills came to.
+    """The result of the kills.
 
     Args:
-        kills: how many processes were killed, by what they were: the "run" itself, or a "worker" of it.
-        finished: how many runs came to their end in spite of it.
-        board: of the last run, by explainer, fold and metric; and that of an undisturbed one.
-        expected: the same of a run that nobody killed.
+        kills: number of killed processes by kind: the "run" itself, or a "worker" of it.
+        finished: number of runs that finished nevertheless.
+        board: scores of the last run, by explainer, fold and metric.
+        expected: scores of a run without kills.
     """
 
     kills: Counter[str]
     finished: int
-    board: dict[tuple[str, int, str], float]
-    expected: dict[tuple[str, int, str], float]
+    board: dict[tuple[str, int, str], float | None]
+    expected: dict[tuple[str, int, str], float | None]
 
 
 def main() -> None:
-    """Kill so many times, say what came of it, and exit with 1 if a board differs."""
+    """Kill runs, print the result, and exit with 1 if the board differs."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--seed", type=int, default=0)
@@ -55,21 +55,21 @@ def main() -> None:
         outcome = suffer(Path(folder), kills=arguments.kills, rng=np.random.default_rng(arguments.seed))
     same = outcome.board == outcome.expected
     Console().print(
-        f"{sum(outcome.kills.values())} kills ({dict(outcome.kills)}), {outcome.finished} runs came to their "
-        f"end in between: the board of {len(outcome.expected)} scores is "
-        f"{'the same' if same else 'NOT the same'} as undisturbed",
+        f"{sum(outcome.kills.values())} kills ({dict(outcome.kills)}), {outcome.finished} runs finished in "
+        f"between: the board of {len(outcome.expected)} scores is "
+        f"{'the same' if same else 'NOT the same'} as that of an undisturbed run",
         highlight=False,
     )
     sys.exit(not same)
 
 
 def suffer(folder: Path, *, kills: int, rng: np.random.Generator) -> Outcome:
-    """Run a tiny plan again and again with SIGKILL at random moments, then once to its end.
+    """Run a tiny plan repeatedly with SIGKILL at random moments, then once to its end.
 
     Args:
-        folder: an empty one.
-        kills: how many.
-        rng: when, and which process.
+        folder: an empty folder.
+        kills: number of kills.
+        rng: chooses the moments and the processes.
     """
     undisturbed = folder / "undisturbed"
     begun = time.monotonic()
@@ -85,7 +85,7 @@ def suffer(folder: Path, *, kills: int, rng: np.random.Generator) -> Outcome:
             count[kind] += 1
             os.kill(victim, signal.SIGKILL)
             if kind == "worker":
-                # The run goes on with another worker; or is killed itself a little later.
+                # The run continues with another worker, or is killed itself a little later.
                 with_luck = float(rng.uniform(0.02, 0.3)) * lasts_s
                 try:
                     process.wait(with_luck)
@@ -95,7 +95,7 @@ def suffer(folder: Path, *, kills: int, rng: np.random.Generator) -> Outcome:
             process.wait()
             continue
         finished += 1
-        shutil.rmtree(disturbed)  # it got to its end through all the kills before: once more from nothing
+        shutil.rmtree(disturbed)  # it finished in spite of the kills before: start again from nothing
     _end(_begin(disturbed))
     return Outcome(count, finished, _board(disturbed), _board(undisturbed))
 
@@ -114,22 +114,22 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 
 def _victim(run: int, rng: np.random.Generator) -> tuple[str, int]:
-    """The run, or one of its workers, each as likely."""
+    """Choose the run or one of its workers, with equal probability."""
     children = Path(f"/proc/{run}/task/{run}/children")
     workers = [int(pid) for pid in children.read_text().split()] if children.exists() else []
     # Workers are started from threads of the run, so /proc lists them under those.
     for task in Path(f"/proc/{run}/task").glob("*/children"):
         workers += [int(pid) for pid in task.read_text().split() if int(pid) not in workers]
-    every: list[Any] = [("run", run), *(("worker", pid) for pid in sorted(workers))]
-    chosen: tuple[str, int] = every[int(rng.integers(len(every)))]
+    processes: list[Any] = [("run", run), *(("worker", pid) for pid in sorted(workers))]
+    chosen: tuple[str, int] = processes[int(rng.integers(len(processes)))]
     return chosen
 
 
-def _board(folder: Path) -> dict[tuple[str, int, str], float]:
+def _board(folder: Path) -> dict[tuple[str, int, str], float | None]:
     return {
-        (record["explainer"], record["fold"], metric): score
+        (record.explainer, record.fold, metric): score
         for record in board_records(folder / "runs", "part-2c", "an8net").records
-        for metric, score in record["scores"].items()
+        for metric, score in record.scores.items()
     }
 
 

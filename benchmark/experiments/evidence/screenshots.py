@@ -1,4 +1,4 @@
-"""Pictures of the report for docs/board.md; `python -m benchmark.experiments.evidence.screenshots`."""
+"""Take pictures of the report for docs/board.md: `python -m benchmark.experiments.evidence.screenshots`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from playwright.sync_api import Browser, Playwright, sync_playwright
 
 from an8flower.ground import files
 
-# It draws a file and asks nobody for anything.
+# The browser draws a local file and needs no network.
 OPTIONS = (
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
     "--disable-component-update", "--disable-sync",
@@ -21,19 +21,19 @@ SHOTS = {  # name: width and height of the window, light or dark, and the part o
     "wide": ((1600, 1000), "light", ""),
     "wide-dark": ((1600, 1000), "dark", "pictures"),
 }
-SHRUNK_TO = 1000  # pixels of width; a page needs no more
+SHRUNK_TO = 1000  # width in pixels; a page needs no more
 
 
 def chromium(playwright: Playwright) -> Browser:
-    """Debian's browser, without a window.
+    """Start Chromium, as Debian packages it, without a window.
 
     Raises:
         FileNotFoundError: if it is not installed; the message says what to run.
     """
-    found = shutil.which("chromium")
-    if found is None:
+    executable = shutil.which("chromium")
+    if executable is None:
         raise FileNotFoundError("chromium is missing: run 'sudo apt-get install chromium'")
-    return playwright.chromium.launch(executable_path=found, args=list(OPTIONS))
+    return playwright.chromium.launch(executable_path=executable, args=list(OPTIONS))
 
 
 def main() -> None:
@@ -52,8 +52,8 @@ def main() -> None:
             )
             page.goto(arguments.page.resolve().as_uri())
             if part:
-                page.locator(f".board:not([hidden]) .{part}").evaluate("one => one.scrollIntoView()")
-            page.wait_for_timeout(500)  # heatmaps are decoded
+                page.locator(f".board:not([hidden]) .{part}").evaluate("element => element.scrollIntoView()")
+            page.wait_for_timeout(500)  # time to decode the heatmaps
             shot = Image.open(io.BytesIO(page.screenshot()))
             shot.thumbnail((SHRUNK_TO, SHRUNK_TO), Image.Resampling.LANCZOS)
             buffer = io.BytesIO()

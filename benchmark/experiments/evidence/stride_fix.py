@@ -1,4 +1,4 @@
-"""What the stride fix does to the grid in heatmaps of low layers: the paper's figure 2, and a number.
+"""Measure how the stride fix reduces the grid in heatmaps of low layers, and draw the paper's figure 2.
 
 Run
 
@@ -21,25 +21,25 @@ from torch import nn
 
 from an8flower.gallery import save_figure
 from benchmark.training.weights import load_model
-from benchmark.why import fold_of
+from benchmark.why import images_of
 from explainers.backward.backprop import backpropagate
 from explainers.backward.stride_fix import Resample
 from explainers.layers import find_layer
 from explainers.maps import reduced, scaled
 
-BAND = 0.05  # cycles a pixel on either side of the grid's own frequency
+BAND = 0.05  # cycles per pixel on either side of the grid's frequency
 WITH: tuple[Resample, Resample] = ("none", "conv")
 
 
 def grid_energy(maps: torch.Tensor, stride: int) -> torch.Tensor:
-    """The share of each map's energy that lies at the frequency of a grid.
+    """Return the share of each map's energy at the frequency of a grid.
 
     Args:
         maps: (N, H, W).
-        stride: pixels from line to line of the grid.
+        stride: distance of the grid's lines in pixels.
     Returns:
-        (N,) float64 in [0, 1]: squared Fourier amplitudes within 0.05 cycles a pixel of a multiple of
-        1 / stride, along either axis, over all of them; 0 for a map of zeros.
+        (N,) float64 in [0, 1]: squared Fourier amplitudes within 0.05 cycles per pixel of a multiple of
+        1 / stride along either axis, divided by all squared amplitudes; 0 for a map of zeros.
 
     >>> grid = (torch.arange(32) % 2).expand(1, 32, 32) * 1.0
     >>> grid_energy(torch.cat([grid, torch.ones(1, 32, 32)]), stride=2).tolist()
@@ -60,7 +60,7 @@ class Drop:
     Args:
         layer: name of the layer.
         without, fixed: mean shares of energy, without and with the fix.
-        by_channel: ratio of the two for each channel that was ever active.
+        by_channel: ratio of the two, for each channel that is active in any image.
     """
 
     layer: str
@@ -70,7 +70,7 @@ class Drop:
 
     @property
     def ratio(self) -> float:
-        """How many times less energy with the fix."""
+        """Energy without the fix divided by energy with the fix."""
         return self.without / self.fixed
 
 
@@ -81,7 +81,7 @@ def measure(model: nn.Module, images: torch.Tensor, layer: str, stride: int) -> 
         model: any classifier.
         images: (N, 3, H, W) in [0, 1].
         layer: name of a layer with a map.
-        stride: of the first strided convolution.
+        stride: stride of the first strided convolution.
     """
     shares: dict[int, tuple[float, float]] = {}
     for channel in range(find_layer(model, images, layer).channels):
@@ -91,23 +91,23 @@ def measure(model: nn.Module, images: torch.Tensor, layer: str, stride: int) -> 
         ]
         active = maps[0].flatten(1).any(dim=1)
         if active.any():
-            without, fixed = (float(grid_energy(one[active], stride).mean()) for one in maps)
+            without, fixed = (float(grid_energy(each[active], stride).mean()) for each in maps)
             shares[channel] = without, fixed
     means = np.mean(list(shares.values()), axis=0)
     return Drop(layer, float(means[0]), float(means[1]), {k: a / b for k, (a, b) in shares.items()})
 
 
 def figure(model: nn.Module, images: torch.Tensor, layer: str, channels: list[int]) -> Figure:
-    """The paper's figure 2: an image's channel without and with the fix, and both close up."""
+    """Draw the paper's figure 2: one channel per image without and with the fix, and details of both."""
     height, width = images.shape[2:]
     drawn = Figure(figsize=(1.75 * 5, 1.8 * len(images) + 0.4), dpi=110, layout="constrained")
     grid = drawn.subplots(len(images), 5, squeeze=False, gridspec_kw={"wspace": 0.02, "hspace": 0.02})
     for k, (line, channel) in enumerate(zip(grid, channels, strict=True)):
-        one = images[k : k + 1]
-        line[0].imshow(one[0].permute(1, 2, 0).numpy())
+        image = images[k : k + 1]
+        line[0].imshow(image[0].permute(1, 2, 0).numpy())
         line[0].set_ylabel(f"{layer}, channel {channel}", fontsize=8)
         maps = [
-            scaled(reduced(backpropagate(model, one, layer=layer, channels=channel, resample=how)))[0]  # type: ignore[arg-type]
+            scaled(reduced(backpropagate(model, image, layer=layer, channels=channel, resample=how)))[0]  # type: ignore[arg-type]
             for how in WITH
         ]
         strongest = int(maps[1].argmax())
@@ -126,15 +126,15 @@ def figure(model: nn.Module, images: torch.Tensor, layer: str, channels: list[in
 
 
 def main(
-    checkpoint: Annotated[Path, typer.Option(help="Weights (.safetensors) that 'train' wrote.")],
+    checkpoint: Annotated[Path, typer.Option(help="Weights (.safetensors) written by 'train'.")],
     root: Annotated[Path, typer.Option(help="Folder that holds the dataset.")] = Path("data"),
-    layer: Annotated[str, typer.Option(help="Layer whose channels go back.")] = "conv1",
-    stride: Annotated[int, typer.Option(help="Of the first strided convolution.")] = 2,
+    layer: Annotated[str, typer.Option(help="Layer whose channels are explained.")] = "conv1",
+    stride: Annotated[int, typer.Option(help="Stride of the first strided convolution.")] = 2,
     picture: Annotated[Path, typer.Option("--out", help="The PNG to write.")] = Path("stride_fix.png"),
 ) -> None:
     """Measure and draw the grid that strided convolutions leave, without and with the stride fix."""
     trained = load_model(checkpoint)
-    batch = next(fold_of(trained, root, "test").batches(48, rng=np.random.default_rng(0)))
+    batch = next(images_of(trained, root, "test").batches(48, rng=np.random.default_rng(0)))
     drop = measure(trained.model, batch.images, layer, stride)
     ratios = drop.by_channel.values()
     text = (
@@ -143,7 +143,7 @@ def main(
         f"{len(ratios)} channels, {len(batch.images)} images)"
     )
     Console().print(text, soft_wrap=True, highlight=False)
-    # The channels that the fix changes most, least, and in the middle.
+    # The channels with the largest, the median and the smallest effect of the fix.
     ranked = sorted(drop.by_channel, key=lambda channel: drop.by_channel[channel])
     shown = [ranked[-1], ranked[len(ranked) // 2], ranked[0]]
     save_figure(figure(trained.model, batch.images[: len(shown)], layer, shown), picture)
@@ -151,7 +151,7 @@ def main(
 
 
 def _near(size: int, stride: int) -> torch.Tensor:
-    """Which frequencies of a line of `size` pixels are near a multiple of 1 / stride, but not of 1."""
+    """Return which frequencies of a line of `size` pixels are near a multiple of 1 / stride, but not of 1."""
     frequencies = torch.fft.fftfreq(size) % 1
     distances = [(frequencies - k / stride).abs() for k in range(1, stride)]
     return torch.stack(distances).amin(dim=0) <= BAND

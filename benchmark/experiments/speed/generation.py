@@ -1,6 +1,6 @@
-"""How fast datasets are drawn, and where the time goes: `make bench-data`.
+"""Measure how fast datasets are drawn, and the time of each step: `make bench-data`.
 
-Needs an otherwise idle machine with two cores.
+This needs an otherwise idle machine with two cores.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ NAMES = ("single-6c", "double-12c", "part-2c")
 
 
 def main() -> None:
-    """Draw all three variants in full, then measure scaling and the parts of a frame."""
+    """Draw all three variants completely, then measure scaling and the steps of a frame."""
     console = Console(width=110)
     with tempfile.TemporaryDirectory() as folder:
         console.print(_whole(Path(folder)))
@@ -64,13 +64,13 @@ def _cells(row: list[float]) -> list[str]:
 
 
 def _scaling(folder: Path) -> Table:
-    """Seconds a frame with one and with two workers, the start of the processes left out."""
+    """Measure frames per second with one and with two workers, without the start of the processes."""
     table = Table(title="scaling on single-6c, start-up left out", title_justify="left")
     for heading in ("workers", "frames/s", "ratio"):
         table.add_column(heading, justify="right")
     rates = []
     for workers in (1, 2):
-        # Two sizes of the same run: their difference has no start-up in it.
+        # The difference between two sizes of the same run does not include the start-up.
         seconds = []
         for views in ([1], range(1, 12)):
             begun = time.perf_counter()
@@ -82,7 +82,7 @@ def _scaling(folder: Path) -> Table:
 
 
 def _breakdown() -> Table:
-    """Milliseconds of each step of a frame with its 25 derivatives, in one process on one core."""
+    """Measure the milliseconds of each step of a frame with its 25 derivatives, on one core."""
     import cv2
 
     os.environ["LP_NUM_THREADS"] = "1"
@@ -104,10 +104,11 @@ def _breakdown() -> Table:
             with timed("render colours and part ids"):
                 frame = renderer.render(0, view)
             with timed("warp image and part ids"):
-                made = list(derivatives(frame))
+                warped = list(derivatives(frame))
             images = [frame.image, frame.part_ids]
-            for one in made:
-                images += [one.image, one.part_ids, (one.part_ids == 6).astype(np.uint8) * 255]
+            for derivative in warped:
+                mask = (derivative.part_ids == 6).astype(np.uint8) * 255
+                images += [derivative.image, derivative.part_ids, mask]
             with timed("encode PNG"):
                 encoded = [png.encode(image) for image in images]
             with timed("write files"):
@@ -122,7 +123,7 @@ def _breakdown() -> Table:
     for step, milliseconds in spent.items():
         table.add_row(step, f"{milliseconds / len(views):.1f}")
     table.add_row("  of rendering: downsample 600 to 300", f"{1000 * shrink:.1f}")
-    table.caption = f"writing derivatives runs at {ratio:.0%} of bare OpenCV warp and PNG encode"
+    table.caption = f"writing derivatives reaches {ratio:.0%} of the speed of bare OpenCV warp and PNG encode"
     return table
 
 

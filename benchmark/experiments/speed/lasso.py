@@ -1,4 +1,4 @@
-"""The μ-lasso and its alternatives in one run: `python -m benchmark.experiments.speed.lasso [--large]`."""
+"""Compare the μ-lasso with other solvers: `python -m benchmark.experiments.speed.lasso [--large]`."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ from explainers.vebi.lasso import Array, Gram, mu_lasso, solve
 
 MU = 10.0
 TOL = 1e-8
-SMALL = (32, 32, 32, 64, 64, 64, 119, 119, 120)  # about what a small network has: 646 in all
-LARGE = (64, 64, 128, 128, *(256,) * 3, *(512,) * 6, 4096, 4096)  # VGG-16's: 12416 in all
+SMALL = (32, 32, 32, 64, 64, 64, 119, 119, 120)  # similar to a small network: 646 in total
+LARGE = (64, 64, 128, 128, *(256,) * 3, *(512,) * 6, 4096, 4096)  # VGG-16: 12416 in total
 
 
 def main() -> None:
-    """Measure and print a table."""
+    """Measure the solvers and print a table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--large", action="store_true", help="12416 features, 1000 classes: takes minutes")
     (large if parser.parse_args().large else compared)()
@@ -39,14 +39,14 @@ def main() -> None:
 def synthetic(
     widths: Sequence[int], labels: NDArray[np.int64], classes: int, rng: np.random.Generator
 ) -> tuple[Array, Array]:
-    """Made-up responses of a network to a batch: each channel's share of its layer, squared, as VEBI has it.
+    """Simulate the responses of a network to a batch: the squared share of each channel, as in VEBI.
 
     Args:
-        widths: channels of each layer; layers of one width in a row are noisy copies, as those
-            before and after a ReLU and a pooling are.
-        labels: (n,) the images' classes.
-        classes: how many there are.
-        rng: draws the images; what the channels answer to is always the same.
+        widths: channels of each layer; consecutive layers of equal width are noisy copies, like those
+            before and after a ReLU or a pooling.
+        labels: (n,) classes of the images.
+        classes: number of classes.
+        rng: draws the images; the tuning of the channels is fixed.
     Returns:
         (channels, n) responses and (classes, n) labels in {0, 1}.
     """
@@ -64,11 +64,11 @@ def synthetic(
 
 
 def compared(images: int = 600, classes: int = 6, repeats: int = 3) -> None:
-    """Time ours, spgl1 and cvxpy with Clarabel in turns, on the problem of a small network."""
+    """Time our solver, spgl1 and cvxpy with Clarabel alternately, on the problem of a small network."""
     rng = np.random.default_rng(1)
     x, labels = synthetic(SMALL, rng.integers(0, classes, images), classes, rng)
     table = Table(title=f"μ-lasso, {len(x)} features, {images} images, {classes} classes, μ = {MU:g}")
-    for heading in ("solver", "seconds", "ours beside it", "ratio", "its relative gap", "ours"):
+    for heading in ("solver", "seconds", "our seconds", "ratio", "its relative gap", "our gap"):
         table.add_column(heading)
     others: dict[str, Callable[[], Array]] = {
         "spgl1": lambda: spgl1_weights(x, labels, MU),
@@ -85,7 +85,7 @@ def compared(images: int = 600, classes: int = 6, repeats: int = 3) -> None:
 
 
 def large(images: int = 20_000, classes: int = 1000, batch: int = 1000) -> None:
-    """Solve for a large network from batches; print seconds and peak memory."""
+    """Solve the problem of a large network from batches; print seconds and peak memory."""
     rng, gram, summing = np.random.default_rng(1), Gram(), 0.0
     for _ in range(0, images, batch):
         x, labels = synthetic(LARGE, rng.integers(0, classes, batch), classes, rng)
@@ -107,7 +107,7 @@ def large(images: int = 20_000, classes: int = 1000, batch: int = 1000) -> None:
 
 
 def gaps(x: Array, labels: Array, weights: Array, mu: float) -> Array:
-    """Relative duality gaps, from the definition and not from the Gram matrix; weights are made to fit."""
+    """Return relative duality gaps by definition, without the Gram matrix; weights are scaled to the ball."""
     weights = weights * np.minimum(1, mu / np.maximum(np.abs(weights).sum(axis=0), 1e-300))
     residual = x.T @ weights - labels.T
     gradient = x @ residual
@@ -117,9 +117,9 @@ def gaps(x: Array, labels: Array, weights: Array, mu: float) -> Array:
 
 
 def spgl1_weights(x: Array, labels: Array, mu: float, tol: float = TOL) -> Array:
-    """The weights by `spgl1.spg_lasso`, class by class, to the same relative gap."""
+    """Return the weights by `spgl1.spg_lasso`, class by class, to the same relative gap."""
     spgl1: Any = importlib.import_module("spgl1")
-    logging.getLogger("spgl1").setLevel(logging.ERROR)  # it tells of every line search that fails
+    logging.getLogger("spgl1").setLevel(logging.ERROR)  # it logs every failed line search
     with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")
         columns = [spgl1.spg_lasso(x.T, row, mu, opt_tol=tol, iter_lim=100_000)[0] for row in labels]
@@ -127,7 +127,7 @@ def spgl1_weights(x: Array, labels: Array, mu: float, tol: float = TOL) -> Array
 
 
 def clarabel_weights(x: Array, labels: Array, mu: float) -> Array:
-    """The weights by cvxpy with Clarabel, class by class."""
+    """Return the weights by cvxpy with Clarabel, class by class."""
     cvxpy: Any = importlib.import_module("cvxpy")
     columns = []
     for row in labels:

@@ -1,4 +1,4 @@
-"""How fast each link of the chain is, beside a named alternative, in one run: `make bench`."""
+"""Measure the speed of each step of the benchmark and of a named alternative, in one run: `make bench`."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from an8flower.variants import variants
 from benchmark.metrics import iou_auc, metrics
 from benchmark.models import models
 from benchmark.training.fitting import initialise
-from benchmark.training.loader import Images
+from benchmark.training.loader import TrainingBatches
 from benchmark.training.recipes import Recipe
 from benchmark.training.trainer import train
 from explainers.backward.backprop import backpropagate
@@ -41,7 +41,7 @@ BATCH = 100
 
 
 def main() -> None:
-    """Measure everything and print a table."""
+    """Measure all steps and print a table."""
     table = Table(
         title=f"speed on {platform.machine()}, {torch.get_num_threads()} torch threads", title_justify="left"
     )
@@ -53,21 +53,21 @@ def main() -> None:
         data = _data(Path(folder))
         model = _training(table, Path(folder), data)
         _explaining(table, model, data)
-        _going_back(table, model, data)
+        _backpropagating(table, model, data)
         _scoring(table, model, data)
         _memory(table, Path(folder))
     Console(width=110).print(table)
 
 
 def medians(ours: Callable[[], object], other: Callable[[], object], repeats: int) -> tuple[float, float]:
-    """Median seconds of two actions that take turns, so that a busy machine is as unfair to both."""
+    """Return the median seconds of two actions that alternate, so that load affects both equally."""
     times: tuple[list[float], list[float]] = ([], [])
     for _ in range(repeats + 1):
         for action, taken in zip((ours, other), times, strict=True):
             begun = time.perf_counter()
             action()
             taken.append(time.perf_counter() - begun)
-    first, second = (float(np.median(taken[1:])) for taken in times)  # the first turn warms up
+    first, second = (float(np.median(taken[1:])) for taken in times)  # without the first turn, the warm-up
     return first, second
 
 
@@ -94,7 +94,7 @@ def _writing(table: Table, frames: list[Frame], folder: Path) -> None:
 
 
 def write_derivatives(frames: list[Frame], folder: Path) -> None:
-    """Make and write the derivatives of frames, as generation does."""
+    """Compute and write the derivatives of frames, as generation does."""
     for k, frame in enumerate(frames):
         for d in derivatives(frame):
             mask = (d.part_ids == 6).astype(np.uint8) * 255
@@ -103,7 +103,7 @@ def write_derivatives(frames: list[Frame], folder: Path) -> None:
 
 
 def write_bare(frames: list[Frame]) -> None:
-    """The least that has to be done for the same: OpenCV's warps and its PNG encoder, no files."""
+    """Do only the necessary part of the same work: OpenCV's warps and its PNG encoder, without files."""
     import cv2
 
     matrix = cv2.getRotationMatrix2D((124.5, 124.5), 10, 1)
@@ -112,8 +112,8 @@ def write_bare(frames: list[Frame]) -> None:
         for _ in range(25):
             turned = cv2.warpAffine(ids, matrix, (250, 250), flags=cv2.INTER_NEAREST)
             image = cv2.warpAffine(crop, matrix, (250, 250), borderMode=cv2.BORDER_REPLICATE)
-            for one in (image, turned, turned):
-                cv2.imencode(".png", one, [cv2.IMWRITE_PNG_COMPRESSION, png.COMPRESSION])
+            for picture in (image, turned, turned):
+                cv2.imencode(".png", picture, [cv2.IMWRITE_PNG_COMPRESSION, png.COMPRESSION])
 
 
 def _data(folder: Path) -> An8Flower:
@@ -150,8 +150,8 @@ def _explaining(table: Table, model: nn.Sequential, data: An8Flower) -> None:
     _row(table, "Grad-CAM, images", an8flower, "captum LayerGradCam + interpolate", captum, BATCH, repeats=40)
 
 
-def _going_back(table: Table, model: nn.Sequential, data: An8Flower) -> None:
-    """Guided backprop and the whole of VEBI, both beside captum's guided backprop of the class score."""
+def _backpropagating(table: Table, model: nn.Sequential, data: An8Flower) -> None:
+    """Measure guided backprop and complete VEBI, both against captum's guided backprop of the class score."""
     from captum.attr import GuidedBackprop
 
     batch = next(data.batches(BATCH, rng=np.random.default_rng(0)))
@@ -171,8 +171,9 @@ def _going_back(table: Table, model: nn.Sequential, data: An8Flower) -> None:
     name = "captum GuidedBackprop"
     _row(table, "guided backprop, features", lambda: guided("none"), name, captum, BATCH, repeats=20)
     _row(table, "  with the stride fix, features", lambda: guided("conv"), name, captum, BATCH, repeats=20)
-    vebi = explainers.get("vebi").fit(model, Images(data))
-    shown = [len(one) for one in vebi.method.explain(model, batch.images, batch.labels).evidence]  # type: ignore[attr-defined]
+    vebi = explainers.get("vebi").fit(model, TrainingBatches(data))
+    evidence = vebi.method.explain(model, batch.images, batch.labels).evidence  # type: ignore[attr-defined]
+    shown = [len(features) for features in evidence]
     what = f"vebi, up to 3 features ({np.mean(shown):.1f} here), images"
     _row(table, what, lambda: vebi(model, batch.images, batch.labels), name, captum, BATCH, repeats=20)
     full = three_features(vebi)
@@ -181,7 +182,7 @@ def _going_back(table: Table, model: nn.Sequential, data: An8Flower) -> None:
 
 
 def three_features(vebi: explainers.Explainer) -> explainers.Explainer:
-    """VEBI with a made-up selection of three features of three depths for every class, all positive."""
+    """Return VEBI with an artificial selection: per class three features in three layers, all positive."""
     other = explainers.get("vebi")
     selection = vebi.method.selection  # type: ignore[attr-defined]
     named = {layer.name: layer.number for layer in selection.layers}
@@ -209,7 +210,7 @@ def _scoring(table: Table, model: nn.Sequential, data: An8Flower) -> None:
 
 
 def threshold_loop(heatmap: NDArray[np.float32], mask: NDArray[np.bool_]) -> float:
-    """The plain way to an approximate IoU-AUC: threshold, count, average."""
+    """Compute an approximate IoU-AUC in the simplest way: threshold, count, average."""
     scaled = (heatmap - heatmap.min()) / (heatmap.max() - heatmap.min())
     scores = []
     for threshold in np.arange(1, 101) / 100:
@@ -238,7 +239,7 @@ def _memory(table: Table, folder: Path) -> None:
 
 
 def peak_of_evaluation(folder: Path, images: int) -> float:
-    """Peak resident memory (MiB) of this process after explaining and scoring `images` images."""
+    """Return the peak resident memory of this process, in MiB, after explaining and scoring some images."""
     data, done, method = An8Flower(folder, VARIANT, size_px=112), 0, explainers.get("grad_cam")
     names = [name for name in metrics.names() if metrics.get(name).kind == "localisation"]
     while done < images:

@@ -1,4 +1,4 @@
-"""How fast the methods are beside other libraries' and beside the passes they cannot do without.
+"""Measure the speed of the methods, of the same methods in other libraries, and of the passes they need.
 
 Run
 
@@ -26,30 +26,27 @@ from torch import nn
 
 import explainers
 from an8flower.ground.torchvision_shim import import_torchvision
-from benchmark.training.loader import Images
+from benchmark.board.paper import TABLE_1
+from benchmark.training.loader import TrainingBatches
 from benchmark.training.weights import load_model
-from benchmark.why import fold_of
+from benchmark.why import images_of
 from explainers.base import CPU_PIECE_PX
 from explainers.maps import reduced, scaled
 
-TABLE_1 = (
-    "vebi", "deconv_gb", "upsampled_activations",
-    "grad_cam", "grad_cam_pp", "guided_grad_cam", "guided_grad_cam_pp",
-)  # fmt: skip
 Action = Callable[[], Any]
 FORWARD, BOTH = ("forward", "forward, in pieces"), ("forward + backward",)
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """One method, beside others that give the same maps.
+    """One method and other implementations that give the same maps.
 
     Args:
-        method: what is measured.
-        goal: how many times as fast as the fastest other it should be.
-        ours_s, others_s: median seconds for a batch, others' by name.
-        floor_s: median seconds of the passes that it cannot do without, by name.
-        gap: the mean difference of the maps, scaled to [0, 1], from those of the other that is farthest.
+        method: name of what is measured.
+        goal: how many times as fast as the fastest other implementation it should be.
+        ours_s, others_s: median seconds for a batch; those of others by name.
+        floor_s: median seconds of the passes that the method needs in any case, by name.
+        gap: mean difference of the maps, scaled to [0, 1], from those of the most different implementation.
     """
 
     method: str
@@ -61,28 +58,28 @@ class Comparison:
 
     @property
     def ratio(self) -> float:
-        """How many times as fast as the fastest other."""
+        """How many times as fast as the fastest other implementation it is."""
         return min(self.others_s.values()) / self.ours_s
 
 
 def medians(actions: Mapping[str, Action], repeats: int) -> dict[str, float]:
-    """Median seconds of actions that take turns, so that a busy machine is as unfair to all."""
+    """Return the median seconds of actions that alternate, so that load affects all equally."""
     taken: dict[str, list[float]] = {name: [] for name in actions}
     for _ in range(repeats + 1):
         for name, action in actions.items():
             begun = time.perf_counter()
             action()
             taken[name].append(time.perf_counter() - begun)
-    return {name: float(np.median(times[1:])) for name, times in taken.items()}  # the first turn warms up
+    return {name: float(np.median(times[1:])) for name, times in taken.items()}  # without warm-up
 
 
 def compare(model: nn.Module, images: torch.Tensor, targets: torch.Tensor, repeats: int) -> list[Comparison]:
-    """Our methods and the same ones of captum, pytorch-grad-cam and Zennit.
+    """Time our methods and the same methods of captum, pytorch-grad-cam and Zennit.
 
     Args:
-        model: an8net, written with modules as the libraries want it.
-        images, targets: a batch of them.
-        repeats: turns, of which the median counts.
+        model: an8net, written with modules, which the libraries require.
+        images, targets: a batch.
+        repeats: number of turns, of which the median is taken.
     """
     floors: dict[str, Action] = {
         "forward": lambda: _forward(model, images),
@@ -98,34 +95,34 @@ def compare(model: nn.Module, images: torch.Tensor, targets: torch.Tensor, repea
             return explainer(model, images, targets)
 
         gaps = [_gap(ours(), action()) for action in others.values()]
-        times = medians({"ours": ours, **others, **{one: floors[one] for one in floor}}, repeats)
-        mine, least = times.pop("ours"), {one: times.pop(one) for one in floor}
+        times = medians({"ours": ours, **others, **{passes: floors[passes] for passes in floor}}, repeats)
+        mine, least = times.pop("ours"), {passes: times.pop(passes) for passes in floor}
         rows.append(Comparison(name, goal, mine, times, least, max(gaps)))
     return rows
 
 
 def together(
-    every: list[explainers.Explainer],
+    fitted: list[explainers.Explainer],
     model: nn.Module,
     images: torch.Tensor,
     targets: torch.Tensor,
     repeats: int,
 ) -> Comparison:
-    """`explain_many` beside calling the same fitted methods one by one."""
+    """Time `explain_many` and separate calls of the same fitted explainers."""
     actions: dict[str, Action] = {
-        "together": lambda: explainers.explain_many(every, model, images, targets),
-        "one by one": lambda: [one(model, images, targets) for one in every],
+        "together": lambda: explainers.explain_many(fitted, model, images, targets),
+        "one by one": lambda: [explainer(model, images, targets) for explainer in fitted],
         "forward": lambda: _forward(model, images),
     }
     times = medians(actions, repeats)
     alone, floor = {"one by one": times["one by one"]}, {"forward": times["forward"]}
-    return Comparison(f"explain_many, {len(every)} methods", 2.0, times["together"], alone, floor)
+    return Comparison(f"explain_many, {len(fitted)} methods", 2.0, times["together"], alone, floor)
 
 
 def _others(
     model: nn.Module, images: torch.Tensor, targets: torch.Tensor
 ) -> dict[str, tuple[float, tuple[str, ...], dict[str, Action]]]:
-    """By method: the goal, the floors, and the same by other libraries."""
+    """Return for each method the goal, the floors, and its implementations in other libraries."""
     import_torchvision()
     import pytorch_grad_cam as pgc
     from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
@@ -161,8 +158,8 @@ def _others(
     def zennit_guided() -> torch.Tensor:
         with Gradient(model=model, composite=GuidedBackprop()) as attributor:
             _, signal = attributor(pixels, one_hot)
-        found: torch.Tensor = signal.detach()
-        return found
+        detached: torch.Tensor = signal.detach()
+        return detached
 
     pytorch = "pytorch-grad-cam"
     return {
@@ -208,7 +205,7 @@ def _both(model: nn.Module, images: torch.Tensor) -> None:
 
 
 def table(rows: list[Comparison], images: int) -> Table:
-    """A line a method: rates, the fastest other, and the floor."""
+    """Return a table with one row per method: rates, other implementations, and the floor."""
     drawn = Table(
         title=f"images/s, batch of {images}, {platform.machine()}, {torch.get_num_threads()} torch threads",
         title_justify="left",
@@ -228,17 +225,17 @@ def table(rows: list[Comparison], images: int) -> Table:
 def main(
     checkpoint: Annotated[Path, typer.Option(help="Weights (.safetensors) that 'train' wrote.")],
     root: Annotated[Path, typer.Option(help="Folder that holds the dataset.")] = Path("data"),
-    batch: Annotated[int, typer.Option(help="Images at once.")] = 100,
-    repeats: Annotated[int, typer.Option(help="Turns, of which the median counts.")] = 20,
+    batch: Annotated[int, typer.Option(help="Images per batch.")] = 100,
+    repeats: Annotated[int, typer.Option(help="Number of turns, of which the median is taken.")] = 20,
 ) -> None:
-    """Measure table 1's methods beside other libraries', in one run."""
+    """Measure the methods of the paper's table 1 and those of other libraries, in one run."""
     trained = load_model(checkpoint)
-    part = next(fold_of(trained, root, "test").batches(batch, rng=np.random.default_rng(0)))
+    part = next(images_of(trained, root, "test").batches(batch, rng=np.random.default_rng(0)))
     model, images = trained.model.eval().requires_grad_(False), part.images
     rows = compare(model, images, part.labels, repeats)
-    loader = Images(fold_of(trained, root, "train"))
-    every = [explainers.get(name).fit(model, loader) for name in TABLE_1]
-    rows.append(together(every, model, images, part.labels, repeats))
+    loader = TrainingBatches(images_of(trained, root, "train"))
+    fitted = [explainers.get(name).fit(model, loader) for name in TABLE_1]
+    rows.append(together(fitted, model, images, part.labels, repeats))
     Console(width=120).print(table(rows, len(images)))
 
 

@@ -1,4 +1,4 @@
-"""How fast the localisation metrics are, beside a plain loop and beside Quantus, in one run with one thread.
+"""Measure the speed of the localisation metrics, of a plain loop and of Quantus, in one run with one thread.
 
 Run `python -m benchmark.experiments.speed.metrics`; Quantus is measured where it is installed.
 """
@@ -34,28 +34,28 @@ ALIKE = {
     "TopKIntersection": "top_k_intersection",
     "AUC": "roc_auc",
 }
-"""Quantus' metrics of a map against one mask, and what says the same here."""
+"""Quantus' metrics of a map against one mask, and the equivalent metrics here."""
 
 Maps = NDArray[np.float32]
 Masks = NDArray[np.bool_]
 
 
 def main() -> None:
-    """Measure everything and print a table."""
+    """Measure all metrics and print a table."""
     table = Table(
         title=f"{SIDE_PX} x {SIDE_PX} maps on {platform.machine()}, one thread", title_justify="left"
     )
-    for heading in ("what", "a map", "alternative", "a map", "ratio"):
+    for heading in ("what", "per map", "alternative", "per map", "ratio"):
         table.add_column(heading)
     with threadpool_limits(1):
         for count in BATCHES:
-            _beside_others(table, *made_up(count, rng=np.random.default_rng(0)))
-        _each(table, *made_up(BATCHES[-1], rng=np.random.default_rng(0)))
+            _against_others(table, *simulated(count, rng=np.random.default_rng(0)))
+        _each(table, *simulated(BATCHES[-1], rng=np.random.default_rng(0)))
     Console(width=120).print(table)
 
 
-def made_up(count: int, *, rng: np.random.Generator) -> tuple[Maps, Masks]:
-    """Noise that is somewhat higher in a square part of 7 % of the image, elsewhere in each; no ties."""
+def simulated(count: int, *, rng: np.random.Generator) -> tuple[Maps, Masks]:
+    """Simulate maps: noise that is higher in a square of 7 % of the image, at a random place; no ties."""
     masks = np.zeros((count, SIDE_PX, SIDE_PX), bool)
     for mask, (top, left) in zip(masks, rng.integers(0, SIDE_PX - 30, (count, 2)), strict=True):
         mask[top : top + 30, left : left + 30] = True
@@ -63,7 +63,7 @@ def made_up(count: int, *, rng: np.random.Generator) -> tuple[Maps, Masks]:
 
 
 def together(names: Iterable[str], maps: Maps, masks: Masks) -> None:
-    """All scores and the curve, as the harness asks for them."""
+    """Compute all scores and the curve, as the harness does."""
     with sharing(maps, masks):
         for name in names:
             metrics.get(name).compute(maps, masks)
@@ -71,10 +71,10 @@ def together(names: Iterable[str], maps: Maps, masks: Masks) -> None:
 
 
 def of_quantus(maps: Maps, masks: Masks) -> tuple[Callable[[], object], Callable[[], object]] | None:
-    """What scores the maps with its six metrics, if it is installed.
+    """Return functions that score the maps with Quantus' six metrics; None if it is not installed.
 
     Returns:
-        as its users call them, and their bare arithmetic without what it checks and prepares.
+        the calls that Quantus' users make, and their arithmetic alone, without checks and preparation.
     """
     try:
         import_torchvision()
@@ -83,11 +83,11 @@ def of_quantus(maps: Maps, masks: Masks) -> tuple[Callable[[], object], Callable
         return None
     own = {"TopKIntersection": {"k": top_k(SIDE_PX**2)}}
     scorers = [getattr(quantus, name)(disable_warnings=True, **own.get(name, {})) for name in ALIKE]
-    given = {"x_batch": np.zeros_like(maps)[:, None], "a_batch": maps[:, None], "s_batch": masks[:, None]}
+    arrays = {"x_batch": np.zeros_like(maps)[:, None], "a_batch": maps[:, None], "s_batch": masks[:, None]}
     rest = {"model": None, "y_batch": np.zeros(len(maps), int), "batch_size": len(maps)}
     return (
-        lambda: [score(**given, **rest) for score in scorers],
-        lambda: [score.evaluate_batch(**given) for score in scorers],
+        lambda: [score(**arrays, **rest) for score in scorers],
+        lambda: [score.evaluate_batch(**arrays) for score in scorers],
     )
 
 
@@ -95,7 +95,7 @@ def _localisation() -> list[str]:
     return [name for name in metrics.names() if metrics.get(name).kind == "localisation"]
 
 
-def _beside_others(table: Table, maps: Maps, masks: Masks) -> None:
+def _against_others(table: Table, maps: Maps, masks: Masks) -> None:
     count, names = len(maps), _localisation()
 
     def row(what: str, ours: Callable[[], object], name: str, other: Callable[[], object]) -> None:
@@ -113,21 +113,20 @@ def _beside_others(table: Table, maps: Maps, masks: Masks) -> None:
             metrics.get(name).compute(maps, masks)
         iou_curve(maps, masks)
 
-    every = f"all {len(names)} and the curve"
+    whole = f"all {len(names)} and the curve"
     row("iou_auc alone", lambda: iou_auc(maps, masks), "NumPy loop over 100 thresholds", loop)
-    row(every, lambda: together(names, maps, masks), "the same, nothing shared", one_by_one)
+    row(whole, lambda: together(names, maps, masks), "the same, nothing shared", one_by_one)
     alike = sorted(set(ALIKE.values()))
     for name, quantus in zip(
         ("Quantus, six metrics", "their evaluate_batch"), of_quantus(maps, masks) or (), strict=False
     ):
-        row(every, lambda: together(names, maps, masks), name, quantus)
-        row(
-            f"the {len(alike)} alike and the curve", lambda: together(alike, maps, masks), "the same", quantus
-        )
+        row(whole, lambda: together(names, maps, masks), name, quantus)
+        equivalent = f"the {len(alike)} equivalent ones and the curve"
+        row(equivalent, lambda: together(alike, maps, masks), "the same", quantus)
 
 
 def _each(table: Table, maps: Maps, masks: Masks) -> None:
-    """Every metric by itself, and after others have ranked the maps."""
+    """Measure each metric separately, and after other metrics have ranked the maps."""
     table.add_section()
     for name in _localisation():
         compute = metrics.get(name).compute
@@ -147,5 +146,5 @@ def _us(seconds: float) -> str:
 
 if __name__ == "__main__":
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Quantus has advice to give
+        warnings.simplefilter("ignore")  # Quantus warns with advice
         main()

@@ -1,4 +1,4 @@
-"""How fast a run is: workers beside one, and a run of which all is done; `make bench-run`."""
+"""Measure a run with two workers, with one, and when everything is already measured; `make bench-run`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ROWS = (
 
 
 def main() -> None:
-    """Measure the paper's seven rows and four floors on all folds of single-6c, and print a table."""
+    """Measure the paper's seven explainers and four floors on all folds of single-6c; print a table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--root", type=Path, default=Path("data"))
     parser.add_argument("--checkpoints", type=Path, default=Path("checkpoints"))
@@ -42,12 +42,12 @@ def main() -> None:
 
         timed("2 workers", "two", 2)
         timed("1 worker", "one", 1)
-        timed("2 workers, all done before", "two", 2)
+        timed("2 workers, all measured before", "two", 2)
     table = Table(title="7 rows and 4 floors on 5 folds of single-6c", title_justify="left")
     for heading in ("what", "seconds", "times 2 workers"):
         table.add_column(heading)
-    for what, one in seconds.items():
-        table.add_row(what, f"{one:.1f}", f"{one / seconds['2 workers']:.2f}x")
+    for what, took_s in seconds.items():
+        table.add_row(what, f"{took_s:.1f}", f"{took_s / seconds['2 workers']:.2f}x")
     Console(width=100).print(table)
 
 

@@ -1,4 +1,4 @@
-"""How far store and scheduler go: many cells without a method in them, written, looked through, read."""
+"""Measure how store and scheduler scale: write, look up and read many cells of methods that do nothing."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ from benchmark.record import Record
 from benchmark.store import Cell
 
 FOLDS = 5
-# As many as a fold of single-6c has test images, so that the files have their real size.
+# The number of test images in a fold of single-6c, so that files have a realistic size.
 IMAGES = 1200
 
 
 def main() -> None:
-    """Put cells through it and print a table."""
+    """Process the cells and print a table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--cells", type=int, default=100_000)
     parser.add_argument("--images", type=int, default=0, help="rows of each table; 0 for none")
     parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--scheduler", help="send them over Dask instead")
+    parser.add_argument("--scheduler", help="address of a Dask scheduler to use instead of workers")
     arguments = parser.parse_args()
     table = Table(title=f"{arguments.cells} cells, {arguments.images} images each", title_justify="left")
     for heading in ("what", "seconds", "cells/s"):
@@ -80,7 +80,7 @@ def _measured(folder: Path, arguments: argparse.Namespace) -> list[tuple[str, fl
     for model, method, fold in cells:
         if store.lookup(Cell(folder, "variant", model, method, fold), "key", digests) is None:
             raise RuntimeError("a cell that was written is not found")
-    found = time.monotonic()
+    looked_up = time.monotonic()
     of_models = sorted({model for model, _, _ in cells})
     for model in of_models:
         store.readable_records(folder, "variant", model)
@@ -88,19 +88,19 @@ def _measured(folder: Path, arguments: argparse.Namespace) -> list[tuple[str, fl
     rows = len(leaderboard(folder, "variant", of_models[0]).rows)
     built = time.monotonic()
     return [
-        ("written, through engine and store", written - began),
-        ("found again, as a resumed run does", found - written),
-        ("read again, all records", read - found),
+        ("written, through jobs and store", written - began),
+        ("looked up, as a resumed run does", looked_up - written),
+        ("read, all records", read - looked_up),
         (f"one board of {rows} methods, statistics included", built - read),
     ]
 
 
 def write_empty(tell: Tell, folder: Path, cells: list[tuple[str, str, int]], images: int) -> None:
-    """A job: write records and tables as a measured unit does."""
+    """Write records and tables as a measured unit does; runs as a job."""
     names, eight = metrics.names(), range(8)
     table = pd.DataFrame({name: [0.5] * images for name in names})
     for model, method, fold in cells:
-        # Methods differ, as on a real board, so that the statistics have something to do.
+        # Methods differ, as on a real board, so that the statistics do their usual work.
         scores = np.random.default_rng([int(method[-5:]), fold]).normal(
             0.2 + int(method[-5:]) / 2000, 0.02, 8
         )
@@ -118,5 +118,5 @@ def write_empty(tell: Tell, folder: Path, cells: list[tuple[str, str, int]], ima
 
 
 if __name__ == "__main__":
-    # By its name in the package, under which workers know the job.
+    # Imported by its name in the package, by which workers find the job.
     import_module("benchmark.experiments.speed.scale").main()
