@@ -198,7 +198,7 @@ def interpretation_of(
     """
     trained = load_model(checkpoint, device=device)
     selection = selection_of(trained, checkpoint, root)
-    loader = TrainingBatches(fold_of(trained, root, "train"), device=device_of(device))
+    loader = TrainingBatches(images_of(trained, root, "train"), device=device_of(device))
     return interpret(trained.model, loader, selection, top=top, of_class=of_class), selection, tuple(
         trained.record["classes"]
     )  # fmt: skip
@@ -215,7 +215,7 @@ def selection_of(trained: Trained, checkpoint: str | Path, root: str | Path) -> 
         except SelectionError:
             pass  # selected again, like one for other weights
     method = cast(Vebi, methods.get("vebi").method)
-    loader = TrainingBatches(fold_of(trained, root, "train"), device=device_holding(trained.model))
+    loader = TrainingBatches(images_of(trained, root, "train"), device=device_holding(trained.model))
     selection = method.fit(trained.model, loader).selection
     selection.save(path)
     return selection
@@ -236,7 +236,7 @@ def class_number(target: str | int, classes: Sequence[str]) -> int:
     )
 
 
-def fold_of(trained: Trained, root: str | Path, split: Split) -> An8Flower:
+def images_of(trained: Trained, root: str | Path, split: Split) -> An8Flower:
     """Return the images that a model was trained on ("train") or never saw ("test"), at its size.
 
     Raises:

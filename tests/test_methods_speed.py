@@ -6,7 +6,8 @@ import numpy as np
 from rich.console import Console
 
 import explainers
-from benchmark.experiments.speed.methods import TABLE_1, Comparison, compare, medians, table, together
+from benchmark.board.paper import TABLE_1
+from benchmark.experiments.speed.methods import Comparison, compare, medians, table, together
 
 
 def test_our_methods_are_compared_with_the_same_ones_of_other_libraries(trained, test_set):

@@ -6,13 +6,10 @@ import pytest
 import torch
 
 import explainers
+from benchmark.board.paper import TABLE_1
 from explainers.backward.backprop import backpropagate
 from explainers.base import Explainer, ExplainerError, ExplainerSpec
 
-TABLE_1 = [
-    "upsampled_activations", "deconv_gb", "grad_cam", "guided_grad_cam", "grad_cam_pp", "guided_grad_cam_pp",
-    "vebi",
-]  # fmt: skip
 TARGETS = torch.tensor([0, 1, 2, 0, 1])
 
 
