@@ -14,8 +14,8 @@ import explainers
 from an8flower import An8Flower
 from an8flower.ground.registry import UnknownNameError
 from an8flower.manifest import DataFolderError
-from benchmark import explain
-from benchmark.training.loader import Images
+from benchmark import explain_with_features as explain
+from benchmark.training.loader import TrainingBatches
 from benchmark.training.weights import load_model, weights_path
 from benchmark.why import interpretation_of, selection_of
 from tests.test_cli import an8flower
@@ -40,7 +40,7 @@ def paths(data, tiny):
 def test_explains_as_the_explainer_on_the_dataset_does(data, tiny, checkpoint, paths, trained, test_set):
     explained = explain(paths, checkpoint, root=data)
     train = An8Flower(data, tiny.name, fold=0, split="train", size_px=112)
-    vebi = explainers.get("vebi").fit(trained.model, Images(train))
+    vebi = explainers.get("vebi").fit(trained.model, TrainingBatches(train))
     table = test_set.table
     for k in range(2):
         chosen = (table["class"] == k + 1) & (table["crop"] == 2) & (table["rotation"] == 3)
@@ -124,12 +124,12 @@ def test_command_says_what_is_wrong_in_one_line(data, checkpoint, paths, tmp_pat
     assert done.returncode == 1 and "no trained model at" in done.stderr
     assert done.stderr.count("\n") == 1
     done = an8flower("explain", paths[0], "--checkpoint", checkpoint, "--root", data, "--target", "7")
-    assert done.returncode == 1 and "there is no class '7'" in done.stderr
+    assert done.returncode == 1 and "unknown class '7'" in done.stderr
 
 
 def test_command_draws_what_features_look_for(data, checkpoint, tmp_path):
     out = tmp_path / "seen"
-    done = an8flower("interpret", "--checkpoint", checkpoint, "--root", data, "--top", 5, "--out", out)
+    done = an8flower("interpret", "--checkpoint", checkpoint, "--root", data, "--top-images", 5, "--out", out)
     assert done.returncode == 0, done.stderr
     assert {path.name for path in out.iterdir()} == {
         "overview.png", "selection.png", "class1.png", "class2.png", "features.json",

@@ -185,7 +185,7 @@ class TestScript:
             "evaluate", "--variant", tiny.name, "--explainer", "mine.py:plain?scale=2.0", *where, cwd=tmp_path
         )
         (record,) = json.loads(done.stdout)["records"]
-        assert (record.explainer, record.status) == ("plain?scale=2.0", "ok")
+        assert (record["explainer"], record["status"]) == ("plain?scale=2.0", "ok")
 
     def test_parameters_and_signs_in_the_path(self, tmp_path, modular):
         path = tmp_path / "me@home" / "mine@work.py"
