@@ -7,8 +7,10 @@ import os
 import signal
 import sys
 import time
+import warnings
 from pathlib import Path
 
+from an8flower.ground.job import JobWarning
 from an8flower.ground.jobs import Job, run
 
 
@@ -70,6 +72,11 @@ def prints(tell, x):
     sys.stdout.write("hello\n")
     sys.stdout.flush()
     os.write(1, b"hello\n")
+
+
+def warns(tell, x):
+    warnings.warn("take care", JobWarning, stacklevel=1)
+    warnings.warn("for programmers", UserWarning, stacklevel=1)
 
 
 def host_told(tell, x):

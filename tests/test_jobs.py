@@ -12,6 +12,7 @@ import jobs
 import pytest
 from waiting import runs, until
 
+from an8flower.ground.job import JobWarning
 from an8flower.ground.jobs import FINAL, Event, Job, WorkerDiedError, run, run_all
 
 
@@ -141,6 +142,24 @@ def test_prints_of_a_worker_are_not_the_commands_output(capfd):
     assert outcomes([Job(jobs.prints, {"x": 0})], workers=1)["prints", 0] == Event("done", None)
     out, err = capfd.readouterr()
     assert out == "" and err.count("hello") == 2
+
+
+def test_a_warning_for_the_user_reaches_the_process_that_starts_the_job(capfd):
+    with pytest.warns(JobWarning, match="^take care$") as warned:
+        outcomes([Job(jobs.warns, {"x": 0})], workers=1)
+    assert len(warned) == 1
+    assert "take care" not in (err := capfd.readouterr().err) and "for programmers" in err
+
+
+def test_equal_warnings_of_workers_are_shown_once():
+    script = (
+        "import jobs\nfrom an8flower.ground.jobs import Job, run\n"
+        "run([Job(jobs.warns, {'x': k}, fresh=True) for k in range(3)], lambda job, event: (), workers=2)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=Path(jobs.__file__).parent, capture_output=True, text=True
+    )
+    assert done.returncode == 0 and done.stderr.count("JobWarning: take care") == 1
 
 
 def test_on_a_cluster_the_same_and_a_lost_worker_costs_nothing(dask_cluster, tmp_path):

@@ -11,6 +11,10 @@ Kind = Literal["told", "retried", "done", "raised", "died", "overdue"]
 FINAL: tuple[Kind, ...] = ("done", "raised", "died", "overdue")
 
 
+class JobWarning(UserWarning):
+    """A warning for the user; a worker passes it on to the process that started the job."""
+
+
 @dataclass(frozen=True)
 class Job:
     """A call to make.

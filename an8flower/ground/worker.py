@@ -10,11 +10,12 @@ import signal
 import subprocess
 import sys
 import threading
+import warnings
 from collections.abc import Iterator
 from multiprocessing.connection import Connection, Pipe
 from typing import Any
 
-from an8flower.ground.job import FINAL, Event, Job, Tell, outcome
+from an8flower.ground.job import FINAL, Event, Job, JobWarning, Tell, outcome
 
 # One thread per worker in each library that would start its own.
 ONE_THREAD = dict.fromkeys(
@@ -68,6 +69,10 @@ class Worker:
                 noted = value
             elif kind == "retire":
                 retire = True
+            elif kind == "warned":
+                # Equal warnings of several workers are shown once. An error would end this thread.
+                with contextlib.suppress(Warning):
+                    warnings.warn(value, stacklevel=1)
             else:
                 if kind in FINAL and retire:
                     self._end()
@@ -144,6 +149,15 @@ def main(descriptor: int) -> None:
         with speaking:
             line.send(message)
 
+    usual = warnings.showwarning
+
+    def show(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
+        if issubclass(category, JobWarning):
+            send(("warned", message))
+        else:
+            usual(message, category, *where, **more)
+
+    warnings.showwarning = show
     while True:
         job = jobs.get()
         if isinstance(job, Exception):

@@ -10,6 +10,7 @@ from typing import Annotated, Any, TextIO
 
 import typer
 
+from an8flower.ground.job import JobWarning
 from an8flower.ground.registry import PlugInWarning
 from benchmark.cli.boards import leaderboard
 from benchmark.cli.certifying import certify
@@ -116,7 +117,7 @@ def _show_warning(
     line: str | None = None,
 ) -> None:
     """Print a warning about a plug-in as one line for the user; other warnings are for programmers."""
-    if issubclass(category, PlugInWarning):
+    if issubclass(category, PlugInWarning | JobWarning):
         notes.print(f"{NAME}: {message}", markup=False, soft_wrap=True)
     else:
         _usual(message, category, filename, lineno, file, line)

@@ -16,7 +16,7 @@ from functools import cache
 from pathlib import Path
 from types import FrameType
 
-from an8flower.ground.registry import PlugInWarning
+from an8flower.ground.job import JobWarning
 from explainers.base import ExplainerError
 
 try:
@@ -29,7 +29,7 @@ GIB = 2**30
 AGAIN_S = 5.0
 
 
-class PrintedWarning(PlugInWarning):
+class PrintedWarning(JobWarning):
     """An explainer printed to standard output; the message quotes the first line."""
 
 
