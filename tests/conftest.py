@@ -1,12 +1,13 @@
-"""A small dataset and a small trained model that many tests share."""
+"""Fixtures that many tests share, above all small datasets and trained models, made once per test run."""
 
 from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,10 +20,12 @@ from waiting import until
 
 from an8flower import An8Flower, generate
 from an8flower.drawing.renderer import Renderer
+from an8flower.ground.files import locked
 from an8flower.variants import Variant, variants
 from benchmark.training.recipes import Recipe
 from benchmark.training.trainer import train
 from benchmark.training.weights import Trained
+from explainers.conformance import probes
 
 # A shared machine must not fail a test by being slow.
 settings.register_profile("an8flower", deadline=None, print_blob=True)
@@ -33,6 +36,44 @@ VIEWS = [1, 2, 3, 4, 5]
 RECIPE = Recipe(epochs=12, batch=25)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark tests that need a browser, and tests against other libraries or slow re-derivations."""
+    for item in items:
+        if "browser" in getattr(item, "fixturenames", ()):
+            item.add_marker("browser")
+        if item.path.parent.name == "oracles":
+            item.add_marker("oracle")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Give each of several test processes one thread, so that they do not wait for each other."""
+    if hasattr(config, "workerinput"):
+        torch.set_num_threads(1)
+
+
+Once = Callable[[str, Callable[[Path], object]], Path]
+
+
+@pytest.fixture(scope="session")
+def once(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Once:
+    """Return a folder by name; the given function fills it once per test run."""
+    base = tmp_path_factory.getbasetemp()
+    if hasattr(request.config, "workerinput"):  # one of several processes: its folder is inside the run's
+        base = base.parent
+
+    def folder(name: str, fill: Callable[[Path], object]) -> Path:
+        place, done = base / "once" / name, base / "once" / f"{name}.done"
+        with locked(base / "once" / f"{name}.locks", wait=True):
+            if not done.exists():
+                shutil.rmtree(place, ignore_errors=True)
+                place.mkdir()
+                fill(place)
+                done.touch()
+        return place
+
+    return folder
+
+
 @pytest.fixture(scope="session")
 def tiny() -> Variant:
     """Two classes of single-6c."""
@@ -40,20 +81,32 @@ def tiny() -> Variant:
 
 
 @pytest.fixture(scope="session")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def data(once: Once) -> Path:
     """A root with tiny-2c, one view for each fold: 10 frames, 250 images. Not to be changed."""
-    root = tmp_path_factory.mktemp("data")
-    generate(root, TINY, viewpoints=VIEWS, workers=2)
-    return root
+    return once("data", lambda root: generate(root, TINY, viewpoints=VIEWS, workers=2))
 
 
 @pytest.fixture(scope="session")
-def checkpoints(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folder with an8net trained on folds 0 and 1 of tiny-2c."""
-    folder = tmp_path_factory.mktemp("checkpoints")
-    for fold in (0, 1):
-        train(data, TINY.name, fold=fold, checkpoints=folder, recipe=RECIPE)
-    return folder
+def twinned(once: Once) -> Path:
+    """A root with tiny-2c as `data` has it, and its twins. Not to be changed."""
+    return once("twinned", lambda root: generate(root, TINY, viewpoints=VIEWS, workers=2, twins=True))
+
+
+@pytest.fixture(scope="session")
+def part_2c(once: Once) -> Path:
+    """A root with part-2c, one view for each fold; a command can find it by name. Not to be changed."""
+    return once("part-2c", lambda root: generate(root, "part-2c", viewpoints=VIEWS, workers=2))
+
+
+@pytest.fixture(scope="session")
+def checkpoints(data: Path, once: Once) -> Path:
+    """Folder with an8net trained on folds 0 and 1 of tiny-2c. Not to be changed."""
+
+    def fill(folder: Path) -> None:
+        for fold in (0, 1):
+            train(data, TINY.name, fold=fold, checkpoints=folder, recipe=RECIPE)
+
+    return once("checkpoints", fill)
 
 
 @pytest.fixture(scope="session")
@@ -113,23 +166,16 @@ def generator() -> torch.Generator:
     return torch.Generator().manual_seed(0)
 
 
-class Modular(nn.Module):
-    """A small network written with modules."""
+class Modular(probes.Modular):
+    """The network of the conformance checks without batch norm, so that every oracle can follow it."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.conv1, self.conv2 = nn.Conv2d(3, 4, 5, stride=2), nn.Conv2d(4, 6, 3)
-        self.relu1, self.relu2 = nn.ReLU(), nn.ReLU()
-        self.pool = nn.MaxPool2d(2)
-        self.fc = nn.Linear(6 * 5 * 5, 3)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        x = self.relu1(self.conv1(x))
-        return self.fc(self.pool(self.relu2(self.conv2(x))).flatten(1))
+        self.norm = nn.Identity()
 
 
 class Functional(Modular):
-    """The same with functions."""
+    """The same with functions: `torch.relu` and `Tensor.relu`; the checks have `functional.relu`."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = torch.relu(self.conv1(x))
@@ -137,7 +183,7 @@ class Functional(Modular):
 
 
 class InPlace(Modular):
-    """The same with ReLUs that overwrite their input, one of them as a statement."""
+    """The same with functions that overwrite their input, one as a statement; the checks have modules."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = nn.functional.relu(self.conv1(x), inplace=True)
@@ -146,12 +192,8 @@ class InPlace(Modular):
         return self.fc(self.pool(x).flatten(1))
 
 
-class ReUsed(Modular):
+class ReUsed(Modular, probes.ReUsed):
     """The same with one ReLU module called twice."""
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        x = self.relu1(self.conv1(x))
-        return self.fc(self.pool(self.relu1(self.conv2(x))).flatten(1))
 
 
 @pytest.fixture(params=[Modular, Functional, InPlace, ReUsed], ids=lambda kind: kind.__name__)

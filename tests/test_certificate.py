@@ -12,7 +12,6 @@ from conftest import RECIPE, TINY, VIEWS
 from torch import nn
 from typer.testing import CliRunner
 
-from an8flower import generate
 from an8flower.manifest import DataFolderError, read_manifest
 from benchmark import running
 from benchmark.certificate import Twinned, certify, judged, passing, read_certificates, shares, swap
@@ -31,27 +30,18 @@ CLASSES = ["red petals", "blue petals"]
 
 
 @pytest.fixture(scope="module")
-def twinned(tmp_path_factory):
-    """A root with tiny-2c as `data` has it, and its twins. Not to be changed."""
-    root = tmp_path_factory.mktemp("twinned")
-    generate(root, TINY, viewpoints=VIEWS, workers=2, twins=True)
-    return root
+def patched(twinned, once):
+    """The dataset with twins, and a class-coloured patch in the background. Not to be changed."""
+    return once("patched", lambda root: paint(twinned, TINY.name, root))
 
 
 @pytest.fixture(scope="module")
-def patched(twinned, tmp_path_factory):
-    """The same with a class-coloured patch in the background. Not to be changed."""
-    root = tmp_path_factory.mktemp("patched")
-    paint(twinned, TINY.name, root)
-    return root
-
-
-@pytest.fixture(scope="module")
-def cheating(patched, tmp_path_factory):
+def cheating(patched, once):
     """Folder with a model that was trained on the patched images of fold 0."""
-    folder = tmp_path_factory.mktemp("cheating")
-    train(patched, TINY.name, fold=0, checkpoints=folder, recipe=RECIPE)
-    return folder
+    return once(
+        "cheating",
+        lambda folder: train(patched, TINY.name, fold=0, checkpoints=folder, recipe=RECIPE),
+    )
 
 
 def pictures(root):
@@ -223,7 +213,7 @@ def test_certificates_are_kept_and_read(twinned, checkpoints, tmp_path):
     path.write_text(json.dumps(again | {"key": "of other weights", "reason": "old"}))
     assert certify_all(asked)[0]["reason"] == ""
     path.write_text("{}")
-    with pytest.raises(ResultsError, match="no readable certificate"):
+    with pytest.raises(ResultsError, match="is not a valid certificate"):
         read_certificates(tmp_path, TINY.name, "an8net")
 
 

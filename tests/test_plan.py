@@ -77,19 +77,11 @@ def test_the_projects_own_plan_can_be_read():
     assert plan.variants == ("single-6c", "double-12c", "part-2c") and plan.results.name == "results"
 
 
-@pytest.fixture(scope="module")
-def small(tmp_path_factory):
-    """part-2c with one view a fold."""
-    root = tmp_path_factory.mktemp("small")
-    generate(root, "part-2c", viewpoints=[1, 2, 3, 4, 5], workers=2)
-    return root
-
-
-def test_workers_and_a_cluster_train_the_same_bytes(small, tmp_path, dask_cluster):
+def test_workers_and_a_cluster_train_the_same_bytes(part_2c, tmp_path, dask_cluster):
     recipe = Recipe(epochs=2, batch=25)
 
     def weights(name, **where):
-        plan = Plan(variants=("part-2c",), folds=(0, 1), root=small, checkpoints=tmp_path / name)
+        plan = Plan(variants=("part-2c",), folds=(0, 1), root=part_2c, checkpoints=tmp_path / name)
         records = train_all(plan, recipe=recipe, **where)
         assert [setup.fold for setup in records] == [0, 1]
         files = [weights_path(plan.checkpoints, "part-2c", "an8net", fold) for fold in (0, 1)]
@@ -100,17 +92,17 @@ def test_workers_and_a_cluster_train_the_same_bytes(small, tmp_path, dask_cluste
     assert one == weights("cluster", workers=0, scheduler=dask_cluster.address)
 
 
-def test_a_cluster_draws_the_same_bytes(small, tmp_path, dask_cluster):
+def test_a_cluster_draws_the_same_bytes(part_2c, tmp_path, dask_cluster):
     here = generate(tmp_path / "here", "part-2c", viewpoints=[2], workers=1)
     there = generate(tmp_path / "there", "part-2c", viewpoints=[2], scheduler=dask_cluster.address)
     assert here.digest == there.digest
 
 
-def test_a_plan_is_shown_carried_out_and_then_all_there(small, tmp_path):
+def test_a_plan_is_shown_carried_out_and_then_all_there(part_2c, tmp_path):
     path = write(
         tmp_path,
         'variants = ["part-2c"]\nviewpoints = [1, 2, 3, 4, 5]\nfolds = [0]\nseeds = [0, 1]\n'
-        f'explainers = ["grad_cam", "oracle"]\nroot = "{small}"\n',
+        f'explainers = ["grad_cam", "oracle"]\nroot = "{part_2c}"\n',
     )
 
     def run(*options):

@@ -15,7 +15,9 @@ N = 5
 
 @pytest.fixture(params=explainers.names())
 def explainer(request: pytest.FixtureRequest) -> Explainer:
-    return explainers.get(request.param)
+    """Each explainer with its default parameters, but few samples: all samples are treated alike."""
+    explainer = explainers.get(request.param)
+    return explainers.get(request.param, samples=10) if "samples" in explainer.parameters else explainer
 
 
 @pytest.fixture
