@@ -46,8 +46,8 @@ def test_records_of_one_set_leave_nothing_out(results):
     [
         ({"dataset_digest": OTHER_DATA}, "measured on other data"),
         ({"weights_sha256": OTHER_WEIGHTS}, "measured on other weights"),
-        ({"folds": "blocks"}, "measured with views grouped into folds by 'blocks', not 'interleaved'"),
-        ({"protocol_version": 7}, "measured under another version of the protocol"),
+        ({"folds": "blocks"}, "measured with the fold scheme 'blocks', not 'interleaved'"),
+        ({"protocol_version": 7}, "measured with another version of the protocol"),
     ],
 )
 def test_a_row_of_other_models_is_left_out_and_named(results, identity, reason):
@@ -61,7 +61,7 @@ def test_a_row_of_other_models_is_left_out_and_named(results, identity, reason):
     assert said.endswith(f"--results {results} --folds 0,1,2,3,4 --explainer grad_cam")
     assert "1 explainer measured on 5 trained models of another set" in choice
     name = board.source.others[0].models.name
-    assert f"--models {name}" in choice
+    assert f"--model-set {name}" in choice
     other = leaderboard(results, "single-6c", models=name)
     assert set(shown(other)) == {"grad_cam"} and other.source.models.name == name
 
@@ -79,12 +79,12 @@ def test_of_two_complete_sets_the_last_is_shown_and_the_other_can_be_chosen(resu
     board = leaderboard(results, "single-6c")
     assert set(shown(board)) == {"grad_cam", "vebi"}
     first, choice, certificates = left_out(board)
-    assert "made for other weights" in certificates
+    assert "it is for other weights" in certificates
     assert first.startswith("left out: gradient, random (folds 0, 1, 2, 3, 4): measured on other weights")
     assert "2 explainers measured on 5 trained models of another set" in choice
     other = leaderboard(results, "single-6c", models=board.source.others[0].models.name[:4])
     assert set(shown(other)) == {"gradient", "random"}
-    with pytest.raises(ResultsError, match=r"no set of models .* is called 'xyz'; there are "):
+    with pytest.raises(ResultsError, match=r"no set of models .* has the name 'xyz'; known: "):
         leaderboard(results, "single-6c", models="xyz")
 
 
@@ -110,7 +110,7 @@ def test_statistics_and_certificate_are_of_the_shown_models_alone(results):
     other = leaderboard(results, "single-6c", models=board.source.others[0].models.name)
     assert len(other.certificate) == 0
     assert any(
-        "made for other weights; to make it again: an8flower certify" in one for one in left_out(other)
+        "it is for other weights; to certify again: an8flower certify" in one for one in left_out(other)
     )
 
 
@@ -122,7 +122,7 @@ def test_a_file_that_cannot_be_read_costs_no_other_row(results):
     board = leaderboard(results, "single-6c")
     assert shown(board)["vebi"] == 4 and shown(board)["grad_cam"] == 5
     told = "\n".join(left_out(board))
-    assert f"left out: vebi (fold2): {path} is no readable record" in told
+    assert f"left out: vebi (fold2): {path} is not a valid record" in told
     assert "left out: the certificates: " in told and str(certificate) in told
 
 

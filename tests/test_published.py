@@ -39,7 +39,7 @@ def test_the_line_says_what_is_the_same(board):
     other = published(with_models(board, weights=weights)).relation
     assert "on the same images (equal digests); its models of folds 2, 4 differ" in other
     other = published(with_models(board, dataset_digest="f" * 64)).relation
-    assert "by the same protocol; your images and trained models are not byte-identical" in other
+    assert "with the same protocol; your images and trained models are not byte-identical" in other
 
 
 def test_only_what_is_measured_alike_is_compared(board):

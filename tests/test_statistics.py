@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import combinations, permutations, product
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -11,6 +13,7 @@ from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
 from benchmark.experiments.evidence.calibration import circle, normal, poses, simulate, skewed
+from benchmark.record import Record
 from benchmark.statistics import (
     by_arc,
     compared,
@@ -33,13 +36,15 @@ def rng() -> np.random.Generator:
     return np.random.default_rng(0)
 
 
-def record(name: str, fold: int, views: dict[int, float], **changes: object) -> dict:
-    scores = {"iou_auc": list(views.values()), "max_iou": [2 * one for one in views.values()]}
-    return {
-        "explainer": name, "fold": fold, "seed": 0, "model": "an8net", "status": "ok",
-        "scores": {metric: float(np.mean(one)) for metric, one in scores.items()},
+def record(name: str, fold: int, views: dict[int, float], **changes: Any) -> Record:
+    scores = {"iou_auc": list(views.values()), "max_iou": [2 * value for value in views.values()]}
+    fields = {
+        "variant": "single-6c", "model": "an8net", "seed": 0, "fold": fold, "explainer": name,
+        "key": "k", "identity": {}, "metrics": {}, "role": "method", "source": "", "status": "ok",
+        "scores": {metric: float(np.mean(values)) for metric, values in scores.items()},
         "views": {"view": list(views), "images": [25] * len(views), "factors": {}, "scores": scores},
-    } | changes  # fmt: skip
+    }  # fmt: skip
+    return Record(**fields | changes)
 
 
 class TestScoresByView:
@@ -59,17 +64,17 @@ class TestScoresByView:
             record("a", 0, {5: 0.1}),
             record("a", 0, {5: 0.3}, seed=1),
             record("b", 0, {5: 0.3}, status="failed"),
-            record("c", 0, {5: 0.3}) | {"views": None},
+            replace(record("c", 0, {5: 0.3}), views=None),
         ]
         assert scores_by_view(records).to_dict() == {"a": {(0, 5): pytest.approx(0.2)}}
         assert scores_by_view([]).empty
 
     def test_undefined_scores_are_nan(self):
-        one, other = record("a", 0, {5: 0.1, 10: 0.2}), record("b", 0, {5: 0.1, 10: 0.2})
-        one["views"]["scores"]["iou_auc"][0] = None
-        assert scores_by_view([one, other])["a"].isna().tolist() == [True, False]
-        # A viewpoint that nobody has a score in is none.
-        assert scores_by_view([one]).index.tolist() == [(0, 10)]
+        a, b = record("a", 0, {5: 0.1, 10: 0.2}), record("b", 0, {5: 0.1, 10: 0.2})
+        a.views["scores"]["iou_auc"][0] = None
+        assert scores_by_view([a, b])["a"].isna().tolist() == [True, False]
+        # A view in which no method has a score is left out.
+        assert scores_by_view([a]).index.tolist() == [(0, 10)]
 
 
 class TestByArc:
@@ -82,7 +87,7 @@ class TestByArc:
     def test_what_lacks_a_view_stays_nan_and_broken_arcs_are_refused(self):
         table = scores_by_view([record("a", 0, {1: 0.2, 2: 0.4}), record("b", 0, {1: 0.1})])
         assert by_arc(table, views=2)["b"].isna().all()
-        with pytest.raises(ValueError, match="2 viewpoints do not make whole arcs of 5"):
+        with pytest.raises(ValueError, match="2 views cannot be divided into arcs of 5"):
             by_arc(table)
 
 
@@ -122,7 +127,7 @@ class TestIntervals:
         assert found.loc["a"].tolist() == [1, 1] and found.loc["b"].isna().all()
 
     def test_one_viewpoint_is_refused(self, rng):
-        with pytest.raises(ValueError, match="two viewpoints at least, there are 1"):
+        with pytest.raises(ValueError, match="needs at least 2 views; got 1"):
             intervals(pd.DataFrame({"a": [1.0]}), rng=rng)
 
 
@@ -213,9 +218,9 @@ class TestComparisons:
 
     def test_nan_is_refused(self, rng):
         scores = pd.DataFrame({"a": [1.0, 2], "b": [1.0, np.nan]})
-        with pytest.raises(ValueError, match="not all measured in every viewpoint"):
+        with pytest.raises(ValueError, match="not all measured in every view"):
             compared(scores, "a", ["b"], rng=rng)
-        with pytest.raises(ValueError, match="not all rows were measured in every viewpoint"):
+        with pytest.raises(ValueError, match="not all rows were measured in every view"):
             groups(scores, rng=rng)
 
 
@@ -262,7 +267,7 @@ class TestRanks:
         assert all(f"{name} (" in shown or f") {name}" in shown for name in self.DEMSAR)
 
     def test_two_methods_are_refused(self):
-        with pytest.raises(ValueError, match="3 methods and 2 viewpoints, there are 2 and 14"):
+        with pytest.raises(ValueError, match="3 methods and 2 views; got 2 and 14"):
             friedman(self.DEMSAR[["C4.5", "C4.5+m"]])
 
     def test_kendalls_tau(self):

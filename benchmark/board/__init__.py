@@ -1,4 +1,4 @@
-"""From records to a ranked table: its rows, its text, its pictures.
+"""Build the leaderboard from records: its rows, its text, its pictures.
 
 >>> from benchmark.board import Leaderboard, leaderboard
 """

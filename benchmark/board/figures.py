@@ -1,4 +1,4 @@
-"""Pictures of a measurement: IoU against the threshold, and heatmaps side by side."""
+"""Figures of a board: IoU against the threshold, and a grid of heatmaps."""
 
 from __future__ import annotations
 
@@ -22,32 +22,34 @@ from benchmark.measuring.cells import default_explainers
 from benchmark.metrics import iou_auc
 from benchmark.metrics.iou import CURVE_THRESHOLDS
 from benchmark.models import models
-from benchmark.training.loader import Images
+from benchmark.training.loader import TrainingBatches
 from benchmark.training.weights import load_model, weights_path
+from explainers.vebi.figures import HEATMAP_COLOURS
 
 _DASHES = {"method": "-", "floor": ":", "ceiling": "--"}
-HEATMAP_COLOURS = "magma"  # perceptually uniform
-BAND = 12  # heatmaps beside each other
-NAMED = 10  # methods with a colour of their own
+BAND = 12  # heatmaps in a line
+NAMED = 10  # methods with their own colour
 
 
 def curves(board: Leaderboard, path: str | Path) -> Path:
-    """Draw IoU against the threshold for every explainer, mean and spread over folds.
+    """Draw IoU against the threshold for each explainer, mean and standard deviation over folds.
 
     Args:
-        board: whose records.
+        board: the board whose records are drawn.
         path: the PNG to write.
+    Returns:
+        the path.
     """
     by_explainer: dict[str, list[list[float]]] = {}
     for record in board.source.records:
-        if record["status"] != "failed" and record["curve"]:  # self-reported rows have none
-            by_explainer.setdefault(record["explainer"], []).append(record["curve"])
+        if record.status != "failed" and record.curve:  # self-reported records have no curve
+            by_explainer.setdefault(record.explainer, []).append(record.curve)
     rows = board.rows[board.rows["explainer"].isin(by_explainer)]
     figure = Figure(figsize=(10.4, 4.8), dpi=120, layout="constrained")
     close, whole = figure.subplots(1, 2, width_ratios=[2.4, 1])
     styles = _styles(rows)
     top = 0.0
-    for row in reversed(list(rows.itertuples())):  # the best ones on top
+    for row in reversed(list(rows.itertuples())):  # the best methods on top
         lines = 100 * np.array(by_explainer[row.explainer])
         mean, spread = lines.mean(axis=0), lines.std(axis=0)
         if row.role != "ceiling":
@@ -67,7 +69,8 @@ def curves(board: Leaderboard, path: str | Path) -> Path:
         axes.title.set_fontsize(9)
         axes.grid(alpha=0.25)
     figure.suptitle(
-        f"{board.variant}, {board.model}: mean over test images, band = spread over folds", fontsize=10
+        f"{board.variant}, {board.model}: mean over test images, band: standard deviation over folds",
+        fontsize=10,
     )
     handles, labels = close.get_legend_handles_labels()
     others = sum(width <= 1 for _, width in styles.values())
@@ -81,15 +84,15 @@ def curves(board: Leaderboard, path: str | Path) -> Path:
 
 
 def _styles(board_rows: pd.DataFrame) -> dict[str, tuple[Any, float]]:
-    """Colour and width of each line: the best methods coloured, floors and ceilings grey, the rest faint."""
-    found: dict[str, tuple[Any, float]] = {}
+    """Return colour and width of each line: colours for the best methods, grey for floors and ceilings."""
+    styles: dict[str, tuple[Any, float]] = {}
     for role, rows in board_rows.groupby("role", sort=False):
         for k, name in enumerate(rows["explainer"]):
             if role != "method":
-                found[name] = (str(0.25 + 0.5 * k / len(rows)), 1.4)
+                styles[name] = (str(0.25 + 0.5 * k / len(rows)), 1.4)
             else:
-                found[name] = (colormaps["tab10"](k), 1.8) if k < NAMED else ("0.82", 0.8)
-    return found
+                styles[name] = (colormaps["tab10"](k), 1.8) if k < NAMED else ("0.82", 0.8)
+    return styles
 
 
 def heatmap_grid(
@@ -105,25 +108,28 @@ def heatmap_grid(
     checkpoints: str | Path = "checkpoints",
     rows: int = 4,
 ) -> Path:
-    """Draw test images with their mask and every explainer's heatmap and score.
+    """Draw test images with their mask, and the heatmap and score of each explainer.
 
     Args:
         root: folder that holds the dataset.
+        variant, model: names of the variant and the architecture.
         path: the PNG to write.
-        explainers: names; by default all registered ones that are not costly.
-        fold, seed: whose test images and model are shown.
+        explainers: names; by default all registered explainers that are not costly.
+        fold, seed: of the test images and the trained model.
         scheme: how views are grouped into folds.
         checkpoints: folder with the trained weights.
         rows: number of images, spread over the classes and views.
+    Returns:
+        the path.
     Raises:
         DataFolderError: if data or weights are missing.
     """
     trained = load_model(weights_path(checkpoints, variant, model, fold, seed))
     size_px = models.get(model).size_px
     test = An8Flower(
-        root, variant, fold=fold, split="test", target=("label", "plant"), size_px=size_px, folds=scheme
+        root, variant, fold=fold, split="test", target=("label", "plant"), size_px=size_px, scheme=scheme
     )
-    # Prime stride within each class's share: another view, crop and rotation in every row.
+    # A prime stride within each class gives each row another view, crop and rotation.
     share = len(test) / rows
     wanted = np.array([int(k * share) + (k * 37) % max(1, int(share)) for k in range(rows)])
     chosen = test.where(np.isin(np.arange(len(test)), wanted))
@@ -131,13 +137,13 @@ def heatmap_grid(
     with torch.no_grad():
         targets = trained.model(batch.images).argmax(1)
 
-    every = [methods.get(name) for name in explainers or default_explainers()]
-    every.sort(key=lambda one: (list(ROLES).index(one.spec.role), one.key))
-    train = An8Flower(root, variant, fold=fold, split="train", size_px=size_px, folds=scheme)
-    for one in every:
-        one.fit(trained.model, Images(train, masks=one.spec.needs_masks))
-    bands = [every[start : start + BAND] for start in range(0, len(every), BAND)]
-    wide = min(BAND, len(every)) + 1
+    fitted = [methods.get(name) for name in explainers or default_explainers()]
+    fitted.sort(key=lambda explainer: (list(ROLES).index(explainer.spec.role), explainer.name))
+    train = An8Flower(root, variant, fold=fold, split="train", size_px=size_px, scheme=scheme)
+    for explainer in fitted:
+        explainer.fit(trained.model, TrainingBatches(train, masks=explainer.spec.needs_masks))
+    bands = [fitted[start : start + BAND] for start in range(0, len(fitted), BAND)]
+    wide = min(BAND, len(fitted)) + 1
     figure = Figure(
         figsize=(1.25 * wide, (1.25 * rows + 0.2) * len(bands) + 0.4), dpi=110, layout="constrained"
     )
@@ -149,12 +155,12 @@ def heatmap_grid(
             axes.contour(batch.masks[k].numpy(), levels=[0.5], colors="white", linewidths=0.5)
             axes.set_ylabel(test.classes[int(targets[k])], fontsize=7)
         grid[0][0].set_title("image", fontsize=8)
-        for one, column in zip(band, grid.T[1:], strict=False):
-            heatmaps = one(
-                trained.model, batch.images, targets, masks=batch.masks, object_masks=batch.plants
+        for explainer, column in zip(band, grid.T[1:], strict=False):
+            heatmaps = explainer(
+                trained.model, batch.images, targets, masks=batch.masks, object_masks=batch.object_masks
             ).numpy()
             scores = iou_auc(heatmaps, batch.masks.numpy())
-            column[0].set_title(_wrapped(one.key), fontsize=7)
+            column[0].set_title(_wrapped(explainer.name), fontsize=7)
             for k, axes in enumerate(column):
                 axes.imshow(heatmaps[k], cmap=HEATMAP_COLOURS)
                 axes.contour(batch.masks[k].numpy(), levels=[0.5], colors="white", linewidths=0.5)
@@ -163,7 +169,7 @@ def heatmap_grid(
             _bare(axes)
         for axes in grid[:, len(band) + 1 :].flat:
             axes.set_visible(False)
-    between = ": " if wide > 5 else "\n"  # a narrow picture has no room for one line
+    between = ": " if wide > 5 else "\n"  # one line is too long for a narrow picture
     figure.suptitle(
         f"{variant}, {model}, fold {fold}{between}heatmaps, masks outlined, IoU-AUC in % below", fontsize=9
     )
@@ -172,7 +178,7 @@ def heatmap_grid(
 
 
 def _wrapped(key: str) -> str:
-    """A method's name on lines short enough for a title."""
+    """Break a method's name into lines that are short enough for a title."""
     for sign in (":", "@", "?", "&"):
         key = key.replace(sign, f"{sign}\n" if sign == ":" else f"\n{sign}")
     return key

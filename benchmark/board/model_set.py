@@ -1,4 +1,4 @@
-"""Which records share a board: those of one dataset and, for each fold and seed, of one trained model."""
+"""Select the records that share a board: one dataset and, for each fold and seed, one trained model."""
 
 from __future__ import annotations
 
@@ -13,9 +13,11 @@ from typing import TypeVar
 
 import pandas as pd
 
-from benchmark.store import Record, ResultsError, readable_records
+from an8flower.ground.deprecated import renamed
+from benchmark.record import Json, Record
+from benchmark.store import ResultsError, readable_records
 
-Place = tuple[int, int]  # fold and seed
+Place = tuple[int, int]  # fold, seed
 
 
 @dataclass(frozen=True)
@@ -25,8 +27,8 @@ class ModelSet:
     Args:
         dataset_digest: of the images and masks.
         scheme: how views are grouped into folds.
-        protocol_version: of the measuring.
-        weights: SHA-256 of the model of each fold and seed.
+        protocol_version: version of the measuring protocol.
+        weights: SHA-256 of the model for each fold and seed.
     """
 
     dataset_digest: str
@@ -35,33 +37,39 @@ class ModelSet:
     weights: Mapping[Place, str] = field(default_factory=dict)
 
     def __contains__(self, record: Record) -> bool:
-        """Whether a record was measured on these data and models."""
+        """Return whether a record was measured on these data and models."""
         return self.difference(record) == ""
 
     def difference(self, record: Record) -> str:
-        """Why a record does not belong here, in words; empty if it does."""
+        """Return why a record does not belong to the set, as text; empty if it does."""
         digest, scheme, protocol_version = _ground(record)
         if digest != self.dataset_digest:
             return "measured on other data"
         if scheme != self.scheme:
-            return f"measured with views grouped into folds by {scheme!r}, not {self.scheme!r}"
+            return f"measured with the fold scheme {scheme!r}, not {self.scheme!r}"
         if protocol_version != self.protocol_version:
-            return "measured under another version of the protocol"
+            return "measured with another version of the protocol"
         return "" if _weights(record) == self.weights.get(_place(record)) else "measured on other weights"
 
     @property
     def name(self) -> str:
-        """Eight hexadecimal digits, the same for equal data and models."""
+        """Eight hexadecimal digits, equal for equal data and models."""
         weights = [[*place, digest] for place, digest in sorted(self.weights.items())]
         content = [self.dataset_digest, self.scheme, self.protocol_version, weights]
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:8]
 
 
-def models_of(trained: Iterable[Record], protocol_version: int) -> ModelSet:
-    """The set that some models are, by the records of their weights; all of one variant and architecture."""
-    every = list(trained)
-    identity = every[0]["identity"]
-    weights = {_place(record["identity"]): record["weights_sha256"] for record in every}
+def models_of(trained: Iterable[Json], protocol_version: int) -> ModelSet:
+    """Return the set of some trained models, from the records of their weights.
+
+    Args:
+        trained: records of the weights, all of one variant and architecture.
+        protocol_version: version of the measuring protocol.
+    """
+    weights = {}
+    for record in trained:
+        identity = record["identity"]
+        weights[identity["fold"], identity["seed"]] = record["weights_sha256"]
     return ModelSet(identity["dataset_digest"], identity["folds"], protocol_version, weights)
 
 
@@ -70,10 +78,10 @@ class LeftOut:
     """Records that are not on a board, for one reason.
 
     Args:
-        what: the explainers, or the file that cannot be read.
-        folds: of which folds, in words.
-        reason: why, in words.
-        again: the command that measures them on the models that are there now; empty if `reason` says it.
+        what: the explainers, or the name of the file that cannot be read.
+        folds: the folds, as text.
+        reason: why they are left out.
+        again: the command that measures them again on the present models; empty if `reason` contains it.
     """
 
     what: tuple[str, ...]
@@ -82,18 +90,18 @@ class LeftOut:
     again: str
 
     def __str__(self) -> str:
-        told = f"left out: {', '.join(self.what)}{self.folds}: {self.reason}"
-        return f"{told}; to measure again: {self.again}" if self.again else told
+        text = f"left out: {', '.join(self.what)}{self.folds}: {self.reason}"
+        return f"{text}; to measure again: {self.again}" if self.again else text
 
 
 @dataclass(frozen=True)
 class OtherSet:
-    """A set of models of which there are records too.
+    """Another set of models for which the folder holds records.
 
     Args:
         models: the set.
-        rows: how many explainers were measured on it.
-        places: how many folds, times seeds.
+        rows: number of explainers measured on it.
+        places: number of trained models: folds times seeds.
     """
 
     models: ModelSet
@@ -103,13 +111,13 @@ class OtherSet:
 
 @dataclass(frozen=True)
 class BoardRecords:
-    """What a results folder holds for one board.
+    """The records in a results folder that belong to one board, and those that do not.
 
     Args:
-        records: of one set of models, sorted by explainer, seed and fold.
-        models: that set.
+        records: the records of one set of models, sorted by explainer, seed and fold.
+        models: this set.
         left_out: records of other data or models, and files that cannot be read.
-        others: the sets of models that these are of, the largest first.
+        others: the sets of models of the records that are left out, the largest first.
     """
 
     records: list[Record]
@@ -121,15 +129,15 @@ class BoardRecords:
 def board_records(
     results: str | Path, variant: str, model: str, *, models: ModelSet | str | None = None
 ) -> BoardRecords:
-    """The records of one variant and model that share a board.
+    """Return the records of one variant and model that share a board.
 
     Args:
         results: the results folder.
-        variant, model: registry names.
-        models: whose records; a set, or the name of one or its first digits. By default the set with the
-            most explainers, of equal ones the one that was measured last.
+        variant, model: names of the variant and the architecture.
+        models: the set of models; a `ModelSet`, or its name or the first digits of it. By default the set
+            with the most explainers; of sets with equal numbers, the one that was measured last.
     Raises:
-        ResultsError: if there are no records, or none of `models`.
+        ResultsError: if there are no records, or none for `models`.
     """
     records, broken = readable_records(results, variant, model)
     again = f"an8flower evaluate --variant {variant} --model {model} --results {shlex.quote(str(results))}"
@@ -138,12 +146,12 @@ def board_records(
         raise ResultsError(f"no records of {model} on {variant} in {results}{why}; run '{again}' first")
     sets = model_sets(records)
     if isinstance(models, str) and models:
-        named = [one for one in sets if one.name.startswith(models)]
+        named = [candidate for candidate in sets if candidate.name.startswith(models)]
         if len(named) != 1:
-            known = ", ".join(one.name for one in sets)
+            known = ", ".join(candidate.name for candidate in sets)
             raise ResultsError(
-                f"{'no set' if not named else 'more than one set'} of models in {results} is called "
-                f"{models!r}; there are {known}"
+                f"{'no set' if not named else 'more than one set'} of models in {results} has the name "
+                f"{models!r}; known: {known}"
             )
         chosen = named[0]
     else:
@@ -159,23 +167,23 @@ def board_records(
 
 
 def model_sets(records: Sequence[Record]) -> list[ModelSet]:
-    """The sets of models that records were measured on, the one with the most explainers first.
+    """Return the sets of models that records were measured on, the one with the most explainers first.
 
     Args:
         records: of one variant and model. Each belongs to one of the sets.
     """
-    sets, left = [], list(records)
-    while left:
-        sets.append(_completed(None, left))
-        left = [record for record in left if record not in sets[-1]]
+    sets, remaining = [], list(records)
+    while remaining:
+        sets.append(_completed(None, remaining))
+        remaining = [record for record in remaining if record not in sets[-1]]
     return sets
 
 
 def _completed(models: ModelSet | None, records: Sequence[Record]) -> ModelSet:
-    """A set with a model for each fold and seed of the records on its data.
+    """Return a set with a model for each fold and seed of the records with the same data.
 
-    The models that most explainers were measured on are taken together, so that of two complete sets one is
-    shown; other models only for a fold or seed that these lack.
+    The models that most explainers share are taken together, so that one of two complete sets is shown as a
+    whole. Models of other records are used only for folds and seeds that are missing.
     """
     recent = _by_age(records)
     if models is None:
@@ -184,7 +192,7 @@ def _completed(models: ModelSet | None, records: Sequence[Record]) -> ModelSet:
     measured: dict[str, dict[Place, str]] = {}
     for record in recent:
         if _ground(record) == ground:
-            measured.setdefault(record["explainer"], {})[_place(record)] = _weights(record)
+            measured.setdefault(record.explainer, {})[_place(record)] = _weights(record)
     chosen = dict(models.weights)
     counted = Counter(frozenset(weights.items()) for weights in measured.values())
     for weights, _ in counted.most_common():
@@ -193,8 +201,8 @@ def _completed(models: ModelSet | None, records: Sequence[Record]) -> ModelSet:
 
 
 def _by_age(records: Sequence[Record]) -> list[Record]:
-    """The last measured one first: of equally frequent ones, that one counts."""
-    return sorted(records, key=lambda record: str(record.get("finished") or ""), reverse=True)
+    """Sort records by time, the latest first: among equally frequent values the latest one counts."""
+    return sorted(records, key=lambda record: record.finished or "", reverse=True)
 
 
 T = TypeVar("T")
@@ -205,34 +213,34 @@ def _most_used(values: Iterable[T]) -> T:
 
 
 def _counted(records: Sequence[Record]) -> list[OtherSet]:
-    found = []
+    others = []
     for models in model_sets(records):
         mine = [record for record in records if record in models]
-        rows = len({record["explainer"] for record in mine})
-        found.append(OtherSet(models, rows, len({_place(record) for record in mine})))
-    return found
+        rows = len({record.explainer for record in mine})
+        others.append(OtherSet(models, rows, len({_place(record) for record in mine})))
+    return others
 
 
 def _left_out(records: Sequence[Record], chosen: ModelSet, again: str) -> list[LeftOut]:
-    """Records by explainer; explainers that lack the same folds for the same reason share a line."""
+    """Group records by explainer; explainers with the same folds and reason share a line."""
     places: dict[str, dict[Place, str]] = {}
     for record in records:
-        places.setdefault(record["explainer"], {})[_place(record)] = chosen.difference(record)
+        places.setdefault(record.explainer, {})[_place(record)] = chosen.difference(record)
     together: dict[tuple[str, tuple[Place, ...]], list[str]] = {}
     for name, reasons in places.items():
         for reason in dict.fromkeys(reasons.values()):
             where = tuple(sorted(place for place, why in reasons.items() if why == reason))
             together.setdefault((reason, where), []).append(name)
     return [
-        LeftOut(tuple(names), f" ({places_in_words(where)})", reason, _again(again, names, where))
+        LeftOut(tuple(names), f" ({places_as_text(where)})", reason, _again(again, names, where))
         for (reason, where), names in together.items()
     ]
 
 
 def _again(command: str, names: Sequence[str], places: Sequence[Place]) -> str:
-    """The commands, one for each seed, that measure some explainers on some folds."""
+    """Return the commands that measure some explainers on some folds, one command per seed."""
     if all(name.startswith("submitted:") for name in names):
-        return "submit it again for these models"
+        return "submit the method again for these models"
     commands = []
     for seed in sorted({seed for _, seed in places}):
         folds = ",".join(str(fold) for fold, of_seed in places if of_seed == seed)
@@ -242,10 +250,10 @@ def _again(command: str, names: Sequence[str], places: Sequence[Place]) -> str:
     return "; ".join(commands)
 
 
-def places_in_words(places: Iterable[Place]) -> str:
-    """Folds, by seed where there are others than 0.
+def places_as_text(places: Iterable[Place]) -> str:
+    """Return folds as text, with the seed if it is not 0.
 
-    >>> places_in_words([(0, 0), (2, 0)]), places_in_words([(1, 0), (1, 3)])
+    >>> places_as_text([(0, 0), (2, 0)]), places_as_text([(1, 0), (1, 3)])
     ('folds 0, 2', 'fold 1, fold 1 of seed 3')
     """
     by_seed: dict[int, list[int]] = {}
@@ -263,19 +271,22 @@ def _unreadable(broken: Mapping[Path, str]) -> list[LeftOut]:
 
 
 def certificates_of(certificates: pd.DataFrame, models: ModelSet) -> tuple[pd.DataFrame, str]:
-    """The certificates of just these models, and of which folds there are others, in words."""
+    """Return the certificates of these models, and the folds of other certificates as text."""
     belongs = [
         models.weights.get((int(row.fold), int(row.seed))) == row.weights_sha256
         for row in certificates.itertuples()
     ]
     mine = certificates[belongs].reset_index(drop=True)
-    others = certificates[[not one for one in belongs]]
-    return mine, places_in_words((int(row.fold), int(row.seed)) for row in others.itertuples())
+    others = certificates[[not mine for mine in belongs]]
+    return mine, places_as_text((int(row.fold), int(row.seed)) for row in others.itertuples())
+
+
+__getattr__ = renamed(__name__, {"places_in_words": "places_as_text"})
 
 
 def _ground(record: Record) -> tuple[str, str, int]:
-    identity = record["identity"]
-    # Records of the first release do not say by which protocol; there was one.
+    identity = record.identity
+    # Records of the first release do not name the scheme and protocol; only these existed.
     return (
         identity["dataset_digest"],
         identity.get("folds", "interleaved"),
@@ -283,9 +294,9 @@ def _ground(record: Record) -> tuple[str, str, int]:
     )
 
 
-def _place(record: Mapping[str, int]) -> Place:
-    return record["fold"], record["seed"]
+def _place(record: Record) -> Place:
+    return record.fold, record.seed
 
 
 def _weights(record: Record) -> str:
-    return str(record["identity"].get("weights_sha256", ""))
+    return str(record.identity.get("weights_sha256", ""))

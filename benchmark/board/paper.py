@@ -1,4 +1,4 @@
-"""The paper's table 1, and how our order of its rows compares with its own."""
+"""Table 1 of the paper, and the comparison of our scores with it."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from an8flower.ground.deprecated import renamed
 from benchmark.statistics import spearman
 
-# Mean and standard deviation over 5 folds of the area under the IoU curve, in percent, on the authors' plant.
+# Area under the IoU curve, mean and standard deviation over 5 folds, in percent, for the authors' plant.
 # Source: Oramas et al. 2019, arXiv 1712.06302, table 1.
 TABLE_1: dict[str, tuple[str, dict[str, tuple[float, float]]]] = {
     "vebi": ("Ours (VEBI)", {"single-6c": (22.5, 0.82), "double-12c": (23.2, 0.60)}),
@@ -26,14 +27,14 @@ TABLE_1: dict[str, tuple[str, dict[str, tuple[float, float]]]] = {
 
 @dataclass(frozen=True)
 class PaperComparison:
-    """The paper's rows beside ours.
+    """The paper's scores compared with ours.
 
     Args:
-        rows: a row a method, the paper's best first: name (the paper's), explainer, paper, paper_std, ours,
-            ours_std, in percent; NaN where we have none.
-        rho: Spearman's rank correlation of the two orders, over the rows both have.
-        p: of that correlation under independence, exact by permutations.
-        count: rows both have.
+        rows: one row per method, in the paper's order, best first: name (in the paper), explainer, paper,
+            paper_std, ours, ours_std; scores in percent, NaN where we have none.
+        rho: Spearman's rank correlation of the two orders, over the methods that both have.
+        p: exact p-value of the correlation, by permutations.
+        count: number of methods that both have.
     """
 
     rows: pd.DataFrame
@@ -42,12 +43,14 @@ class PaperComparison:
     count: int
 
 
-def beside_paper(rows: pd.DataFrame, variant: str) -> PaperComparison | None:
-    """A board's rows beside the paper's.
+def compare_with_paper(rows: pd.DataFrame, variant: str) -> PaperComparison | None:
+    """Compare the rows of a board with table 1 of the paper.
 
     Args:
         rows: with explainer, iou_auc and iou_auc_std in percent.
-        variant: None comes back for one that the paper has no table of.
+        variant: name of the variant.
+    Returns:
+        None if the paper has no scores for the variant.
     """
     ours = rows.set_index("explainer")
     table = pd.DataFrame(
@@ -70,3 +73,6 @@ def beside_paper(rows: pd.DataFrame, variant: str) -> PaperComparison | None:
     by_name = table.set_index("explainer").dropna()
     rho, p, count = spearman(by_name["ours"], by_name["paper"])
     return PaperComparison(table, rho, p, count)
+
+
+__getattr__ = renamed(__name__, {"beside_paper": "compare_with_paper"})

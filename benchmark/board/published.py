@@ -1,4 +1,4 @@
-"""The project's published scores, which come with the package, for comparison with a run of one's own.
+"""The project's published scores, which come with the package, for comparison with the user's own run.
 
 Written by `python -m benchmark.board.published results` from the records in `results/`; `make results`
 runs it.
@@ -18,7 +18,7 @@ from typing import Any
 import pandas as pd
 
 from an8flower.ground import files
-from benchmark.board.model_set import places_in_words
+from benchmark.board.model_set import places_as_text
 from benchmark.board.rows import SCORE, Leaderboard, boards_in, leaderboard
 
 FILE = "published.json"
@@ -30,8 +30,8 @@ class Published:
     """The published scores of the methods on a board.
 
     Args:
-        scores: for each explainer mean and standard deviation over folds of IoU-AUC, in percent.
-        relation: one line that says whether data and weights of the board are the same bytes.
+        scores: mean and standard deviation over folds of IoU-AUC for each explainer, in percent.
+        relation: one line on whether data and weights of the board are the same bytes as the published ones.
     """
 
     scores: Mapping[str, tuple[float, float]]
@@ -39,12 +39,12 @@ class Published:
 
 
 def published(board: Leaderboard) -> Published | None:
-    """What the project published for the rows of a board.
+    """Return the published scores of the rows of a board.
 
     Returns:
-        None if nothing can be compared: the board is of another variant or model, was measured under another
-        version of the protocol or other folds, has factors that vary, or scores certified images alone.
-        Rows are compared only if they are over as many images.
+        None if nothing can be compared: nothing is published for the variant and model, the board was
+        measured with another version of the protocol or other folds, has factors that vary, or scores only
+        certified images. Rows are compared only if they have the same number of images.
     """
     entry = _entries().get(board.variant, {}).get(board.model)
     models = board.source.models
@@ -65,21 +65,22 @@ def _relation(board: Leaderboard, entry: Mapping[str, Any]) -> str:
     models = board.source.models
     if models.dataset_digest != entry["dataset_digest"]:
         return (
-            "'published' is the project's own score by the same protocol; your images and trained models are "
-            "not byte-identical to its own (other digests), so expect similar scores, not equal ones"
+            "'published' is the project's own score with the same protocol; your images and trained "
+            "models are not byte-identical to the published ones (other digests), so expect similar scores, "
+            "not equal ones"
         )
     theirs = {(fold, seed): digest for fold, seed, digest in entry["weights"]}
     other = [place for place, digest in models.weights.items() if theirs.get(place) != digest]
     if other:
         return (
             "'published' is the project's own score on the same images (equal digests); its models of "
-            f"{places_in_words(other)} differ, so expect similar scores, not equal ones"
+            f"{places_as_text(other)} differ, so expect similar scores, not equal ones"
         )
     return "'published' is the project's own score on the same images and the same weights (equal digests)"
 
 
 def _has_factors(board: Leaderboard) -> bool:
-    return any((record.get("views") or {}).get("factors") for record in board.source.records)
+    return any((record.views or {}).get("factors") for record in board.source.records)
 
 
 @cache
@@ -89,7 +90,7 @@ def _entries() -> dict[str, Any]:
 
 
 def collected(results: str | Path) -> dict[str, Any]:
-    """What of a results folder is published: for each board its data, models and scores."""
+    """Return what is published of a results folder: data, models and scores of each board."""
     boards: dict[str, dict[str, Any]] = {}
     for variant, model in boards_in(results):
         board = leaderboard(results, variant, model)

@@ -1,9 +1,9 @@
-"""The leaderboard, built from the records alone: scores, how sure they are, and what stands beside them."""
+"""The leaderboard, built from records alone: scores, their statistics, and the comparison with the paper."""
 
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -13,18 +13,19 @@ import pandas as pd
 
 from benchmark import statistics
 from benchmark.board.model_set import BoardRecords, ModelSet, board_records, certificates_of
-from benchmark.board.paper import TABLE_1, PaperComparison, beside_paper
+from benchmark.board.paper import TABLE_1, PaperComparison, compare_with_paper
 from benchmark.certificate import read_certificates
 from benchmark.certificate.certified import certified_only as only_certified
 from benchmark.metrics import metrics
+from benchmark.record import Record
 from benchmark.statistics import Friedman
-from benchmark.store import Record, ResultsError
+from benchmark.store import ResultsError
 
 ROLES = {"method": "methods", "floor": "floors", "ceiling": "ceilings"}
-SCORE = "iou_auc"  # what the board is ordered by
-DIAGRAM = 15  # methods that a critical-difference diagram can show
+SCORE = "iou_auc"  # metric by which the board is sorted
+DIAGRAM = 15  # number of methods for which a critical-difference diagram is readable
 COSTS = ("ms_per_image", "forward_passes", "backward_passes", "peak_mib_per_image")
-SEED = 0  # of resampling: equal records give equal boards
+SEED = 0  # of the resampling, so that equal records give equal boards
 
 
 @dataclass(frozen=True)
@@ -32,28 +33,30 @@ class Leaderboard:
     """Scores of one variant and model, all on the same images and trained models.
 
     Args:
-        variant, model: what was measured.
-        source: the records it was built from, the data and models they share, and what was left out.
-        rows: a row an explainer, methods first, then floors, then ceilings, best first:
-            rank (of methods, from 1), explainer, role, layer, origin ("", "verified" or "self-reported", of
-            a submission), folds, images;
-            each metric as iou_auc and iou_auc_std (those between 0 and 1 in percent; mean and sample standard
-            deviation over folds, seeds averaged before);
-            iou_auc_low and iou_auc_high (95 % interval, bootstrap over viewpoints), difference (to the best
-            method), p_holm and p_pairs (of that, corrected over the others, or over all pairs since the best
-            was picked from the same scores), group (methods that share a letter are not told apart),
-            normalised (percent of the way from the best floor to the best ceiling);
+        variant, model: names of the variant and the architecture.
+        source: the records of the board, the data and models they share, and what was left out.
+        rows: one row per explainer; methods first, then floors, then ceilings, each sorted by score:
+            rank (of methods, from 1), explainer, role, layer, origin (of a submission: "verified" or
+            "self-reported", else ""), folds, images;
+            for each metric its mean and its sample standard deviation over folds, as iou_auc and iou_auc_std
+            (averaged over seeds first; metrics between 0 and 1 in percent);
+            iou_auc_low and iou_auc_high (95 % interval, bootstrap over views), difference (to the best
+            method), p_holm and p_pairs (its p-value, corrected over the other methods, or over all pairs
+            because the best method was chosen by the same scores), group (methods with the same letter do not
+            differ significantly from the best of that group), normalised (0 is the best floor, 100 the best
+            ceiling);
             invalid, ms_per_image, forward_passes, backward_passes, peak_mib_per_image, failed (the reason).
-        accuracy: of the models on their test images, one a fold.
-        certificate: a row a fold and seed, as `certificate.read_certificates`; empty if nobody asked.
-        paper: the paper's rows beside ours, for its variants.
-        first: each other row of the paper's table 1 compared with the best of them, which is
+        accuracy: accuracy of the models on their test images, one value per fold.
+        certificate: one row per fold and seed, as `certificate.read_certificates` returns it; empty if the
+            models were not certified.
+        paper: comparison with table 1 of the paper; None for variants that are not in it.
+        first: the other methods of the paper's table 1 compared with the best of them, which is
             `first.attrs["best"]`: difference, low, high (percent), p, p_holm.
-        friedman: do the methods differ at all, and by which critical difference; None for fewer than three.
-        stability: how far orders agree, a row a kind (folds, seeds, models, metrics): orders, tau_mean,
-            tau_least.
-        certified_only: whether only images were scored that pass the certificate.
-        notes: what else was left out, and why: certificates of other models, or that cannot be read.
+        friedman: Friedman's test of the methods and Nemenyi's critical difference; None for fewer than three.
+        stability: agreement between orders of the methods, one row per kind (folds, seeds, models, metrics):
+            orders, tau_mean, tau_least.
+        certified_only: whether only images that pass the certificate were scored.
+        notes: what else was left out, and why: certificates of other models or that cannot be read.
     """
 
     variant: str
@@ -78,31 +81,31 @@ def leaderboard(
     certified_only: bool = False,
     models: ModelSet | str | None = None,
 ) -> Leaderboard:
-    """The board of one variant and model, from its records alone.
+    """Build the board of one variant and model from its records.
 
     All rows of a board share the data and, for each fold and seed, the trained model. Other records in the
-    folder are left out and named in `source.left_out`.
+    folder are left out and listed in `source.left_out`.
 
     Args:
         results: the results folder.
-        variant, model: which.
-        certified_only: score only the images on which the model is certified to use the part; this takes the
+        variant, model: names of the variant and the architecture.
+        certified_only: score only the images on which the model is certified to use the part; this needs the
             tables of per-image scores and the certificates.
-        models: which set of models, by its name or as it is; see `model_set.board_records`.
+        models: the set of models, as a `ModelSet` or its name; see `model_set.board_records`.
     Raises:
-        ResultsError: if there are no records, none of `models`, or something is missing that `certified_only`
-            takes.
+        ResultsError: if there are no records, none for `models`, or something that `certified_only` needs is
+            missing.
     """
     return board_of(
         board_records(results, variant, model, models=models), results, certified_only=certified_only
     )
 
 
-def board_of(found: BoardRecords, results: str | Path, *, certified_only: bool = False) -> Leaderboard:
-    """The board of records that belong together; see `leaderboard`."""
-    records = found.records
-    variant, model = records[0]["variant"], records[0]["model"]
-    certificate, notes = _certificate(results, variant, model, found.models)
+def board_of(source: BoardRecords, results: str | Path, *, certified_only: bool = False) -> Leaderboard:
+    """Build the board of records that belong together; see `leaderboard`."""
+    records = source.records
+    variant, model = records[0].variant, records[0].model
+    certificate, notes = _certificate(results, variant, model, source.models)
     if certified_only:
         records = only_certified(records, results)
     rows = _rows(records)
@@ -110,18 +113,16 @@ def board_of(found: BoardRecords, results: str | Path, *, certified_only: bool =
     whole = scores.loc[:, scores.notna().all()]
     methods = [name for name in rows["explainer"][rows["role"] == "method"] if name in whole]
     rows = _with_statistics(rows, whole, methods)
-    measured = [record for record in records if record["status"] != "failed"]
-    accuracy = {
-        record["fold"]: record["accuracy"] for record in measured if record.get("accuracy") is not None
-    }
+    measured = [record for record in records if record.status != "failed"]
+    accuracy = {record.fold: record.accuracy for record in measured if record.accuracy is not None}
     return Leaderboard(
         variant,
         model,
-        replace(found, records=records),
+        replace(source, records=records),
         rows,
         tuple(accuracy[fold] for fold in sorted(accuracy)),
         certificate,
-        beside_paper(rows, variant),
+        compare_with_paper(rows, variant),
         _first_of_table_1(whole),
         _friedman(whole, methods, records),
         _stability(results, records),
@@ -133,19 +134,19 @@ def board_of(found: BoardRecords, results: str | Path, *, certified_only: bool =
 def _certificate(
     results: str | Path, variant: str, model: str, models: ModelSet
 ) -> tuple[pd.DataFrame, tuple[str, ...]]:
-    """The certificates of these models, and a line for those that are none."""
+    """Return the certificates of these models, and a line on certificates of other models."""
     again = f"an8flower certify --variant {variant} --model {model} --results {shlex.quote(str(results))}"
     try:
-        every = read_certificates(results, variant, model)
+        certificates = read_certificates(results, variant, model)
     except ResultsError as error:
         return pd.DataFrame(), (f"left out: the certificates: {error}",)
-    mine, others = certificates_of(every, models)
-    reason = f"left out: the certificate of {others}: made for other weights; to make it again: {again}"
+    mine, others = certificates_of(certificates, models)
+    reason = f"left out: the certificate of {others}: it is for other weights; to certify again: {again}"
     return mine, (reason,) if others else ()
 
 
 def boards_in(results: str | Path) -> list[tuple[str, str]]:
-    """The variants and models of which a results folder has records, in order."""
+    """Return the variants and models for which a results folder has records, sorted."""
     folders = Path(results).glob("*/*/records")
     return sorted((folder.parent.parent.name, folder.parent.name) for folder in folders)
 
@@ -153,7 +154,7 @@ def boards_in(results: str | Path) -> list[tuple[str, str]]:
 def _rows(records: Sequence[Record]) -> pd.DataFrame:
     by_explainer: dict[str, list[Record]] = {}
     for record in records:
-        by_explainer.setdefault(record["explainer"], []).append(record)
+        by_explainer.setdefault(record.explainer, []).append(record)
     rows = pd.DataFrame([_row(name, group) for name, group in by_explainer.items()])
     rows["_order"] = rows["role"].map(list(ROLES).index)
     rows = rows.sort_values(["_order", SCORE, "explainer"], ascending=[True, False, True], ignore_index=True)
@@ -167,51 +168,51 @@ def _rows(records: Sequence[Record]) -> pd.DataFrame:
 
 
 def _with_statistics(rows: pd.DataFrame, scores: pd.DataFrame, methods: Sequence[str]) -> pd.DataFrame:
-    """The rows with what the scores by viewpoint say of them."""
+    """Add intervals and comparisons, computed from the scores per view, to the rows."""
     rng = np.random.default_rng(SEED)
-    found = pd.DataFrame(index=rows["explainer"], columns=["iou_auc_low", "iou_auc_high"], dtype=float)
-    found["difference"] = found["p_holm"] = found["p_pairs"] = float("nan")
-    found["group"] = ""
+    table = pd.DataFrame(index=rows["explainer"], columns=["iou_auc_low", "iou_auc_high"], dtype=float)
+    table["difference"] = table["p_holm"] = table["p_pairs"] = float("nan")
+    table["group"] = ""
     if len(scores) > 1 and not scores.empty:
         bounds = 100 * statistics.intervals(scores, rng=rng)
-        found.loc[bounds.index, "iou_auc_low"], found.loc[bounds.index, "iou_auc_high"] = (
+        table.loc[bounds.index, "iou_auc_low"], table.loc[bounds.index, "iou_auc_high"] = (
             bounds["low"],
             bounds["high"],
         )
         if len(methods) > 1:
-            beside = statistics.compared_with_best(scores[list(methods)], rng=rng)
-            found.loc[beside.index, "difference"] = 100 * beside["difference"]
-            found.loc[beside.index, ["p_holm", "p_pairs"]] = beside[["p_holm", "p_pairs"]]
+            comparison = statistics.compared_with_best(scores[list(methods)], rng=rng)
+            table.loc[comparison.index, "difference"] = 100 * comparison["difference"]
+            table.loc[comparison.index, ["p_holm", "p_pairs"]] = comparison[["p_holm", "p_pairs"]]
             letters = statistics.groups(scores[list(methods)], rng=rng)
-            found.loc[letters.index, "group"] = letters
-    return rows.join(found, on="explainer")
+            table.loc[letters.index, "group"] = letters
+    return rows.join(table, on="explainer")
 
 
 def _first_of_table_1(scores: pd.DataFrame) -> pd.DataFrame:
-    there = [name for name in TABLE_1 if name in scores]
-    if len(there) < 2 or len(scores) < 2:
+    measured = [name for name in TABLE_1 if name in scores]
+    if len(measured) < 2 or len(scores) < 2:
         return pd.DataFrame()
-    best = str(scores[there].mean().idxmax())
-    others = [name for name in there if name != best]
-    found = statistics.compared(scores, best, others, rng=np.random.default_rng(SEED))
-    found[["difference", "low", "high"]] *= 100
-    found.attrs["best"] = best
-    return found
+    best = str(scores[measured].mean().idxmax())
+    others = [name for name in measured if name != best]
+    comparison = statistics.compared(scores, best, others, rng=np.random.default_rng(SEED))
+    comparison[["difference", "low", "high"]] *= 100
+    comparison.attrs["best"] = best
+    return comparison
 
 
 def _friedman(scores: pd.DataFrame, methods: Sequence[str], records: Sequence[Record]) -> Friedman | None:
-    """Over the best methods in their default settings: those that were swept over layers are in a panel."""
-    adapted = {record["explainer"] for record in records if record["library"]}
+    """Test the best methods in their default settings; sweeps over layers are shown elsewhere."""
+    adapted = {record.explainer for record in records if record.library}
     plain = [name for name in methods if "@" not in name and name not in adapted][:DIAGRAM]
     return statistics.friedman(scores[plain]) if len(plain) > 2 and len(scores) > 1 else None
 
 
 def _stability(results: str | Path, records: Sequence[Record]) -> pd.DataFrame:
-    """Kendall's tau between the orders of the methods."""
-    methods = [record for record in records if record["role"] == "method" and record["status"] != "failed"]
+    """Return Kendall's tau between the orders of the methods."""
+    methods = [record for record in records if record.role == "method" and record.status != "failed"]
     rows = []
     for kind in ("fold", "seed", "model", "metric"):
-        among = methods if kind != "model" else _of_all_models(results, records[0]["variant"])
+        among = methods if kind != "model" else _of_all_models(results, records[0].variant)
         orders = statistics.orders_by(among, kind)
         if len(orders) > 1:
             tau = statistics.rank_stability(orders).to_numpy()
@@ -228,55 +229,51 @@ def _stability(results: str | Path, records: Sequence[Record]) -> pd.DataFrame:
 
 
 def _of_all_models(results: str | Path, variant: str) -> list[Record]:
-    found: list[Record] = []
+    records: list[Record] = []
     for of_variant, model in boards_in(results):
         if of_variant == variant:
             try:
-                found += board_records(results, variant, model).records
-            except ResultsError:  # another model's trouble is told on its own board
+                records += board_records(results, variant, model).records
+            except ResultsError:  # the board of the other model reports its errors
                 continue
-    return [record for record in found if record["role"] == "method" and record["status"] != "failed"]
+    return [record for record in records if record.role == "method" and record.status != "failed"]
 
 
 def _row(explainer: str, records: Sequence[Record]) -> dict[str, Any]:
-    good = [record for record in records if record["status"] != "failed"]
-    failed = [f"{_place(record)}: {record['reason']}" for record in records if record["status"] != "ok"]
-    layers = sorted({record["layer"] for record in good if record["layer"]})
-    measured = dict.fromkeys(name for record in good for name in record["scores"])
+    good = [record for record in records if record.status != "failed"]
+    failed = [f"{record.place}: {record.reason}" for record in records if record.status != "ok"]
+    layers = sorted({record.layer for record in good if record.layer})
+    measured = dict.fromkeys(name for record in good for name in record.scores)
     return {
         "explainer": explainer,
-        "role": records[0]["role"],
+        "role": records[0].role,
         "layer": ", ".join(layers),
         "origin": ", ".join(dict.fromkeys(_origin(record) for record in records)),
-        "folds": len({record["fold"] for record in good}),
-        "images": sum(record["images"] for record in good),
+        "folds": len({record.fold for record in good}),
+        "images": sum(record.images for record in good),
         **{SCORE: float("nan"), f"{SCORE}_std": float("nan")},
         **{name: value for metric in measured for name, value in _over_folds(good, metric).items()},
-        "invalid": sum(record["invalid"] for record in good),
+        "invalid": sum(record.invalid for record in good),
         **{name: _mean([_cost(record, name) for record in good]) for name in COSTS},
         "failed": "; ".join(failed),
     }
 
 
-def _origin(record: Mapping[str, Any]) -> str:
-    """Whose word it is: our own measurement, or a submission's."""
-    return str((record.get("submission") or {}).get("status", ""))
+def _origin(record: Record) -> str:
+    """Return the status of a submission; empty for a record that was measured here."""
+    return str((record.submission or {}).get("status", ""))
 
 
 def _cost(record: Record, name: str) -> float:
-    value = (record["cost"] or {}).get(name)
+    value = (record.cost or {}).get(name)
     return float("nan") if value is None else float(value)
-
-
-def _place(record: Record) -> str:
-    return f"fold {record['fold']}" + (f" seed {record['seed']}" if record["seed"] else "")
 
 
 def _over_folds(records: Sequence[Record], metric: str) -> dict[str, float]:
     by_fold: dict[int, list[float]] = {}
     for record in records:
-        if record["scores"].get(metric) is not None:
-            by_fold.setdefault(record["fold"], []).append(record["scores"][metric])
+        if (score := record.scores.get(metric)) is not None:
+            by_fold.setdefault(record.fold, []).append(score)
     scale = 100 if metric not in metrics.names() or metrics.get(metric).bounds == (0.0, 1.0) else 1
     scores = [scale * _mean(scores) for scores in by_fold.values()]
     spread = float(np.std(scores, ddof=1)) if len(scores) > 1 else float("nan")

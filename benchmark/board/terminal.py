@@ -1,4 +1,4 @@
-"""A board on a terminal, which may be narrow."""
+"""Print a board on a terminal, which may be narrow."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from benchmark.board.columns import Column, columns_of
 from benchmark.board.published import Published
 from benchmark.board.rows import Leaderboard
 
-NAMES = 26  # columns of a terminal that explainers' names should have
+NAMES = 26  # characters that the terminal should have for the names of explainers
 
 
 def to_table(board: Leaderboard, width: int = 80, *, published: Published | None = None) -> Table:
-    """For the terminal: methods, floors and ceilings in sections, what went wrong in red.
+    """Return the board as a table for the terminal: methods, floors, ceilings; rows with failures in red.
 
     Args:
-        board: what to show.
-        width: columns of the terminal. Where they are few, the table has fewer columns, and names are broken
-            after a sign, never within a word that fits.
-        published: the project's scores, for a column of their own.
+        board: the board.
+        width: width of the terminal in characters. On a narrow terminal the table has fewer columns, and
+            names are broken after a sign; a word is broken only if it is longer than a line.
+        published: the project's scores, shown in their own column.
     """
     only = ", certified images only" if board.certified_only else ""
     table = Table(
-        title=f"{board.variant}, {board.model}{only}: mean ± std over folds, 95 % over viewpoints",
+        title=f"{board.variant}, {board.model}{only}: mean ± std over folds, 95 % interval over views",
         title_justify="left", box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0),
     )  # fmt: skip
     rows = board.rows.to_dict("records")
@@ -54,12 +54,14 @@ def to_table(board: Leaderboard, width: int = 80, *, published: Published | None
 def _that_fit(
     columns: Sequence[Column], rows: Sequence[dict[str, Any]], width: int
 ) -> tuple[list[Column], int]:
-    """The columns for a terminal of some width, and how much of it is left for names."""
+    """Return the columns that fit a terminal, and the number of characters left for names."""
     kept = sorted((column for column in columns if column.terminal), key=lambda column: column.terminal)
     names = max((len(str(row["explainer"])) for row in rows), default=0)
     while True:
         others = [column for column in kept if column.name != "explainer"]
-        taken = sum(max(len(text) for text in [one.heading, *map(one.text, rows)]) + 2 for one in others)
+        taken = sum(
+            max(len(text) for text in [column.heading, *map(column.text, rows)]) + 2 for column in others
+        )
         room = width - taken - 1
         if room >= min(names, NAMES) or kept[-1].terminal == 1:
             return [column for column in columns if column in kept], max(room, 8)
@@ -67,7 +69,7 @@ def _that_fit(
 
 
 def broken(name: str, room: int) -> str:
-    """A method's name in lines of at most `room` characters, each but the last ending in a sign.
+    """Break a method's name into lines of at most `room` characters, after signs where possible.
 
     >>> broken("captum:IntegratedGradients?n_steps=20", 28)
     'captum:IntegratedGradients?\\nn_steps=20'
@@ -77,5 +79,5 @@ def broken(name: str, room: int) -> str:
         if lines[-1] and len(lines[-1]) + len(part) > room:
             lines.append("")
         lines[-1] += part
-    # A word longer than a line is cut, there being no better place.
+    # A word that is longer than a line is cut anywhere.
     return "\n".join(line[k : k + room] for line in lines for k in range(0, len(line), room))

@@ -1,4 +1,4 @@
-"""A board for people and programs: as CSV, Markdown and JSON, and in a few sentences."""
+"""Write a board as CSV, Markdown and JSON, and summarise it in a few lines."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ import numpy as np
 import pandas as pd
 
 from an8flower.ground import files
-from benchmark.board.columns import Column, columns_of, counted, measured, named, scored
+from benchmark.board.columns import Column, Row, columns_of, counted, measured, named, scored
 from benchmark.board.rows import Leaderboard
 from benchmark.plan import Plan
 
 SCHEMA_VERSION = 1
-SURE = 0.05  # below it a difference is called significant
+SIGNIFICANT = 0.05  # a difference with a smaller p-value is called significant
 
 
 def write_board(board: Leaderboard, results: str | Path, command: str) -> list[Path]:
-    """Write leaderboard.csv, .md and .json beside the records; returns their paths."""
+    """Write leaderboard.csv, .md and .json next to the records and return their paths."""
     folder = Path(results) / board.variant / board.model
     stem = "leaderboard-certified" if board.certified_only else "leaderboard"
     contents = {"csv": to_csv(board), "md": to_markdown(board, command), "json": to_json(board, command)}
@@ -30,24 +30,24 @@ def write_board(board: Leaderboard, results: str | Path, command: str) -> list[P
 
 
 def board_command(board: Leaderboard, results: str | Path, models: str | None = None) -> str:
-    """The command that makes a board from the records in `results`."""
+    """Return the command that builds the board from the records in `results`."""
     options = ["--variant", board.variant, "--model", board.model]
     if Path(results) != Plan.results:
         options += ["--results", str(results)]
     if models:
-        options += ["--models", models]
+        options += ["--model-set", models]
     if board.certified_only:
         options += ["--certified-only"]
     return shlex.join(["an8flower", "leaderboard", *options])
 
 
 def to_csv(board: Leaderboard) -> str:
-    """One line a row, figures unrounded but for noise."""
+    """Return the board as CSV, one line per row, numbers with four decimals."""
     return str(board.rows.to_csv(index=False, float_format="%.4f"))
 
 
 def to_json(board: Leaderboard, command: str) -> str:
-    """All of it, numbers as numbers and null where there is none."""
+    """Return the whole board as JSON; missing numbers are null."""
     paper, friedman, models = board.paper, board.friedman, board.source.models
     content = {
         "schema_version": SCHEMA_VERSION,
@@ -87,18 +87,18 @@ def to_json(board: Leaderboard, command: str) -> str:
 
 
 def to_markdown(board: Leaderboard, command: str) -> str:
-    """Tables for people, with the command that makes them."""
+    """Return the board as Markdown, with the command that builds it."""
     accuracy = (
-        f"Test accuracy of the model: {100 * min(board.accuracy):.2f} % on its worst fold."
+        f"Test accuracy of the models: {100 * min(board.accuracy):.2f} % on the worst fold."
         if board.accuracy
         else "No fold was measured."
     )
     parts = [
         f"# {board.variant}, {board.model}" + (", certified images only" if board.certified_only else ""),
-        f"Made by `{command}`.\n{accuracy}\nScores in percent, mean ± standard deviation over folds; 95 % "
-        "interval by bootstrap over viewpoints; methods that share a group's letter are not told apart from "
-        "its best (paired by viewpoint, corrected over all pairs, p < 0.05); normalised: percent of the way "
-        "from the best floor to the best ceiling; passes and milliseconds an image.",
+        f"Created by `{command}`.\n{accuracy}\nScores are in percent, mean ± standard deviation over folds. "
+        "95 %: confidence interval, by bootstrap over views. Group: methods with the same letter do not "
+        "differ significantly from the best of that group (paired by view, corrected over all pairs, "
+        "p < 0.05). Normalised: 0 is the best floor, 100 the best ceiling. Passes and times are per image.",
         _table(columns_of(board.rows), board.rows.to_dict("records")),
         *(f"Failed: `{row.explainer}`: {row.failed}" for row in board.rows.itertuples() if row.failed),
         *(f"{line[0].upper()}{line[1:]}." for line in left_out(board)),
@@ -110,41 +110,41 @@ def to_markdown(board: Leaderboard, command: str) -> str:
 
 
 def left_out(board: Leaderboard) -> list[str]:
-    """What the folder holds and the board does not show, why, and what to do about it: a line each."""
-    lines = [str(one) for one in board.source.left_out]
-    for one in board.source.others:
-        rows = f"{one.rows} explainer{'' if one.rows == 1 else 's'}"
-        places = f"{one.places} trained model{'' if one.places == 1 else 's'}"
+    """Return a line for each set of records that the board does not show: which, why, and what to do."""
+    lines = [str(reason) for reason in board.source.left_out]
+    for other in board.source.others:
+        rows = f"{other.rows} explainer{'' if other.rows == 1 else 's'}"
+        places = f"{other.places} trained model{'' if other.places == 1 else 's'}"
         lines.append(
-            f"the folder also holds {rows} measured on {places} of another set, {one.models.name}; "
-            f"to show that board, add --models {one.models.name}"
+            f"the folder also holds {rows} measured on {places} of another set, {other.models.name}; "
+            f"to show that board, add --model-set {other.models.name}"
         )
     return [*lines, *board.notes]
 
 
 def summary(board: Leaderboard) -> list[str]:
-    """What the statistics say, a line each."""
+    """Return the results of the statistics, one line each."""
     lines = []
     if not board.first.empty:
         best, most = board.first.attrs["best"], float(board.first["p_holm"].max())
         near = board.first.sort_values("difference").iloc[0]
         lines.append(
-            f"first of the paper's rows: {best}, {near['difference']:.1f} points above {near.name} "
-            f"({near['low']:.1f} to {near['high']:.1f}); largest p of all its differences {most:.2g} (Holm)"
-            + ("" if most < SURE else ": not significant")
+            f"best of the paper's methods: {best}, {near['difference']:.1f} points above {near.name} "
+            f"({near['low']:.1f} to {near['high']:.1f}); largest p-value of its differences {most:.2g} (Holm)"
+            + ("" if most < SIGNIFICANT else ": not significant")
         )
     if board.paper and board.paper.count > 2:
         lines.append(
-            f"Spearman's rho with the paper's order of {board.paper.count} rows: {board.paper.rho:.2f} "
+            f"Spearman's rho with the paper's order of {board.paper.count} methods: {board.paper.rho:.2f} "
             f"(p = {board.paper.p:.2g})"
         )
     if not board.certificate.empty:
         shares = board.certificate[["necessity", "sufficiency", "swap"]].min() * 100
         good = int(board.certificate["certified"].sum())
         lines.append(
-            f"certificate: {good} of {len(board.certificate)} models certified; at least "
+            f"certificate: {good} of {len(board.certificate)} models certified; lowest shares: "
             f"necessity {shares['necessity']:.1f} %, sufficiency {shares['sufficiency']:.1f} %, "
-            f"part swap {shares['swap']:.1f} %"
+            f"swap {shares['swap']:.1f} %"
         )
     return lines
 
@@ -157,16 +157,16 @@ def _certificate_text(board: Leaderboard) -> list[str]:
         counted("seed", "seed"),
         counted("images", "images"),
         _share("necessity", "necessity"),
-        _share("necessity_expected", "at most expected"),
+        _share("necessity_expected", "highest possible"),
         _share("sufficiency", "sufficiency"),
-        _share("swap", "part swap"),
-        _share("passed", "images that pass all"),
+        _share("swap", "swap"),
+        _share("passed", "pass all three"),
         Column("certified", "certified", _verdict, left=True),
     )
     return [
         "## Certificate: does the model use the part?",
-        "In percent of test images: the predicted class is lost without the part, kept with the part "
-        "alone, and follows when the part is swapped.",
+        "Percent of the test images for which the prediction changes without the part (necessity), stays the "
+        "same with the part alone (sufficiency), and becomes the class of an inserted part (swap).",
         _table(columns, board.certificate.to_dict("records")),
     ]
 
@@ -175,15 +175,15 @@ def _paper_text(board: Leaderboard) -> list[str]:
     if board.paper is None:
         return []
     columns = (
-        named("name", "row of table 1", left=True),
+        named("name", "method in table 1", left=True),
         named("explainer", "explainer", left=True),
         scored("paper", "paper"),
         scored("ours", "here"),
     )
     return [
-        "## Beside the paper",
+        "## Comparison with the paper",
         f"Spearman's rho between the two orders: {board.paper.rho:.2f} (p = {board.paper.p:.2g}, "
-        f"{board.paper.count} rows). The plant is another one, so orders compare and scores do not.",
+        f"{board.paper.count} methods). The paper uses another plant, so compare the orders, not the scores.",
         _table(columns, [{**row, "failed": ""} for row in board.paper.rows.to_dict("records")]),
     ]
 
@@ -195,15 +195,16 @@ def _statistics_text(board: Leaderboard) -> list[str]:
             named("explainer", "explainer", left=True),
             Column(
                 "difference",
-                "behind by",
+                "lower by",
                 lambda row: f"{row['difference']:.1f} ({row['low']:.1f} to {row['high']:.1f})",
             ),
-            Column("p_holm", "p (Holm, if named beforehand)", lambda row: f"{row['p_holm']:.2g}"),
+            Column("p_holm", "p (Holm, valid if chosen beforehand)", lambda row: f"{row['p_holm']:.2g}"),
         )
         rows = board.first.sort_values("difference").rename_axis("explainer").reset_index().to_dict("records")
         parts += [
-            "## Is the first of table 1's rows first?",
-            f"`{board.first.attrs['best']}` beside each other row, paired by viewpoint, 95 % interval.",
+            "## Is the best method of table 1 significantly better?",
+            f"`{board.first.attrs['best']}` compared with each other method of table 1: paired by view, with "
+            "95 % intervals.",
             _table(columns, rows),
         ]
     if board.friedman is not None:
@@ -214,12 +215,12 @@ def _statistics_text(board: Leaderboard) -> list[str]:
         )
     if not board.stability.empty:
         orders = (
-            named("over", "orders of the methods over", left=True),
+            named("over", "orders of the methods by", left=True),
             counted("orders", "orders"),
             measured("tau_mean", "Kendall's tau, mean", 2),
-            measured("tau_least", "least", 2),
+            measured("tau_least", "smallest", 2),
         )
-        parts += ["## Does the order hold?", _table(orders, board.stability.to_dict("records"))]
+        parts += ["## Stability of the order", _table(orders, board.stability.to_dict("records"))]
     return parts
 
 
@@ -240,7 +241,7 @@ def _share(name: str, heading: str) -> Column:
     return Column(name, heading, lambda row: "" if np.isnan(row[name]) else f"{100 * row[name]:.1f}")
 
 
-def _verdict(row: dict[str, Any]) -> str:
+def _verdict(row: Row) -> str:
     return "yes" if row["certified"] else f"no: {row['reason']}"
 
 
@@ -250,9 +251,9 @@ def _plain(table: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def _finite(value: Any) -> Any:
-    """The same with None for what JSON cannot say."""
+    """Replace NaN and infinities, which JSON does not have, by None."""
     if isinstance(value, dict):
-        return {name: _finite(one) for name, one in value.items()}
+        return {name: _finite(item) for name, item in value.items()}
     if isinstance(value, list):
-        return [_finite(one) for one in value]
+        return [_finite(item) for item in value]
     return None if isinstance(value, float) and not np.isfinite(value) else value

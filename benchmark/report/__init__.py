@@ -1,4 +1,4 @@
-"""The report: one page that shows a results folder, and needs nothing but a browser."""
+"""The report: one HTML page that shows a results folder and works offline in any browser."""
 
 from benchmark.report.page import Report, write_report
 

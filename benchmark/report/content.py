@@ -1,4 +1,4 @@
-"""From a board and its records to what the page says: plain values, in one place."""
+"""The content of the page: texts and numbers of a board and its records; plain values except for columns."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from benchmark.board.columns import Column
 from benchmark.board.rows import Leaderboard
-from benchmark.report.columns import Cell, Column, cell_of, columns_of
+from benchmark.record import Record
+from benchmark.report.columns import TableCell, cell_of, columns_of
 from benchmark.report.records import Detail, details
 from benchmark.report.words import Sentence, further, verdict
-from benchmark.store import Record
 
 
 @dataclass(frozen=True)
@@ -21,9 +22,9 @@ class Bar:
     """A score as a bar with its interval, all in percent of the cell's width.
 
     Args:
-        width: of the bar.
-        low, high: where the interval begins and ends; None if it is not known.
-        beyond: whether the score lies beyond the cell's end, as a ceiling's may.
+        width: length of the bar.
+        low, high: bounds of the interval; None if they are unknown.
+        beyond: whether the score is larger than a full bar, as that of a ceiling may be.
     """
 
     width: float
@@ -37,12 +38,12 @@ class Row:
     """One explainer.
 
     Args:
-        number: its place in the board, by which pictures and table know each other.
+        number: row number in the board, which connects the figures with the table.
         explainer, role, layer, library, origin, failed: as in the board; the library by its name.
-        rank: of a method, from 1.
-        bar: its score; None if it has none.
-        cells: one a column.
-        search: all that the text filter looks in, in small letters.
+        rank: rank of a method, from 1; None for floors and ceilings.
+        bar: the score as a bar; None if there is no score.
+        cells: one per column.
+        search: text that the filter searches, in lower case.
     """
 
     number: int
@@ -54,13 +55,13 @@ class Row:
     failed: str
     rank: int | None
     bar: Bar | None
-    cells: tuple[Cell, ...]
+    cells: tuple[TableCell, ...]
     search: str
 
 
 @dataclass(frozen=True)
 class Certified:
-    """One model's line of the certificate; shares in percent."""
+    """The certificate of one trained model; shares in percent."""
 
     fold: int
     seed: int
@@ -72,7 +73,7 @@ class Certified:
 
 @dataclass(frozen=True)
 class Agreement:
-    """How far orders of the methods agree: Kendall's tau."""
+    """Agreement between orders of the methods: Kendall's tau."""
 
     over: str
     orders: int
@@ -82,19 +83,19 @@ class Agreement:
 
 @dataclass(frozen=True)
 class BoardContent:
-    """All that the page says in words and figures of one variant and model.
+    """The texts and numbers of one variant and model on the page.
 
     Args:
-        key: of its parts on the page, e.g. "b0".
-        variant, model: registry names.
-        verdict: who is first.
+        key: prefix of the HTML ids of the board, e.g. "b0".
+        variant, model: names of the variant and the architecture.
+        verdict: which method is first, and how significant that is.
         further: more sentences.
-        facts: a name and a value each.
-        columns, rows: the table.
-        details: each row's records.
-        certificate, expected: its lines, and the necessity that can be reached, percent.
-        stability: how far orders agree.
-        certified_only: whether only images were scored that pass the certificate.
+        facts: pairs of a name and a value.
+        columns, rows: the table of scores.
+        details: the records of each row.
+        certificate, expected: one entry per trained model, and the highest possible necessity in percent.
+        stability: agreement between orders.
+        certified_only: whether only images that pass the certificate were scored.
     """
 
     key: str
@@ -113,17 +114,17 @@ class BoardContent:
 
 
 def content_of(board: Leaderboard, records: Sequence[Record], key: str) -> BoardContent:
-    """What the page says of a board.
+    """Return the content of the page for a board.
 
     Args:
-        board: as `leaderboard` gives it.
-        records: those it was built from.
-        key: of its parts on the page.
+        board: as `leaderboard` returns it.
+        records: the records of the board.
+        key: prefix of the HTML ids of the board.
     """
     columns = columns_of(board.rows)
     by_name: dict[str, list[Record]] = {}
     for record in records:
-        by_name.setdefault(record["explainer"], []).append(record)
+        by_name.setdefault(record.explainer, []).append(record)
     most = scale(board.rows)
     rows = tuple(
         _row(k, row, by_name[row["explainer"]], columns, most)
@@ -150,7 +151,7 @@ def content_of(board: Leaderboard, records: Sequence[Record], key: str) -> Board
 
 
 def scale(rows: pd.DataFrame) -> float:
-    """The score, in percent, that fills a bar: a little more than the best method's."""
+    """Return the score of a full bar in percent: slightly more than the best method's."""
     methods = rows[rows["role"] == "method"]
     most = methods[["iou_auc", "iou_auc_high"]].max(axis=None) if len(methods) else np.nan
     return 1.04 * float(most) if most > 0 else 100.0
@@ -159,8 +160,8 @@ def scale(rows: pd.DataFrame) -> float:
 def _row(
     number: int, row: Mapping[str, Any], records: Sequence[Record], columns: Sequence[Column], most: float
 ) -> Row:
-    library = str(records[0]["library"] or "")
-    texts = (row["explainer"], row["role"], row["layer"], library, row["origin"], records[0]["source"])
+    library = str(records[0].library or "")
+    texts = (row["explainer"], row["role"], row["layer"], library, row["origin"], records[0].source)
     return Row(
         number,
         str(row["explainer"]),
@@ -191,7 +192,7 @@ def _bar(row: Mapping[str, Any], most: float) -> Bar | None:
 
 
 def _facts(board: Leaderboard, records: Sequence[Record]) -> tuple[tuple[str, str], ...]:
-    measured = [record for record in records if record["status"] != "failed"]
+    measured = [record for record in records if record.status != "failed"]
     counts = board.rows["role"].value_counts()
     facts = [("methods", str(counts.get("method", 0)))]
     facts.append(("floors, ceilings", f"{counts.get('floor', 0)}, {counts.get('ceiling', 0)}"))
@@ -202,7 +203,7 @@ def _facts(board: Leaderboard, records: Sequence[Record]) -> tuple[tuple[str, st
         facts.append(("accuracy, worst fold", f"{100 * min(board.accuracy):.1f} %"))
     failed = int((board.rows["failed"] != "").sum())
     if failed:
-        facts.append(("rows with faults", str(failed)))
+        facts.append(("rows with failures", str(failed)))
     return tuple(facts)
 
 

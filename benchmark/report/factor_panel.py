@@ -1,4 +1,4 @@
-"""Score against a factor that was set for each viewpoint, such as the plant's size; from records alone."""
+"""The figure of the score against a factor that differs between views, such as the plant's size."""
 
 from __future__ import annotations
 
@@ -8,28 +8,28 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from benchmark.record import Record
 from benchmark.report.panel import Key, Panel
 from benchmark.report.svg import FAINT, MUTED, SERIES, inline, printable, sentence, sized
-from benchmark.store import Record
 
 BINS = 5
 
 
 def factor_panel(records: Sequence[Record] | None, key: str, *, factor: str = "size") -> Panel:
-    """A line an explainer over bins of the factor, with the spread of the viewpoints within.
+    """Draw the mean score of each explainer over bins of the factor, with the standard deviation over views.
 
     Args:
-        records: of a results folder whose data set the factor; None if there is none.
-        key: of the figure's ids.
-        factor: whose value the records' views hold.
+        records: of a results folder for data with the factor; None if there is no such folder.
+        key: prefix of the HTML ids of the figure.
+        factor: name of the factor in the records' views.
     """
     about = ("size" if factor == "size" else "factor", f"Score against the plant's {printable(factor)}")
     if not records:
-        why = f"Nothing was measured with plants of several {printable(factor)}s"
-        return Panel(*about, "", missing=f"{why}; 'an8flower run results/size.toml' does that.")
+        why = f"no method was measured on plants of several {printable(factor)}s"
+        return Panel(*about, "", missing=f"{why}; use 'an8flower run results/size.toml'.")
     table = by_factor(records, factor)
     if table.empty or table["value"].nunique() < 2:
-        return Panel(*about, "", missing=f"The records do not say the {printable(factor)} of each viewpoint.")
+        return Panel(*about, "", missing=f"the records do not contain the {printable(factor)} of each view.")
     bins = binned(table)
     order = _ordered(bins)
     methods = [name for name, role in order if role == "method"]
@@ -49,7 +49,7 @@ def factor_panel(records: Sequence[Record] | None, key: str, *, factor: str = "s
                 axes.fill_between(mine["value"], low, high, color=colour, alpha=0.12, lw=0)
         shown = bins[(bins["role"] != "ceiling")]
         top = (shown["score"] + shown["spread"]).max() if len(shown) else bins["score"].max()
-        axes.set(xlabel=f"{printable(factor)} of the plant (1: as it is usually drawn)", ylabel="IoU-AUC, %",
+        axes.set(xlabel=f"{printable(factor)} of the plant (1: the default)", ylabel="IoU-AUC, %",
                  ylim=(0, 1.08 * top))  # fmt: skip
         return figure
 
@@ -59,29 +59,29 @@ def factor_panel(records: Sequence[Record] | None, key: str, *, factor: str = "s
     if len(methods) > len(colours):
         legend.append(Key(None, "var(--faint)", "other methods"))
     legend.append(Key(None, "var(--muted)", "floors (dotted) and ceilings (dashed)", dashed=True))
-    folds = len({record["fold"] for record in records})
+    folds = len({record.fold for record in records})
     caption = (
-        f"Every viewpoint draws a {printable(factor)} of its own; points are means over the viewpoints of "
-        f"{BINS} bins ({folds} folds), bands their spread. Figures: from the smallest to the largest plants. "
-        "Ceilings may leave the frame."
+        f"The {printable(factor)} is drawn at random for each view. Points are means over the views "
+        f"in {BINS} bins ({folds} folds), bands their standard deviation. Numbers are the scores for the "
+        "smallest and the largest plants. Ceilings may exceed the axes."
     )
-    said = "; ".join(f"{name} {_change(bins, name)}" for name in methods)
-    label = sentence(f"Line chart of IoU-AUC against {factor}, from small to large: {said}.")
+    changes = "; ".join(f"{name} {_change(bins, name)}" for name in methods)
+    label = sentence(f"Line chart of IoU-AUC against {factor}, from small to large: {changes}.")
     return Panel(*about, caption, inline(draw, f"{key}-{about[0]}", label, {}), tuple(legend))
 
 
 def by_factor(records: Sequence[Record], factor: str) -> pd.DataFrame:
-    """explainer, role, value and score (percent), a row a viewpoint, fold and explainer; seeds averaged."""
+    """Return explainer, role, value and score (percent), one row per view, fold and explainer, over seeds."""
     parts = []
     for record in records:
-        views = record["views"]
-        if record["status"] == "failed" or not views or factor not in views["factors"]:
+        views = record.views
+        if record.status == "failed" or not views or factor not in views["factors"]:
             continue
         value = pd.to_numeric(pd.Series(views["factors"][factor]), errors="coerce")
         parts.append(
             pd.DataFrame(
                 {
-                    "explainer": record["explainer"], "role": record["role"], "fold": record["fold"],
+                    "explainer": record.explainer, "role": record.role, "fold": record.fold,
                     "view": views["view"], "value": value,
                     "score": 100 * pd.Series(views["scores"].get("iou_auc", np.nan), dtype=float),
                 }
@@ -95,10 +95,11 @@ def by_factor(records: Sequence[Record], factor: str) -> pd.DataFrame:
 
 
 def binned(table: pd.DataFrame, bins: int = BINS) -> pd.DataFrame:
-    """Means and standard deviations over the viewpoints of bins with about equally many of them.
+    """Return means and standard deviations over the views of bins with about equal numbers of views.
 
     Args:
-        table: as `by_factor` gives it.
+        table: as `by_factor` returns it.
+        bins: number of bins.
     Returns:
         explainer, role, value (mean of the bin), score, spread.
     """
@@ -106,8 +107,8 @@ def binned(table: pd.DataFrame, bins: int = BINS) -> pd.DataFrame:
     edges = np.quantile(values, np.linspace(0, 1, bins + 1))
     inside = np.clip(np.searchsorted(edges, table["value"], side="right") - 1, 0, bins - 1)
     grouped = table.assign(bin=inside).groupby(["explainer", "role", "bin"], as_index=False)
-    found = grouped.agg(value=("value", "mean"), score=("score", "mean"), spread=("score", "std"))
-    return found.fillna({"spread": 0.0})
+    means = grouped.agg(value=("value", "mean"), score=("score", "mean"), spread=("score", "std"))
+    return means.fillna({"spread": 0.0})
 
 
 def _ordered(bins: pd.DataFrame) -> list[tuple[str, str]]:

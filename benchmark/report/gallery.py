@@ -1,4 +1,4 @@
-"""Test images with every method's heatmap: what the page's gallery shows, and what is kept of it."""
+"""The gallery: test images with the heatmaps of all methods, and how it is stored."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ class Picture:
     """One image.
 
     Args:
-        label, predicted: names of its class and of the one the model sees, which is explained.
-        view, crop, rotation: from 1, as in its file name.
-        webp: the image, base64.
-        outline: of the mask, an SVG path in pixels of the image.
-        area: of the mask, percent of the image.
+        label, predicted: names of the true class and of the predicted one, which is explained.
+        view, crop, rotation: from 1, as in the file name.
+        webp: the image as WebP, base64.
+        outline: outline of the mask, an SVG path in pixels of the image.
+        area: area of the mask, percent of the image.
     """
 
     label: str
@@ -41,10 +41,10 @@ class Strip:
     """One method's heatmaps of all pictures, one below the other.
 
     Args:
-        explainer: its key.
-        key: of the record that it belongs to.
-        webp: grey, base64; each map scaled from its least value to its greatest.
-        scores: IoU-AUC of each, percent.
+        explainer: its name.
+        key: key of its record.
+        webp: grey WebP, base64; each map is scaled to its own range.
+        scores: IoU-AUC of each heatmap, percent.
     """
 
     explainer: str
@@ -55,16 +55,16 @@ class Strip:
 
 @dataclass(frozen=True)
 class Gallery:
-    """What is shown of one variant and model.
+    """The pictures and heatmaps of one variant and model.
 
     Args:
         size_px: side of a picture and of a heatmap.
-        digest: of the data that the pictures are from.
+        digest: digest of the data that the pictures are from.
         pictures: the images.
-        strips: a row's heatmaps each, by explainer.
-        left_out: for rows without heatmaps the reason.
-        note: why there is nothing at all, for readers of the page.
-        cause: the same for who makes it, with paths.
+        strips: explainer to its heatmaps.
+        left_out: explainer without heatmaps to the reason.
+        note: why the gallery is empty, for readers of the page.
+        cause: the same with paths, for the user who creates the page.
     """
 
     size_px: int = 0
@@ -77,25 +77,25 @@ class Gallery:
 
 
 def kept(results: str | Path, variant: str, model: str, digest: str, keys: Mapping[str, str]) -> Gallery:
-    """What is kept of a gallery and still belongs to the records.
+    """Read the stored pictures and heatmaps that belong to the records.
 
     Args:
-        results, variant, model: where it lies, in `<results>/<variant>/<model>/gallery`.
-        digest: of the data that the records were measured on.
-        keys: for each explainer the key of its record.
+        results, variant, model: the gallery is in `<results>/<variant>/<model>/gallery`.
+        digest: digest of the data that the records were measured on.
+        keys: explainer to the key of its record.
     """
     folder = _folder(results, variant, model)
     try:
         about = json.loads((folder / "pictures.json").read_text())
         if (about["schema_version"], about["digest"]) != (SCHEMA_VERSION, digest):
             return Gallery()
-        pictures = tuple(Picture(**one) for one in about["pictures"])
+        pictures = tuple(Picture(**picture) for picture in about["pictures"])
         size_px = int(about["size_px"])
         if not all(map(_is_whole, pictures)):
             return Gallery()
     except (OSError, ValueError, KeyError, TypeError):
         return Gallery()
-    found = {}
+    strips = {}
     for name, key in keys.items():
         try:
             strip = Strip(**json.loads(_file(folder, name).read_text()))
@@ -104,16 +104,16 @@ def kept(results: str | Path, variant: str, model: str, digest: str, keys: Mappi
         if (strip.explainer, strip.key, len(strip.scores)) == (name, key, len(pictures)) and _is_base64(
             strip.webp
         ):
-            found[name] = replace(strip, scores=tuple(map(float, strip.scores)))
-    return Gallery(size_px, digest, pictures, found)
+            strips[name] = replace(strip, scores=tuple(map(float, strip.scores)))
+    return Gallery(size_px, digest, pictures, strips)
 
 
 def keep(results: str | Path, variant: str, model: str, gallery: Gallery, names: Sequence[str]) -> None:
-    """Write the pictures and the strips of some explainers, each file whole or not at all."""
+    """Write the pictures and the heatmaps of some explainers; each file is written whole or not at all."""
     folder = _folder(results, variant, model)
     about = {
         "schema_version": SCHEMA_VERSION, "digest": gallery.digest, "size_px": gallery.size_px,
-        "pictures": [asdict(one) for one in gallery.pictures],
+        "pictures": [asdict(picture) for picture in gallery.pictures],
     }  # fmt: skip
     files.write_json(folder / "pictures.json", about)
     for name in names:
@@ -133,7 +133,7 @@ def _is_whole(picture: Picture) -> bool:
 
 
 def _is_base64(text: str) -> bool:
-    """What goes into the page's addresses and paths is checked, since a results folder may be anyone's."""
+    """Check data that goes into the page's URLs and paths, since a results folder may be from anyone."""
     try:
         base64.b64decode(text, validate=True)
     except ValueError:

@@ -1,4 +1,4 @@
-"""Each CAM at every layer, beside what a perfect map of that layer's resolution could score."""
+"""The figure of each CAM at all layers, compared with the mask at the layer's resolution."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from benchmark.report.svg import MUTED, SERIES, inline, printable, sentence, siz
 from explainers.layers import layers
 
 CEILING = "oracle_lowres"
-_AT = re.compile(r"([^@?]+)@(\w+)")  # a method at a layer, and nothing else changed
+_AT = re.compile(r"([^@?]+)@(\w+)")  # a method at a layer, without other parameters
 
 
 def layer_panel(board: Leaderboard, key: str) -> Panel:
-    """A line a CAM over the model's layers, from rows named "<cam>@<layer>"."""
-    about = ("layers", "The layer a CAM looks at")
+    """Draw one line per CAM over the model's layers, from the rows "<cam>@<layer>"."""
+    about = ("layers", "CAMs by layer")
     table = _table(board.rows)
     order = _in_order(sorted(set(table["layer"])), board.model)
     families = [name for name in dict.fromkeys(table["family"]) if name != CEILING][: len(SERIES)]
     if len(order) < 2 or not families:
-        return Panel(*about, "", missing="No CAM was measured at several layers; "
-                     "'an8flower evaluate --explainer grad_cam@all' does that.")  # fmt: skip
+        return Panel(*about, "", missing="no CAM was measured at several layers; "
+                     "use 'an8flower evaluate --explainer grad_cam@all'.")  # fmt: skip
     place = {layer: x for x, layer in enumerate(order)}
 
     def draw() -> Figure:
@@ -61,30 +61,30 @@ def layer_panel(board: Leaderboard, key: str) -> Panel:
     )
     legend = [Key(None, f"var(--c{k})", printable(name)) for k, name in enumerate(families)]
     if CEILING in set(table["family"]):
-        legend.append(Key(None, "var(--muted)", "a perfect map of that resolution", dashed=True))
+        legend.append(Key(None, "var(--muted)", "the mask at the layer's resolution", dashed=True))
     caption = (
-        "The same method, read off another layer of the same model, from the input on the left to the output."
+        "The same methods at different layers of the same model, from the input on the left to the output."
     )
     return Panel(*about, caption, inline(draw, f"{key}-layers", sentence(label), titles_of(board.rows)),
                  tuple(legend))  # fmt: skip
 
 
 def _table(rows: pd.DataFrame) -> pd.DataFrame:
-    """number, family, layer, score and spread (percent) of the rows that say their layer."""
-    found = [
+    """Return number, family, layer, score and spread (percent) of the rows whose names contain a layer."""
+    rows_at_layers = [
         (k, matched[1], matched[2], row["iou_auc"], row["iou_auc_std"])
         for k, (_, row) in enumerate(rows.iterrows())
         if (matched := _AT.fullmatch(row["explainer"])) and not np.isnan(row["iou_auc"])
     ]
-    return pd.DataFrame(found, columns=["number", "family", "layer", "score", "spread"])
+    return pd.DataFrame(rows_at_layers, columns=["number", "family", "layer", "score", "spread"])
 
 
 def _in_order(names: list[str], model: str) -> list[str]:
-    """As the model has them; those of an unknown model by number, then by name."""
+    """Sort layers as in the model; those of an unknown model by number, then by name."""
     if model in models.names():
         spec = models.get(model)
         network = spec.build(2).eval()
-        known = [one.name for one in layers(network, torch.zeros(1, 3, spec.size_px, spec.size_px))]
+        known = [layer.name for layer in layers(network, torch.zeros(1, 3, spec.size_px, spec.size_px))]
         if set(names) <= set(known):
             return [name for name in known if name in names]
     kinds = ("conv", "relu", "pool", "fc")

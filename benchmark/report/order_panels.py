@@ -1,4 +1,4 @@
-"""Orders as pictures: average ranks with their critical difference, and the paper's order beside ours."""
+"""The figures of orders: average ranks with the critical difference, and the comparison with the paper."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from benchmark.report.svg import INK, METHOD, SERIES, inline, printable, sentenc
 from benchmark.report.words import p_text
 from benchmark.statistics import critical_difference_diagram
 
-_DOWN = SERIES[1]  # a row that comes lower here than in the paper
+_DOWN = SERIES[1]  # a method that ranks lower here than in the paper
 
 
 def ranks_panel(board: Leaderboard, key: str) -> Panel:
-    """The critical-difference diagram."""
+    """Draw the critical-difference diagram."""
     about = ("ranks", "Critical differences")
-    found = board.friedman
-    if found is None:
-        return Panel(*about, "", missing="It takes three methods with scores by viewpoint; records of schema "
-                     "versions before 3 have none, and a run measures them anew.")  # fmt: skip
+    test = board.friedman
+    if test is None:
+        return Panel(*about, "", missing="needs three methods with scores per view; records of schema "
+                     "versions before 3 have none: measure them again.")  # fmt: skip
     label = (
-        f"Critical-difference diagram of {len(found.ranks)} methods by average rank, best "
-        f"{found.ranks.index[0]} with {found.ranks.iloc[0]:.1f}; critical difference "
-        f"{found.critical_difference:.2f}."
+        f"Critical-difference diagram of {len(test.ranks)} methods by average rank, best "
+        f"{test.ranks.index[0]} with {test.ranks.iloc[0]:.1f}; critical difference "
+        f"{test.critical_difference:.2f}."
     )
 
     def draw() -> Figure:
-        figure = critical_difference_diagram(found)
+        figure = critical_difference_diagram(test)
         for axes in figure.axes:
             axes.set_title("")
             axes.grid(False)
@@ -37,22 +37,22 @@ def ranks_panel(board: Leaderboard, key: str) -> Panel:
         return figure
 
     caption = (
-        "Average rank over viewpoints, best on the left; a bar joins methods that Nemenyi's test does not "
-        f"tell apart (critical difference {found.critical_difference:.2f}). Friedman's test: "
-        f"χ² = {found.statistic:.0f}, {p_text(found.p)}. Methods in their default settings."
+        "Average rank over views, best on the left. A bar connects methods that do not differ significantly "
+        f"by Nemenyi's test (critical difference {test.critical_difference:.2f}). Friedman's test: "
+        f"χ² = {test.statistic:.0f}, {p_text(test.p)}. Only methods with their default settings."
     )
     return Panel(*about, caption, inline(draw, f"{key}-ranks", sentence(label), {}), wide=True)
 
 
 def paper_panel(board: Leaderboard, key: str) -> Panel:
-    """The paper's order on the left, ours on the right, a line a method."""
-    about = ("paper", "Beside the paper")
+    """Draw the paper's order on the left, ours on the right, one line per method."""
+    about = ("paper", "Comparison with the paper")
     paper = board.paper
     if paper is None:
-        return Panel(*about, "", missing=f"The paper has no table for {printable(board.variant)}.")
+        return Panel(*about, "", missing=f"the paper has no scores for {printable(board.variant)}.")
     rows = paper.rows.dropna(subset=["ours"])
     if len(rows) < 2:
-        return Panel(*about, "", missing="Fewer than two rows of the paper's table 1 were measured.")
+        return Panel(*about, "", missing="fewer than two methods of the paper's table 1 were measured.")
     rows = rows.assign(
         there=rows["paper"].rank(ascending=False, method="first"),
         here=rows["ours"].rank(ascending=False, method="first"),
@@ -78,13 +78,14 @@ def paper_panel(board: Leaderboard, key: str) -> Panel:
         axes.axis("off")
         return figure
 
-    said = "; ".join(f"{row.name}: {row.there:.0f} there, {row.here:.0f} here" for row in rows.itertuples())
+    ranks = "; ".join(f"{row.name}: {row.there:.0f} there, {row.here:.0f} here" for row in rows.itertuples())
     caption = (
         f"Spearman's \N{GREEK SMALL LETTER RHO} = {paper.rho:.2f} ({p_text(paper.p)}, "
-        f"{paper.count} rows). The plant is another one, so orders compare and scores do not. "
-        "Vermilion: lower here than there."
+        f"{paper.count} methods). The paper uses another plant, so compare the orders, not the scores. "
+        "Vermilion: ranked lower here than in the paper."
     )
-    svg = inline(draw, f"{key}-paper", sentence(f"Ranks of the paper's rows. {said}"), titles_of(board.rows))
+    label = sentence(f"Ranks of the paper's methods. {ranks}")
+    svg = inline(draw, f"{key}-paper", label, titles_of(board.rows))
     return Panel(*about, caption, svg)
 
 

@@ -1,4 +1,4 @@
-"""Putting the page together: one file that holds all it shows and asks for nothing else."""
+"""Build the page: one HTML file that contains everything it shows and loads nothing else."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from an8flower.ground import files
 from benchmark.board.model_set import board_records
 from benchmark.board.rows import boards_in, leaderboard
 from benchmark.board.text import left_out
+from benchmark.record import Record
 from benchmark.report.content import BoardContent, content_of
 from benchmark.report.factor_panel import factor_panel
 from benchmark.report.gallery import Gallery
@@ -27,15 +28,15 @@ from benchmark.report.layer_panel import layer_panel
 from benchmark.report.order_panels import paper_panel, ranks_panel
 from benchmark.report.panel import Panel
 from benchmark.report.score_panels import cost_panel, curves_panel
-from benchmark.store import Record, ResultsError
+from benchmark.store import ResultsError
+from explainers.vebi.figures import HEATMAP_COLOURS
 
-HEATMAP_COLOURS = "magma"  # perceptually uniform
-_STEPS = 16  # of the colour map, between which the browser interpolates
+_STEPS = 16  # entries of the colour map; the browser interpolates between them
 
 
 @dataclass(frozen=True)
 class Shown:
-    """One variant and model on the page: words and figures, pictures, gallery."""
+    """One variant and model on the page: its content, figures and gallery."""
 
     content: BoardContent
     panels: tuple[Panel, ...]
@@ -44,13 +45,13 @@ class Shown:
 
 @dataclass(frozen=True)
 class Report:
-    """What was written.
+    """The page that was written.
 
     Args:
         path: the page.
-        boards: variants and models on it.
-        bytes: its size.
-        notes: what is not on it, and why.
+        boards: variants and models on the page.
+        bytes: size of the page.
+        notes: what is missing on the page, and why.
     """
 
     path: Path
@@ -74,10 +75,10 @@ def write_report(
 
     Args:
         results: folder with the records.
-        path: the page; report.html in the results folder by default.
-        variants, models: which to show; all by default.
-        root, checkpoints: data and weights, for heatmaps that are not kept yet.
-        size: results folder of plants of several sizes; `<results>/size` by default.
+        path: the page; by default report.html in the results folder.
+        variants, models: names of those to show; all by default.
+        root, checkpoints: data and weights, for heatmaps that are not stored yet.
+        size: results folder for plants of several sizes; `<results>/size` by default.
         gallery: whether to show heatmaps.
     Raises:
         ResultsError: if there are no records to show.
@@ -97,7 +98,7 @@ def write_report(
     for k, (variant, model) in enumerate(wanted):
         try:
             board = leaderboard(results, variant, model)
-        except ResultsError as error:  # one board's trouble must not cost the others
+        except ResultsError as error:  # an error in one board must not affect the others
             notes.append(f"{variant}, {model}: left out: {error}")
             continue
         records = board.source.records
@@ -111,7 +112,7 @@ def write_report(
             paper_panel(board, content.key),
             ranks_panel(board, content.key),
         )
-        pictures = Gallery(note="It was left out of this page (--no-gallery).")
+        pictures = Gallery(note="Left out of this page (--no-gallery).")
         if gallery:
             pictures = gallery_of(results, variant, model, records, root=root, checkpoints=checkpoints)
         notes += [f"{variant}, {model}: {note}" for note in (*left_out(board), *_notes(panels, pictures))]
@@ -121,12 +122,12 @@ def write_report(
     data = render(shown).encode()
     files.write(path, data)
     return Report(
-        path, tuple((one.content.variant, one.content.model) for one in shown), len(data), tuple(notes)
+        path, tuple((board.content.variant, board.content.model) for board in shown), len(data), tuple(notes)
     )
 
 
 def render(shown: Sequence[Shown]) -> str:
-    """The page as HTML."""
+    """Return the page as HTML."""
     environment = Environment(
         loader=PackageLoader("benchmark.report"), autoescape=True, undefined=StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,
@@ -136,20 +137,20 @@ def render(shown: Sequence[Shown]) -> str:
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     return environment.get_template("page.html.j2").render(
         shown=shown,
-        variants=list(dict.fromkeys(one.content.variant for one in shown)),
-        models=list(dict.fromkeys(one.content.model for one in shown)),
+        variants=list(dict.fromkeys(board.content.variant for board in shown)),
+        models=list(dict.fromkeys(board.content.model for board in shown)),
         style=_own("page.css"),
         script=script,
         script_digest=digest,
         ramp=_ramp(),
-        details={one.content.key: [asdict(detail) for detail in one.content.details] for one in shown},
+        details={board.content.key: [asdict(detail) for detail in board.content.details] for board in shown},
         version=version("an8flower"),
     )
 
 
 def _notes(panels: Sequence[Panel], gallery: Gallery) -> list[str]:
-    """What is not on the page, and why."""
-    notes = [f"no '{one.title}': {one.missing}" for one in panels if one.missing]
+    """Return what is missing on the page, and why."""
+    notes = [f"no figure '{panel.title}': {panel.missing}" for panel in panels if panel.missing]
     if gallery.note:
         notes.append(f"no heatmaps: {gallery.note}" + (f" ({gallery.cause})" if gallery.cause else ""))
     by_reason: dict[str, list[str]] = {}
@@ -159,7 +160,7 @@ def _notes(panels: Sequence[Panel], gallery: Gallery) -> list[str]:
 
 
 def _place(board: tuple[str, str]) -> tuple[int, str, int, str]:
-    """The paper's variants and the default model first."""
+    """Sort key: the paper's variants and the default model come first."""
     (variant, model), known = board, ("single-6c", "double-12c", "part-2c")
     first = known.index(variant) if variant in known else len(known)
     return (first, variant, int(model != "an8net"), model)
@@ -182,11 +183,11 @@ def _records(results: Path, variant: str, model: str) -> list[Record] | None:
 
 
 def _own(name: str) -> Markup:
-    """A file of ours, which needs no escaping."""
+    """Read a file of this package, which needs no escaping."""
     return Markup(resources("benchmark.report").joinpath("templates", name).read_text("utf-8"))
 
 
 def _ramp() -> dict[str, str]:
-    """The colour map as the tables of an SVG filter, a channel each."""
+    """Return the colour map as the tables of an SVG filter, one per channel."""
     colours = colormaps[HEATMAP_COLOURS]([k / (_STEPS - 1) for k in range(_STEPS)])
-    return {name: " ".join(f"{one[c]:.3f}" for one in colours) for c, name in enumerate("RGB")}
+    return {name: " ".join(f"{colour[c]:.3f}" for colour in colours) for c, name in enumerate("RGB")}

@@ -1,4 +1,4 @@
-"""A picture of the report, or the reason why it is not there."""
+"""A figure of the report, or the reason why it is missing."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Key:
-    """A line of a panel's legend.
+    """An entry of a figure's legend.
 
     Args:
-        number: of the board's row; None if it stands for several.
+        number: row of the board; None if the entry is for several rows.
         colour: a CSS colour.
-        label: what it stands for.
-        figure: its score, as text.
-        dashed: whether its line is broken.
+        label: text of the entry.
+        figure: the score as text.
+        dashed: whether the line is dashed.
     """
 
     number: int | None
@@ -26,16 +26,16 @@ class Key:
 
 @dataclass(frozen=True)
 class Panel:
-    """One picture with its words.
+    """One figure with its texts.
 
     Args:
-        key: a short name of what it shows.
-        title: as a heading.
-        caption: how to read it.
-        svg: the picture; empty if there is none.
-        legend: what its lines are.
-        missing: why there is no picture.
-        wide: whether it takes more than a column.
+        key: short name, used as a CSS class.
+        title: heading.
+        caption: how to read the figure.
+        svg: the figure; empty if it is missing.
+        legend: entries of the legend.
+        missing: why the figure is missing.
+        wide: whether the figure is wider than a column of the page.
     """
 
     key: str

@@ -1,4 +1,4 @@
-"""Scores as pictures: against the threshold, and against what they cost."""
+"""The figures of scores: IoU against the threshold, and IoU-AUC against the cost."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from numpy.typing import NDArray
 
 from benchmark.board.rows import Leaderboard
 from benchmark.metrics.iou import CURVE_THRESHOLDS
+from benchmark.record import Record
 from benchmark.report.panel import Key, Panel
 from benchmark.report.svg import FAINT, INK, METHOD, MUTED, SERIES, inline, printable, sized
-from benchmark.store import Record
 
-NAMED = len(SERIES)  # methods with a colour of their own
-_EVERY = 2  # of the thresholds, enough for the eye
+NAMED = len(SERIES)  # methods with their own colour
+_EVERY = 2  # draw each second threshold; more cannot be seen
 
 
 def curves_panel(board: Leaderboard, records: Sequence[Record], key: str) -> Panel:
-    """IoU against the threshold, mean over folds, a line an explainer."""
+    """Draw IoU against the threshold, mean over folds, one line per explainer."""
     about = ("curves", "IoU against the threshold")
     lines = _curves(board, records)
     if not lines:
-        return Panel(*about, "", missing="No record holds a curve: only what is measured here has one.")
+        return Panel(*about, "", missing="no record contains a curve; only methods measured here have one.")
     rows = board.rows
     best = [k for k in lines if rows["role"][k] == "method"][:NAMED]
     colours = dict(zip(best, SERIES, strict=False))
@@ -61,14 +61,14 @@ def curves_panel(board: Leaderboard, records: Sequence[Record], key: str) -> Pan
         Key(None, "var(--muted)", "floors (dotted) and ceilings (dashed)", dashed=True),
     ]
     caption = (
-        "Each heatmap is scaled to 0 to 1 and cut at the threshold; the area under a line is its IoU-AUC. "
-        "A high, flat line needs no tuned threshold. Ceilings may leave the frame."
+        "Each heatmap is scaled to [0, 1] and binarised at the threshold; the area under a line is IoU-AUC. "
+        "A high, flat line does not depend on the choice of a threshold. Ceilings may exceed the axes."
     )
     return Panel(*about, caption, svg, tuple(legend))
 
 
 def cost_panel(board: Leaderboard, key: str) -> Panel:
-    """Score against milliseconds an image; those that no other method beats in both are joined."""
+    """Draw the score against milliseconds per image, with a line through the Pareto front."""
     about = ("cost", "Score against cost")
     rows = board.rows[(board.rows["role"] != "ceiling") & board.rows["iou_auc"].notna()]
     rows = rows[rows["ms_per_image"] > 0]
@@ -86,7 +86,7 @@ def cost_panel(board: Leaderboard, key: str) -> Panel:
             _point(axes, int(str(k)), row, k in front.index)
         if len(ordered):
             _label(axes, ordered)
-        axes.set(xlabel="milliseconds an image (log)", ylabel="IoU-AUC, %")
+        axes.set(xlabel="milliseconds per image (log scale)", ylabel="IoU-AUC, %")
         axes.set_ylim(bottom=0)
         axes.margins(x=0.08)
         axes.xaxis.set_major_locator(LogLocator(10))
@@ -95,20 +95,20 @@ def cost_panel(board: Leaderboard, key: str) -> Panel:
         return figure
 
     label = (
-        f"Scatter plot of IoU-AUC against milliseconds an image, {len(rows)} rows; {len(front)} methods are "
-        "beaten by no other in both."
+        f"Scatter plot of IoU-AUC against milliseconds per image, {len(rows)} rows; for {len(front)} methods "
+        "no other method is both better and faster."
     )
     svg = inline(draw, f"{key}-cost", label, titles_of(board.rows))
     legend = (
-        Key(None, "var(--c0)", "● method; joined: no other is both better and faster"),
+        Key(None, "var(--c0)", "● method; line: no other method is both better and faster"),
         Key(None, "var(--muted)", "□ floor"),
     )
-    caption = "Up and to the left is better. Bars are 95 % intervals. Milliseconds are of one core."
+    caption = "Better methods are at the top left. Bars are 95 % intervals. Times are for one core."
     return Panel(*about, caption, svg, legend)
 
 
 def titles_of(rows: pd.DataFrame) -> dict[str, str]:
-    """What is shown of each row under the mouse, by its gid."""
+    """Return the tooltip of each row, by its gid."""
     return {
         f"row{k}": f"{printable(row['explainer'])}: {row['iou_auc']:.1f} %"
         for k, row in rows.iterrows()
@@ -117,17 +117,17 @@ def titles_of(rows: pd.DataFrame) -> dict[str, str]:
 
 
 def _curves(board: Leaderboard, records: Sequence[Record]) -> dict[int, NDArray[np.float64]]:
-    """In percent, by the number of the row, in the board's order."""
+    """Return the curves in percent by row number, in the order of the board."""
     by_name: dict[str, list[list[float]]] = {}
     for record in records:
-        if record["status"] != "failed" and record["curve"]:
-            by_name.setdefault(record["explainer"], []).append(record["curve"])
+        if record.status != "failed" and record.curve:
+            by_name.setdefault(record.explainer, []).append(record.curve)
     named = ((k, str(name)) for k, name in enumerate(board.rows["explainer"]))
     return {k: 100 * np.mean(by_name[name], axis=0) for k, name in named if name in by_name}
 
 
 def _front(methods: pd.DataFrame) -> pd.DataFrame:
-    """The methods than which no other is both faster and better."""
+    """Return the methods for which no other method is both faster and better."""
     by_cost = methods.sort_values(["ms_per_image", "iou_auc"], ascending=[True, False])
     return by_cost[by_cost["iou_auc"] > by_cost["iou_auc"].cummax().shift(fill_value=-np.inf)]
 
@@ -143,7 +143,7 @@ def _point(axes: Axes, number: int, row: pd.Series, leads: bool) -> None:
 
 
 def _label(axes: Axes, front: pd.DataFrame) -> None:
-    """Name the best of the front to its right and the fastest to its left; others under the mouse."""
+    """Label the best method of the front on its right and the fastest on its left; others have tooltips."""
     for k, align, x in ((-1, "left", 8), (0, "right", -8))[: len(front)]:
         row = front.iloc[k]
         axes.annotate(

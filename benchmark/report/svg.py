@@ -1,4 +1,4 @@
-"""Matplotlib's figures as parts of the page: text that stays text, in the page's own colours."""
+"""Matplotlib figures as inline SVG: text stays text, colours are those of the page."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from markupsafe import Markup
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
-WIDTH_PX = 400  # at which a panel's text has the size that it was drawn in
+WIDTH_PX = 400  # at this width, text in a figure has the size it was drawn with
 TEXT_PX = 11.5
 
-# What figures are drawn in, and the page's colour that stands for it in light and dark.
+# Colours of the figures; the page replaces them by CSS variables for its light and dark themes.
 INK, MUTED, RULE, PAPER = "#000000", "#6f6f6f", "#dddddd", "#ffffff"
-# Okabe and Ito 2008, which people with any colour vision tell apart; yellow is too pale for lines.
+# Okabe and Ito 2008, distinguishable with any colour vision; their yellow is too pale for lines.
 SERIES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 METHOD, FLOOR, CEILING = SERIES[0], MUTED, SERIES[1]
-FAINT = "#c4c4c4"  # all the others
+FAINT = "#c4c4c4"  # all other methods
 _VARIABLES = {
     INK: "currentColor", MUTED: "var(--muted)", RULE: "var(--rule)", PAPER: "var(--card)",
     FAINT: "var(--faint)", **{colour: f"var(--c{k})" for k, colour in enumerate(SERIES)},
 }  # fmt: skip
 _STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
-    "svg.hashsalt": "an8flower",  # equal figures, equal bytes
-    "text.parse_math": False,  # a name may hold a dollar sign
+    "svg.hashsalt": "an8flower",  # equal figures give equal bytes
+    "text.parse_math": False,  # a name may contain a dollar sign
     "font.family": "DejaVu Sans",
     "font.size": TEXT_PX,
     "axes.labelsize": TEXT_PX,
@@ -54,21 +54,21 @@ _STYLE: dict[Any, Any] = {
 
 
 def sized(height_px: float, width_px: float = WIDTH_PX) -> Figure:
-    """An empty figure of that size; a unit of its SVG is a pixel of the page."""
+    """Return an empty figure; one unit of its SVG is one pixel of the page."""
     return Figure(figsize=(width_px / 72, height_px / 72), layout="constrained")
 
 
 def inline(draw: Callable[[], Figure], key: str, label: str, titles: Mapping[str, str]) -> Markup:
-    """Draw a figure and make it a part of the page.
+    """Draw a figure and return it as inline SVG.
 
     Args:
-        draw: gives the figure; called in the page's style. An artist whose gid is in `titles`, "row<k>",
+        draw: returns the figure; called with the page's style. An artist with a gid "row<k>" in `titles`
             belongs to row k of the board.
-        key: what its ids begin with, so that several figures share a page.
-        label: what people hear who do not see it.
-        titles: for each gid what is shown of it under the mouse.
+        key: prefix of the ids, so that several figures can be on one page.
+        label: description for screen readers.
+        titles: gid to the text of its tooltip.
     Returns:
-        an <svg> that is safe to put into HTML: text in it was escaped.
+        an <svg> element that is safe in HTML: its texts are escaped.
     """
     buffer = io.StringIO()
     with rc_context(_STYLE):
@@ -83,31 +83,31 @@ def inline(draw: Callable[[], Figure], key: str, label: str, titles: Mapping[str
 
 
 def printable(text: Any) -> str:
-    """Text without what cannot stand in XML, and not endless."""
+    """Replace characters that XML does not allow, and shorten long texts."""
     kept = "".join(sign if sign.isprintable() else "�" for sign in str(text))
     return kept if len(kept) <= 60 else kept[:59] + "…"
 
 
 def sentence(text: str) -> str:
-    """A label of several words, each as `printable` leaves it."""
+    """Return a label of several words, with `printable` applied to each of them."""
     return " ".join(map(printable, text.split()))
 
 
 def _plain(root: ET.Element, key: str, titles: Mapping[str, str]) -> None:
-    """HTML's names without name spaces, own ids, own colours, short numbers."""
+    """Change a Matplotlib SVG in place: no name spaces, prefixed ids, the page's colours, short numbers."""
     for parent in list(root.iter()):
         for child in list(parent):
             if _name(child.tag) == "metadata":
                 parent.remove(child)
     for element in root.iter():
         element.tag = _name(element.tag)
-        given = {_name(name): value for name, value in element.attrib.items()}
+        attributes = {_name(name): value for name, value in element.attrib.items()}
         element.attrib.clear()
         element.text, element.tail = _trimmed(element.text), _trimmed(element.tail)
-        for name, value in given.items():
+        for name, value in attributes.items():
             element.attrib[name] = _attribute(name, value, key)
-        if given.get("id") in titles:
-            _belongs(element, given["id"], titles[given["id"]])
+        if attributes.get("id") in titles:
+            _belongs(element, attributes["id"], titles[attributes["id"]])
 
 
 def _belongs(element: ET.Element, gid: str, title: str) -> None:
@@ -128,7 +128,7 @@ def _attribute(name: str, value: str, key: str) -> str:
     value = value.replace("url(#", f"url(#{key}-")
     if name == "style":
         value = re.sub(r"font: ([\d.]+px) [^;]*", r"font-size: \1", value)
-        value = re.sub(r"#[0-9a-f]{6}", lambda found: _VARIABLES.get(found[0], found[0]), value)
+        value = re.sub(r"#[0-9a-f]{6}", lambda colour: _VARIABLES.get(colour[0], colour[0]), value)
     return value
 
 

@@ -1,4 +1,4 @@
-"""What the page says in sentences: who is first, by how much, and how sure that is."""
+"""The sentences of the page: which method is first, by how much, and whether that is significant."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ import pandas as pd
 
 from benchmark.board.rows import Leaderboard
 
-SURE = 0.05  # below it a difference is called significant
+SIGNIFICANT = 0.05  # a difference with a smaller p-value is called significant
 
 
 @dataclass(frozen=True)
-class Part:
+class Piece:
     """A piece of a sentence.
 
     Args:
-        text: as it is read.
-        kind: "name" of a method, a "figure", or plain words.
+        text: its text.
+        kind: "name" of a method, "figure" for an important number, or "" for plain text.
     """
 
     text: str
@@ -28,7 +28,7 @@ class Part:
 
     @property
     def together(self) -> str:
-        """The text with all that must not be parted at a line's end kept together."""
+        """The text with no-break spaces where a line must not be broken."""
         if self.kind == "name":
             return self.text
         joined = self.text.replace(" %", "\N{NO-BREAK SPACE}%").replace(
@@ -37,86 +37,87 @@ class Part:
         return re.sub(r"(\w) ([=<]) ", "\\1\N{NO-BREAK SPACE}\\2\N{NO-BREAK SPACE}", joined)
 
 
-Sentence = tuple[Part, ...]
+Sentence = tuple[Piece, ...]
 
 
 def verdict(board: Leaderboard) -> Sentence:
-    """Who is first, by how much, with its interval, significant or not."""
+    """Return which method is first, by how much, with its interval, and whether that is significant."""
     rows = board.rows
     ranked = rows[(rows["role"] == "method") & rows["iou_auc"].notna()]
     if ranked.empty:
-        return (Part("No method has a score yet."),)
+        return (Piece("No method has a score yet."),)
     best = ranked.iloc[0]
-    said = [
-        Part(best["explainer"], "name"),
-        Part(f" is first of {len(ranked)} methods with an IoU-AUC of " if len(ranked) > 1 else " scores "),
-        Part(f"{best['iou_auc']:.1f} %", "figure"),
-        Part(_interval(best)),
+    pieces = [
+        Piece(best["explainer"], "name"),
+        Piece(f" is first of {len(ranked)} methods with an IoU-AUC of " if len(ranked) > 1 else " scores "),
+        Piece(f"{best['iou_auc']:.1f} %", "figure"),
+        Piece(_interval(best)),
     ]
     if best["origin"] == "self-reported":
-        said.append(Part(", by its authors' own account alone"))
+        pieces.append(Piece(", as reported by its authors and not verified"))
     if len(ranked) == 1:
-        return (*said, Part("; it is the only method measured."))
+        return (*pieces, Piece("; it is the only method measured."))
     second = ranked.iloc[1]
     ahead = best["iou_auc"] - second["iou_auc"]
-    said += [
-        Part(", "),
-        Part(f"{ahead:.1f} points", "figure"),
-        Part(" ahead of "),
-        Part(second["explainer"], "name"),
-        Part(". "),
+    pieces += [
+        Piece(", "),
+        Piece(f"{ahead:.1f} points", "figure"),
+        Piece(" ahead of "),
+        Piece(second["explainer"], "name"),
+        Piece(". "),
     ]
-    return (*said, *_sureness(ranked))
+    return (*pieces, *_significance(ranked))
 
 
-def _sureness(ranked: pd.DataFrame) -> Sentence:
-    """By groups, which allow for the best row being picked from the same scores."""
+def _significance(ranked: pd.DataFrame) -> Sentence:
+    """Return whether the lead is significant, by the groups: they allow for the choice of the best method."""
     best, second = ranked.iloc[0], ranked.iloc[1]
     if not best["group"] or not second["group"]:
-        return (Part("Whether that is more than chance is not known: it takes scores of every viewpoint."),)
+        return (Piece("Whether the lead is significant is unknown: the test needs scores per view."),)
     tied = int((ranked["group"] == best["group"]).sum()) - 1
     if not tied:
         return (
-            Part("The lead is "),
-            Part("significant", "figure"),
-            Part(f" (paired by viewpoint, corrected over all pairs, p < {SURE})."),
+            Piece("The lead is "),
+            Piece("significant", "figure"),
+            Piece(f" (paired by view, corrected over all pairs, p < {SIGNIFICANT})."),
         )
-    lead = "That lead is" if second["group"] == best["group"] else "Yet its lead over others is"
-    count = "one other method is" if tied == 1 else f"{tied} other methods are"
+    lead = "This lead is" if second["group"] == best["group"] else "The lead over other methods is"
+    others = "one other method does" if tied == 1 else f"{tied} other methods do"
     return (
-        Part(f"{lead} "),
-        Part("not significant", "figure"),
-        Part(f": {count} not told apart from it (paired by viewpoint, corrected over all pairs)."),
+        Piece(f"{lead} "),
+        Piece("not significant", "figure"),
+        Piece(f": {others} not differ significantly from it (paired by view, corrected over all pairs)."),
     )
 
 
 def further(board: Leaderboard) -> list[Sentence]:
-    """A sentence each on the paper's rows, the floors, and the certificate."""
-    return [said for said in (_of_paper(board), _of_floors(board), _of_certificate(board)) if said]
+    """Return one sentence on the paper's methods, one on the floors, and one on the certificate."""
+    sentences = (_of_paper(board), _of_floors(board), _of_certificate(board))
+    return [sentence for sentence in sentences if sentence]
 
 
 def _of_paper(board: Leaderboard) -> Sentence:
     first, paper = board.first, board.paper
-    said: list[Part] = []
+    pieces: list[Piece] = []
     if not first.empty:
         near = first.sort_values("difference").iloc[0]
-        sure = near["p_holm"] < SURE
-        said += [
-            Part("Of the paper's rows "),
-            Part(str(first.attrs["best"]), "name"),
-            Part(" is first, "),
-            Part(f"{near['difference']:.1f} points", "figure"),
-            Part(f" ({near['low']:.1f} to {near['high']:.1f}) ahead of "),
-            Part(str(near.name), "name"),
-            Part(f" ({'' if sure else 'not significant, '}{p_text(near['p_holm'])}). "),
+        significant = near["p_holm"] < SIGNIFICANT
+        pieces += [
+            Piece("Of the methods in the paper, "),
+            Piece(str(first.attrs["best"]), "name"),
+            Piece(" is first, "),
+            Piece(f"{near['difference']:.1f} points", "figure"),
+            Piece(f" (95 % interval {near['low']:.1f} to {near['high']:.1f}) ahead of "),
+            Piece(str(near.name), "name"),
+            Piece(f" ({'' if significant else 'not significant, '}{p_text(near['p_holm'])}). "),
         ]
     if paper is not None and not np.isnan(paper.rho):
-        said += [
-            Part("Their order agrees with the paper's by "),
-            Part(f"\N{GREEK SMALL LETTER RHO} = {paper.rho:.2f}", "figure"),
-            Part(f" ({p_text(paper.p)})."),
+        pieces += [
+            Piece("Rank correlation with the paper's order: "),
+            Piece(f"\N{GREEK SMALL LETTER RHO} = {paper.rho:.2f}", "figure"),
+            Piece(f" ({p_text(paper.p)})."),
         ]
-    return tuple(said)
+    return tuple(pieces)
 
 
 def _of_floors(board: Leaderboard) -> Sentence:
@@ -128,9 +129,9 @@ def _of_floors(board: Leaderboard) -> Sentence:
     below = int((methods["iou_auc"] <= floor["iou_auc"]).sum())
     count = f"{below} of {len(methods)} methods do not beat "
     return (
-        Part("Every method beats " if not below else count),
-        Part(floor["explainer"], "name"),
-        Part(f", the best floor ({floor['iou_auc']:.1f} %)."),
+        Piece("Every method beats " if not below else count),
+        Piece(floor["explainer"], "name"),
+        Piece(f", the best floor ({floor['iou_auc']:.1f} %)."),
     )
 
 
@@ -141,23 +142,23 @@ def _of_certificate(board: Leaderboard) -> Sentence:
     good = int(table["certified"].sum())
     least = 100 * table[["necessity", "sufficiency", "swap"]].min()
     return (
-        Part(f"{good} of {len(table)} models are certified", "figure"),
-        Part(
-            f" to go by the part: without it at least {least['necessity']:.0f} % of the images lose their "
-            f"class, with it alone {least['sufficiency']:.0f} % keep it, and {least['swap']:.0f} % follow "
-            "when it is swapped."
+        Piece(f"{good} of {len(table)} models are certified", "figure"),
+        Piece(
+            f" to use the part. At least {least['necessity']:.0f} % of the images lose their class without "
+            f"the part, {least['sufficiency']:.0f} % keep it with the part alone, and {least['swap']:.0f} % "
+            "get the class of an inserted part."
         ),
     )
 
 
 def p_text(p: float) -> str:
-    """A p value as people write it.
+    """Return a p-value as text.
 
     >>> p_text(0.031), p_text(0.00002)
     ('p = 0.031', 'p < 0.001')
     """
     if np.isnan(p):
-        return "p not known"
+        return "p unknown"
     return "p < 0.001" if p < 0.001 else f"p = {p:.2g}"
 
 

@@ -1,6 +1,6 @@
-"""What the scores of a board can bear: intervals, comparisons, and whether orders hold.
+"""Statistics of a board: intervals, comparisons of methods, and the stability of their order.
 
-Everything works on one table, `scores_by_view`: viewpoints are the clusters, whose scores are alike within.
+All functions work on the table of `scores_by_view`. Views are the clusters: scores within a view are alike.
 """
 
 from benchmark.statistics.comparisons import compared, compared_with_best, groups

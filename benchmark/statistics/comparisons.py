@@ -1,4 +1,4 @@
-"""Rows of a board compared pair by pair, viewpoint by viewpoint."""
+"""Comparisons of the rows of a board, paired by view."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from benchmark.statistics.intervals import intervals
 
 RESAMPLES = 9999
-TIE = 1e-9  # two flips whose sums differ by less than this share of the largest possible one are equal
+TIE = 1e-9  # sums of two flips are equal if they differ by less than this share of the largest possible sum
 
 
 def compared(
@@ -23,89 +23,92 @@ def compared(
     rng: np.random.Generator,
     resamples: int = RESAMPLES,
 ) -> pd.DataFrame:
-    """One row of the board beside others, paired by viewpoint.
+    """Compare one row of the board with others, paired by view.
 
-    Two-sided sign-flip test: under the null the difference in a viewpoint is as likely one way as the other.
-    The same flips serve all pairs. Corrected over `others` by Holm's method, which holds for a `first` that
-    was named before the scores were seen.
+    The test is a two-sided sign-flip test: under the null hypothesis, both signs of the difference in a view
+    are equally likely. All pairs use the same flips. The p-values are corrected over `others` by Holm's
+    method, which is valid if `first` was chosen before the scores were seen.
 
     Args:
-        scores: as `scores_by_view` gives it, without NaN in these columns.
-        first, others: columns.
-        rng: flips the signs, and resamples viewpoints for the intervals.
-        resamples: how often. Where there are no more flips than that (13 viewpoints for 9999), all are
-            taken; else no p is below 1 / (resamples + 1).
+        scores: as `scores_by_view` returns it, without NaN in these columns.
+        first, others: names of columns.
+        rng: draws the flips, and the views for the intervals.
+        resamples: number of flips. If there are no more possible flips than that (13 views for 9999), all
+            are used; otherwise no p is below 1 / (resamples + 1).
     Returns:
         index explainer, columns difference (first minus other), low, high (95 %), p, p_holm.
     Raises:
-        ValueError: for NaN, or fewer than two viewpoints.
+        ValueError: if a score is NaN, or for fewer than two views.
     Source: Fisher 1935, "The design of experiments", for the test; Holm 1979 for the correction.
     """
     names = list(others)
     differences = scores[names].rsub(scores[first], axis=0)
     if differences.isna().to_numpy().any():
-        raise ValueError(f"{first} and {', '.join(names)} were not all measured in every viewpoint")
-    found = pd.DataFrame({"difference": differences.mean()})
-    found[["low", "high"]] = intervals(differences, rng=rng, resamples=resamples)
-    found["p"] = _sign_flip(differences.to_numpy(float), rng, resamples)
-    found["p_holm"] = holm(found["p"].to_numpy())
-    return found.rename_axis("explainer")
+        raise ValueError(
+            f"{first} and {', '.join(names)} were not all measured in every view; compare methods that were"
+        )
+    comparison = pd.DataFrame({"difference": differences.mean()})
+    comparison[["low", "high"]] = intervals(differences, rng=rng, resamples=resamples)
+    comparison["p"] = _sign_flip(differences.to_numpy(float), rng, resamples)
+    comparison["p_holm"] = holm(comparison["p"].to_numpy())
+    return comparison.rename_axis("explainer")
 
 
 def compared_with_best(
     scores: pd.DataFrame, *, rng: np.random.Generator, resamples: int = RESAMPLES
 ) -> pd.DataFrame:
-    """Every row beside the one with the highest mean, which has no p of its own.
+    """Compare each row with the row of the highest mean, which gets no p-value itself.
 
-    Which row is best is read off the same scores, and of many equal rows the luckiest is far above the
-    unluckiest. `p_holm` knows nothing of that choice and raises too many false alarms; `p_pairs` is corrected
-    over all pairs of rows, among which are those with the best, whichever that is.
+    The best row is chosen from the same scores, and the best of many equal rows is far above the worst by
+    chance alone. `p_holm` does not allow for this choice and gives too many false positives. `p_pairs` is
+    corrected over all pairs of rows, which include the pairs with the best row, whichever row that is.
 
     Args, Raises:
-        as `compared`, of all columns.
+        as in `compared`, for all columns.
     Returns:
         as `compared`, in the order of the columns, and p_pairs.
     Source: Westfall, Young 1993, "Resampling-based multiple testing": largest statistic of all pairs.
     """
     best = str(scores.mean().idxmax())
     others = [name for name in scores if name != best]
-    found = compared(scores, best, others, rng=rng, resamples=resamples).reindex(scores.columns)
-    found.loc[best, "difference"] = 0.0
-    found.loc[others, "p_pairs"] = _over_all_pairs(scores[[best, *others]].to_numpy(float), rng, resamples)
-    return found.rename_axis("explainer")
+    comparison = compared(scores, best, others, rng=rng, resamples=resamples).reindex(scores.columns)
+    comparison.loc[best, "difference"] = 0.0
+    p_pairs = _over_all_pairs(scores[[best, *others]].to_numpy(float), rng, resamples)
+    comparison.loc[others, "p_pairs"] = p_pairs
+    return comparison.rename_axis("explainer")
 
 
 def groups(
     scores: pd.DataFrame, *, alpha: float = 0.05, rng: np.random.Generator, resamples: int = RESAMPLES
 ) -> pd.Series:
-    """Letters, best first: a row shares the letter of the best row above that it is not told apart from.
+    """Return a letter per row: rows with the same letter do not differ significantly from the best of them.
 
-    The best row and all that do not differ from it at `alpha` (p_pairs of `compared_with_best`) are "a"; the
-    best of the rest and all that do not differ from it are "b"; and so on.
+    The best row and all rows that do not differ from it (p_pairs of `compared_with_best` >= `alpha`) get "a";
+    the best of the remaining rows and all that do not differ from it get "b"; and so on.
 
     Args, Raises:
-        as `compared`, of all columns.
+        as in `compared`, for all columns.
     """
     if scores.isna().to_numpy().any():
-        raise ValueError("not all rows were measured in every viewpoint")
+        raise ValueError("not all rows were measured in every view; leave out the columns with NaN")
     letters: dict[str, str] = {}
-    left = scores
-    while left.shape[1]:
-        best = str(left.mean().idxmax())
-        others = [name for name in left if name != best]
-        p = _over_all_pairs(left[[best, *others]].to_numpy(float), rng, resamples)
-        together = [best, *(name for name, one in zip(others, p, strict=True) if one >= alpha)]
-        letters.update(dict.fromkeys(together, _letters(len(set(letters.values())))))
-        left = left.drop(columns=together)
+    remaining = scores
+    while remaining.shape[1]:
+        best = str(remaining.mean().idxmax())
+        others = [name for name in remaining if name != best]
+        p_pairs = _over_all_pairs(remaining[[best, *others]].to_numpy(float), rng, resamples)
+        group = [best, *(name for name, p in zip(others, p_pairs, strict=True) if p >= alpha)]
+        letters.update(dict.fromkeys(group, _letters(len(set(letters.values())))))
+        remaining = remaining.drop(columns=group)
     return pd.Series(letters, dtype=str).reindex(scores.columns)
 
 
 def holm(p: NDArray[np.float64]) -> NDArray[np.float64]:
-    """p of each comparison, corrected for there being many.
+    """Correct p-values for multiple comparisons by Holm's method.
 
-    The k-th smallest of m times m - k + 1, never below a smaller one's, at most 1. As statsmodels'
-    `multipletests`, which tests hold it to; that collects garbage at each call, for half a second where
-    PyTorch is loaded.
+    The k-th smallest of m p-values is multiplied by m - k + 1; results do not decrease with k and are at
+    most 1. The same as statsmodels' `multipletests`, as a test checks; that function runs the garbage
+    collector at each call, which takes half a second if PyTorch is loaded.
 
     >>> holm(np.array([0.01, 0.04, 0.03])).tolist()
     [0.03, 0.06, 0.06]
@@ -117,7 +120,7 @@ def holm(p: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _letters(k: int) -> str:
-    """a to z, then aa, ab, ...
+    """Return the name of group k: a to z, then aa, ab, ...
 
     >>> _letters(0), _letters(25), _letters(26)
     ('a', 'z', 'aa')
@@ -129,9 +132,10 @@ def _letters(k: int) -> str:
 def _sign_flip(
     differences: NDArray[np.float64], rng: np.random.Generator, resamples: int
 ) -> NDArray[np.float64]:
-    """Two-sided p of each column of (viewpoints, pairs).
+    """Return the two-sided p-value of each column of (views, pairs).
 
-    One product for all pairs, where scipy's permutation test would flip for each; the tests hold it to that.
+    One matrix product serves all pairs, where SciPy's permutation test would flip the signs for each pair; a
+    test compares the two.
     """
     flipped = np.abs(_flips(len(differences), rng, resamples) @ differences)
     tie = TIE * np.abs(differences).sum(axis=0)
@@ -141,32 +145,37 @@ def _sign_flip(
 def _over_all_pairs(
     scores: NDArray[np.float64], rng: np.random.Generator, resamples: int
 ) -> NDArray[np.float64]:
-    """p of the first column beside each other one, corrected over all pairs of columns.
+    """Return p-values of the first column against each other one, corrected over all pairs of columns.
 
-    A view's signs are flipped for all pairs together, so that their likeness counts. The statistic is a
-    pair's sum over the root of its sum of squares; it grows with Student's t, and flips leave the root alone.
+    The signs of a view are flipped for all pairs together, which keeps the correlation between pairs. The
+    statistic of a pair is the sum of its differences, divided by the square root of their sum of squares; it
+    increases with Student's t, and flips do not change the root.
 
     Args:
-        scores: (viewpoints, methods).
+        scores: (views, methods).
     Returns:
-        (methods - 1,): the share of flips whose largest statistic over all pairs reaches the pair's own.
+        (methods - 1,): the share of flips whose largest statistic over all pairs reaches that of the pair.
     """
     flips = _flips(len(scores), rng, resamples)
     centred = scores - scores.mean(axis=1, keepdims=True)
     flipped = flips @ centred
-    largest, seen = np.zeros(len(flips)), np.zeros(0)
+    largest, observed = np.zeros(len(flips)), np.zeros(0)
     for column in range(scores.shape[1] - 1):
         norms = np.linalg.norm(centred[:, column + 1 :] - centred[:, [column]], axis=0)
-        # Rows that are equal everywhere differ in no flip.
-        apart = np.abs(flipped[:, column + 1 :] - flipped[:, [column]]) / np.where(norms > 0, norms, np.inf)
-        np.maximum(largest, apart.max(axis=1), out=largest)
+        # Columns that are equal in all views differ in no flip.
+        statistics = np.abs(flipped[:, column + 1 :] - flipped[:, [column]]) / np.where(
+            norms > 0, norms, np.inf
+        )
+        np.maximum(largest, statistics.max(axis=1), out=largest)
         if column == 0:
-            seen = apart[0]
-    return np.asarray([(largest >= one * (1 - TIE)).mean() for one in seen])
+            observed = statistics[0]
+    return np.asarray([(largest >= statistic * (1 - TIE)).mean() for statistic in observed])
 
 
 def _flips(views: int, rng: np.random.Generator, resamples: int) -> NDArray[np.float64]:
-    """(flips, views) of 1 and -1, the first row all 1: all there are, or that one and `resamples` drawn."""
+    """Return flips (flips, views) of 1 and -1, the first one all 1: all flips, or that one and `resamples`
+    random ones.
+    """
     if 2**views <= resamples:
         negative = (np.arange(2**views)[:, None] >> np.arange(views)) & 1
         return np.where(negative, -1.0, 1.0)

@@ -1,4 +1,4 @@
-"""Orders of methods: do they differ at all, by how much at least, and do they hold elsewhere?"""
+"""Orders of methods: tests of ranks, critical differences, and agreement between orders."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from benchmark.metrics import metrics
-from benchmark.store import Record
+from benchmark.record import Record
 
 Kind = Literal["fold", "seed", "model", "metric"]
-EXACT = 8  # rows of which all orders are counted: 40 320
+EXACT = 8  # up to this number of rows all orders are counted (40 320)
 
 
 @dataclass(frozen=True)
 class Friedman:
-    """Whether methods differ, by their ranks within each viewpoint.
+    """Friedman's test of whether methods differ, by their ranks within each view.
 
     Args:
-        statistic: Friedman's chi squared.
-        p: of it, if all methods were alike.
+        statistic: Friedman's chi-squared statistic.
+        p: p-value of the statistic under the null hypothesis that all methods are equal.
         ranks: index explainer, average rank from 1 (best), best first.
-        critical_difference: of average ranks, at 0.05, after Nemenyi.
-        scores: that it was found from, a row a viewpoint.
+        critical_difference: Nemenyi's critical difference of average ranks, at the level 0.05.
+        scores: the scores that were tested, one row per view.
     """
 
     statistic: float
@@ -41,30 +41,30 @@ class Friedman:
 
     @cached_property
     def nemenyi(self) -> pd.DataFrame:
-        """p of each pair, index and columns explainer."""
-        # Costs a second to import, and a board shows Nemenyi's critical difference alone.
+        """Nemenyi's p-value of each pair, index and columns explainer."""
+        # The import takes a second, and a board only needs the critical difference.
         import scikit_posthocs
 
-        found = scikit_posthocs.posthoc_nemenyi_friedman(self.scores.to_numpy())
-        found.index = found.columns = self.scores.columns
-        return found
+        p = scikit_posthocs.posthoc_nemenyi_friedman(self.scores.to_numpy())
+        p.index = p.columns = self.scores.columns
+        return p
 
 
 def friedman(scores: pd.DataFrame, *, alpha: float = 0.05) -> Friedman:
-    """Friedman's test with viewpoints as blocks, and Nemenyi's comparisons after it.
+    """Run Friedman's test with views as blocks, and Nemenyi's post-hoc comparisons.
 
     Args:
-        scores: as `scores_by_view` gives it, higher is better; columns with NaN are left out.
+        scores: as `scores_by_view` returns it, higher is better; columns with NaN are left out.
         alpha: level of the critical difference.
     Raises:
-        ValueError: for fewer than three methods or two viewpoints.
+        ValueError: for fewer than three methods or two views.
     Source: Demsar 2006, "Statistical comparisons of classifiers over multiple data sets", JMLR 7.
     """
     whole = scores.loc[:, scores.notna().all()]
     views, methods = whole.shape
     if methods < 3 or views < 2:
-        raise ValueError(f"Friedman's test takes 3 methods and 2 viewpoints, there are {methods} and {views}")
-    if (whole.nunique(axis=1) == 1).all():  # ties alone have no ranks that scipy could divide by
+        raise ValueError(f"Friedman's test needs at least 3 methods and 2 views; got {methods} and {views}")
+    if (whole.nunique(axis=1) == 1).all():  # SciPy divides by zero if all scores tie
         statistic, p = 0.0, 1.0
     else:
         statistic, p = stats.friedmanchisquare(*(whole[name] for name in whole))
@@ -75,49 +75,49 @@ def friedman(scores: pd.DataFrame, *, alpha: float = 0.05) -> Friedman:
     return Friedman(float(statistic), float(p), ranks, critical, whole)
 
 
-def critical_difference_diagram(found: Friedman) -> Figure:
-    """Average ranks on a line; a bar joins methods that Nemenyi's test does not tell apart."""
+def critical_difference_diagram(test: Friedman) -> Figure:
+    """Draw average ranks on a line; a bar connects methods without a significant difference (Nemenyi)."""
     import scikit_posthocs
 
-    figure = Figure(figsize=(9.0, 1.2 + 0.16 * len(found.ranks)), layout="constrained")
+    figure = Figure(figsize=(9.0, 1.2 + 0.16 * len(test.ranks)), layout="constrained")
     axes = figure.subplots()
-    order = list(found.ranks.index)
+    order = list(test.ranks.index)
     scikit_posthocs.critical_difference_diagram(
-        found.ranks, found.nemenyi.loc[order, order], ax=axes, label_fmt_left="{label} ({rank:.1f})",
+        test.ranks, test.nemenyi.loc[order, order], ax=axes, label_fmt_left="{label} ({rank:.1f})",
         label_fmt_right="({rank:.1f}) {label}", color_palette=dict.fromkeys(order, "#0072B2"),
         crossbar_props={"color": "#D55E00", "linewidth": 2.5}, elbow_props={"linewidth": 0.8},
         text_h_margin=0.3,
     )  # fmt: skip
     for line in axes.get_lines():
-        along, height = (np.asarray(one, float) for one in (line.get_xdata(), line.get_ydata()))
-        if len(np.unique(height)) == 1:  # a bar's points come from a set, in another order each time
+        along, height = (np.asarray(values, float) for values in (line.get_xdata(), line.get_ydata()))
+        if len(np.unique(height)) == 1:  # the points of a bar come from a set, whose order varies
             line.set_data([along.min(), along.max()], [height[0], height[0]])
     axes.set_title(
-        f"average rank over viewpoints, best left; critical difference {found.critical_difference:.2f}",
+        f"average rank over views, best on the left; critical difference {test.critical_difference:.2f}",
         fontsize=9,
     )
     return figure
 
 
 def orders_by(records: Sequence[Record], kind: Kind) -> dict[str, pd.Series]:
-    """The methods' scores by fold, seed, model or metric, each an order of its own.
+    """Return the methods' scores per fold, seed, model or metric; each gives an order of the methods.
 
     Args:
-        records: of one variant; of the several models for "model".
-        kind: what tells the orders apart.
+        records: of one variant; of several models for the kind "model".
+        kind: what the orders are grouped by.
     Returns:
-        for each its explainers' scores, higher is better: metrics of which lower is better are negated. Seeds
-        are averaged over, then folds and models; an explainer that lacks one of those that others have in
-        this order is NaN there, as its mean would be of other images.
+        for each fold, seed, model or metric the scores of the explainers, higher is better: metrics for which
+        lower is better are negated. Scores are averaged over seeds, then over folds and models. An explainer
+        without a score for a fold or model that others have is NaN: its mean would be over other images.
     """
     names = _metrics(records) if kind == "metric" else ["iou_auc"]
     rows = [
         {
-            "fold": record["fold"], "seed": record["seed"], "model": record["model"], "metric": name,
-            "explainer": record["explainer"], "score": _sign(name) * record["scores"][name],
+            "fold": record.fold, "seed": record.seed, "model": record.model, "metric": name,
+            "explainer": record.explainer, "score": _sign(name) * score,
         }
         for record, name in product(records, names)
-        if record["status"] != "failed" and record["scores"].get(name) is not None
+        if record.status != "failed" and (score := record.scores.get(name)) is not None
     ]  # fmt: skip
     if not rows:
         return {}
@@ -134,30 +134,31 @@ def _of_whole_columns(cells: pd.Series) -> pd.Series:
 
 
 def rank_stability(orders: Mapping[str, pd.Series]) -> pd.DataFrame:
-    """Kendall's tau-b between each two orders, over the methods both have; NaN for fewer than two.
+    """Return Kendall's tau-b of each pair of orders, over the methods that both have.
+
+    tau is 1 for equal orders, 0 for unrelated ones, -1 for reversed ones, and NaN for fewer than two methods.
 
     Args:
-        orders: for each, the score of each explainer, higher is better.
-    Source: Kendall 1945; 1 is the same order, 0 none in common, -1 the reverse.
+        orders: name of an order to the scores of its explainers, higher is better.
+    Source: Kendall 1945.
     """
     names = list(orders)
-    return pd.DataFrame(
-        [[_tau(orders[one], orders[other]) for other in names] for one in names], index=names, columns=names
-    )
+    tau = [[_tau(orders[row], orders[column]) for column in names] for row in names]
+    return pd.DataFrame(tau, index=names, columns=names)
 
 
 def spearman(ours: pd.Series, paper: pd.Series) -> tuple[float, float, int]:
-    """Spearman's rank correlation over the rows both have, its two-sided p, and how many these are.
+    """Return Spearman's rank correlation over the rows both have, its two-sided p-value, and their number.
 
-    The p counts all orders there are for up to 8 rows, and is Student's approximation beyond. NaN for fewer
-    than three rows, or if all of one side are equal.
+    The p-value is exact (all orders are counted) for up to 8 rows, and Student's approximation for more. Both
+    are NaN for fewer than three rows, or if all scores of one side are equal.
     """
     both = pd.concat([ours, paper], axis=1, join="inner").dropna().to_numpy(float)
     if len(both) < 3 or (both == both[0]).all(axis=0).any():
         return float("nan"), float("nan"), len(both)
     if len(both) > EXACT:
-        found = stats.spearmanr(both[:, 0], both[:, 1])
-        return float(found.statistic), float(found.pvalue), len(both)
+        test = stats.spearmanr(both[:, 0], both[:, 1])
+        return float(test.statistic), float(test.pvalue), len(both)
     ranks = stats.zscore(stats.rankdata(both, axis=0), axis=0)
 
     def rho(order: NDArray[np.float64], axis: int) -> NDArray[np.float64]:
@@ -169,14 +170,14 @@ def spearman(ours: pd.Series, paper: pd.Series) -> tuple[float, float, int]:
     return float(exact.statistic), float(exact.pvalue), len(both)
 
 
-def _tau(one: pd.Series, other: pd.Series) -> float:
-    both = pd.concat([one, other], axis=1, join="inner").dropna().to_numpy()
+def _tau(first: pd.Series, second: pd.Series) -> float:
+    both = pd.concat([first, second], axis=1, join="inner").dropna().to_numpy()
     return float(stats.kendalltau(both[:, 0], both[:, 1]).statistic) if len(both) > 1 else float("nan")
 
 
 def _metrics(records: Iterable[Record]) -> list[str]:
     known = set(metrics.names())
-    return [name for name in dict.fromkeys(n for one in records for n in one["scores"]) if name in known]
+    return [name for name in dict.fromkeys(n for record in records for n in record.scores) if name in known]
 
 
 def _sign(metric: str) -> int:

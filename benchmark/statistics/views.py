@@ -1,4 +1,4 @@
-"""Scores by viewpoint, from records alone."""
+"""Mean scores per view, from the records."""
 
 from __future__ import annotations
 
@@ -7,34 +7,34 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from benchmark.store import Record
+from benchmark.record import Record
 
 
 def scores_by_view(records: Sequence[Record], metric: str = "iou_auc") -> pd.DataFrame:
-    """The mean score of each explainer in each viewpoint.
+    """Return the mean score of each explainer in each view.
 
-    All that comes from one viewpoint, of every class, shows one pose, so its scores are alike;
-    a row of this table is one cluster.
+    The images of one view, of all classes, show the same pose, so their scores are alike: a row of this table
+    is one cluster.
 
     Args:
-        records: of one variant and model; failed ones, and those without means by viewpoint, are left out.
-        metric: registry name.
+        records: of one variant and model; failed records and records without scores per view are left out.
+        metric: name of the metric.
     Returns:
-        index (fold, view), a column an explainer, in the metric's own units, seeds averaged; NaN where an
-        explainer has no score but another has. Of such columns `intervals` gives NaN, `friedman` leaves
-        them out, comparisons refuse them.
+        index (fold, view), one column per explainer, in the metric's own units, averaged over seeds; NaN if
+        an explainer has no score in a view where another one has. For columns with NaN, `intervals` returns
+        NaN, `friedman` leaves them out, and comparisons raise a ValueError.
     """
     parts = [
         pd.DataFrame(
             {
-                "fold": record["fold"],
-                "view": record["views"]["view"],
-                "explainer": record["explainer"],
-                "score": pd.Series(record["views"]["scores"][metric], dtype=float),
+                "fold": record.fold,
+                "view": record.views["view"],
+                "explainer": record.explainer,
+                "score": pd.Series(record.views["scores"][metric], dtype=float),
             }
         )
         for record in records
-        if record["status"] != "failed" and record["views"] and metric in record["views"]["scores"]
+        if record.status != "failed" and record.views and metric in record.views["scores"]
     ]
     if not parts:
         return pd.DataFrame(index=pd.MultiIndex.from_arrays([[], []], names=["fold", "view"]))
@@ -44,21 +44,21 @@ def scores_by_view(records: Sequence[Record], metric: str = "iou_auc") -> pd.Dat
 
 
 def by_arc(scores: pd.DataFrame, views: int = 5) -> pd.DataFrame:
-    """The same by arcs of neighbouring viewpoints, whose means are less alike than single views.
+    """Average the scores over arcs of neighbouring views; means of arcs are less alike than single views.
 
-    With it in place of `scores_by_view`, intervals and comparisons speak of other poses than those that were
-    rendered, though still too surely; docs/statistics.md has by how much.
+    Use it in place of `scores_by_view` if intervals and comparisons shall hold for poses that were not
+    rendered. They are then still too optimistic; docs/statistics.md shows by how much.
 
     Args:
-        scores: as `scores_by_view` gives it.
-        views: an arc's; 5 of 40 span 45 degrees.
+        scores: as `scores_by_view` returns it.
+        views: number of views in an arc; 5 of 40 span 45 degrees.
     Returns:
-        index arc (its first viewpoint), the columns of `scores`.
+        index arc (its first view), the columns of `scores`.
     Raises:
-        ValueError: if the viewpoints do not make whole arcs.
+        ValueError: if the number of views is not a multiple of `views`.
     """
     if views < 1 or len(scores) % views:
-        raise ValueError(f"{len(scores)} viewpoints do not make whole arcs of {views}")
-    round_the_plant = scores.droplevel("fold").sort_index()
-    firsts = np.repeat(round_the_plant.index[::views], views)
-    return round_the_plant.groupby(firsts).mean(skipna=False).rename_axis("arc")
+        raise ValueError(f"{len(scores)} views cannot be divided into arcs of {views}")
+    in_order = scores.droplevel("fold").sort_index()
+    firsts = np.repeat(in_order.index[::views], views)
+    return in_order.groupby(firsts).mean(skipna=False).rename_axis("arc")

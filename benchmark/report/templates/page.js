@@ -1,11 +1,11 @@
 "use strict";
-// The page without this script shows everything below each other; with it, one board at a time.
+// Without this script the page shows all boards one below the other; with it, one board at a time.
 (() => {
   const all = (selector, within = document) => [...within.querySelectorAll(selector)];
   const boards = all(".board");
   const details = JSON.parse(document.getElementById("details").textContent);
 
-  // ---- which board
+  // ---- selection of the board
   const chosen = (name) => document.querySelector(`input[name="${name}"]:checked`).value;
   const modelsOf = (variant) => boards.filter((b) => b.dataset.variant === variant).map((b) => b.dataset.model);
   const show = (variant, model, remember) => {
@@ -27,7 +27,7 @@
     const board = target && target.closest(".board");
     if (board && board.hidden) { show(board.dataset.variant, board.dataset.model, false); target.scrollIntoView(); }
   };
-  // A table that is wider than its frame scrolls in it; one that fits lets its head stick to the window.
+  // A table that is wider than its frame scrolls inside it; otherwise its head sticks to the window.
   const fit = () => {
     for (const frame of all(".frame.big")) {
       if (frame.closest(".board").hidden) continue;
@@ -41,17 +41,17 @@
   addEventListener("hashchange", fromAddress);
   addEventListener("resize", fit);
 
-  // ---- light, dark, or as the system has it
+  // ---- light or dark theme, or that of the system
   const themes = ["auto", "light", "dark"];
   const toggle = document.querySelector("[data-theme-next]");
-  const store = (value) => { try { localStorage.setItem("an8flower-theme", value); } catch { /* not allowed here */ } };
+  const store = (value) => { try { localStorage.setItem("an8flower-theme", value); } catch { /* storage is not allowed */ } };
   const paint = (theme) => {
     if (theme === "auto") delete document.documentElement.dataset.theme;
     else document.documentElement.dataset.theme = theme;
     toggle.textContent = `Theme: ${theme}`;
   };
   let theme = "auto";
-  try { theme = localStorage.getItem("an8flower-theme") || "auto"; } catch { /* not allowed here */ }
+  try { theme = localStorage.getItem("an8flower-theme") || "auto"; } catch { /* storage is not allowed */ }
   if (!themes.includes(theme)) theme = "auto";
   paint(theme);
   toggle.addEventListener("click", () => {
@@ -60,14 +60,14 @@
     store(theme);
   });
 
-  // ---- a row and its lines, points, tiles
+  // ---- highlight a row with its lines, points and tiles
   const lights = (board) => {
     let pinned = null;
     const light = (row) => {
       const lit = row ?? pinned;
       board.classList.toggle("has-lit", lit !== null && all(`svg [data-row="${lit}"]`, board).length > 0);
-      for (const one of all(".lit", board)) one.classList.remove("lit");
-      if (lit !== null) for (const one of all(`[data-row="${lit}"]`, board)) one.classList.add("lit");
+      for (const element of all(".lit", board)) element.classList.remove("lit");
+      if (lit !== null) for (const element of all(`[data-row="${lit}"]`, board)) element.classList.add("lit");
     };
     const rowOf = (target) => target.closest?.("[data-row]")?.dataset.row ?? null;
     board.addEventListener("pointerover", (event) => light(rowOf(event.target)));
@@ -77,7 +77,7 @@
       const row = rowOf(event.target);
       if (row === null || event.target.closest(".open")) return;
       pinned = pinned === row ? null : row;
-      for (const one of all(".legend button", board)) one.setAttribute("aria-pressed", one.dataset.row === pinned);
+      for (const button of all(".legend button", board)) button.setAttribute("aria-pressed", button.dataset.row === pinned);
       light(pinned);
     });
   };
@@ -89,9 +89,9 @@
     return row.cells[Number(by) + 3].dataset.v;
   };
   const compare = (a, b, sign) => {
-    if (a === "" || b === "") return (a === "") - (b === ""); // nothing comes last, whichever way
+    if (a === "" || b === "") return (a === "") - (b === ""); // empty cells come last in both orders
     const numbers = [Number(a), Number(b)];
-    if (numbers.every((one) => !Number.isNaN(one))) return sign * (numbers[0] - numbers[1]);
+    if (numbers.every((number) => !Number.isNaN(number))) return sign * (numbers[0] - numbers[1]);
     return sign * ((a > b) - (a < b));
   };
   const table = (board) => {
@@ -103,7 +103,7 @@
         const before = head.getAttribute("aria-sort");
         const other = { ascending: "descending", descending: "ascending" };
         const way = before === "none" ? button.dataset.first : other[before];
-        for (const one of all(".main thead th", board)) one.setAttribute("aria-sort", "none");
+        for (const cell of all(".main thead th", board)) cell.setAttribute("aria-sort", "none");
         head.setAttribute("aria-sort", way);
         const sign = way === "ascending" ? 1 : -1;
         const by = button.dataset.sort;
@@ -115,7 +115,7 @@
     const roles = all("[data-role-filter]", board);
     const filter = () => {
       const words = find.value.toLowerCase().split(/\s+/).filter(Boolean);
-      const wanted = new Set(roles.filter((one) => one.checked).map((one) => one.dataset.roleFilter));
+      const wanted = new Set(roles.filter((role) => role.checked).map((role) => role.dataset.roleFilter));
       let left = 0;
       for (const row of rows) {
         row.hidden = !wanted.has(row.dataset.role) || !words.every((word) => row.dataset.search.includes(word));
@@ -124,23 +124,23 @@
       board.querySelector("output.count").textContent = `${left} of ${rows.length} rows`;
     };
     find.addEventListener("input", filter);
-    for (const one of roles) one.addEventListener("change", filter);
+    for (const role of roles) role.addEventListener("change", filter);
     const main = board.querySelector(".main");
-    for (const one of all("[data-family]", board)) {
-      const apply = () => { main.classList.toggle(`show-${one.dataset.family}`, one.checked); fit(); };
-      one.addEventListener("change", apply);
+    for (const box of all("[data-family]", board)) {
+      const apply = () => { main.classList.toggle(`show-${box.dataset.family}`, box.checked); fit(); };
+      box.addEventListener("change", apply);
       apply();
     }
     filter();
   };
 
-  // ---- a row's record; text is set as text, never as HTML
+  // ---- dialog with a row's record; text is set as text, never as HTML
   const dialog = document.getElementById("record");
   const put = (tag, text, into) => {
-    const made = document.createElement(tag);
-    made.textContent = text;
-    into.append(made);
-    return made;
+    const element = document.createElement(tag);
+    element.textContent = text;
+    into.append(element);
+    return element;
   };
   const fill = (selector, build) => {
     const place = dialog.querySelector(selector);

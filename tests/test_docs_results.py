@@ -1,0 +1,237 @@
+"""Numbers, fields and plans in the pages on results are those of the code and of results/."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import fields
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.stats import skew
+
+import explainers
+from an8flower.protocol import VIEWPOINTS
+from benchmark.board.model_set import board_records
+from benchmark.certificate import judging, read_certificates
+from benchmark.experiments.evidence.clusters import FAR, NEXT, error_ratio, likeness
+from benchmark.measuring.harness import UNIT
+from benchmark.plan import Plan, read_plan
+from benchmark.record import Record, to_json
+from benchmark.statistics import compared, groups, scores_by_view
+from benchmark.store import cell_of
+
+PROJECT = Path(__file__).parent.parent
+DOCS, RESULTS = PROJECT / "docs", PROJECT / "results"
+VARIANTS = ("single-6c", "double-12c", "part-2c")
+
+
+def page(name: str) -> str:
+    return (DOCS / name).read_text()
+
+
+def text(name: str) -> str:
+    """A page without line breaks."""
+    return " ".join(page(name).split())
+
+
+def table(name: str, heading: str) -> list[dict[str, str]]:
+    """The rows of the table of a page whose first line contains `heading`; without marks of bold and code."""
+    lines = page(name).splitlines()
+    (start,) = [k for k, line in enumerate(lines) if line.startswith("|") and heading in line]
+    rows = []
+    for line in lines[start:]:
+        if not line.startswith("|"):
+            break
+        rows.append([cell.strip(" *") for cell in line.split("|")[1:-1]])
+    return [dict(zip(rows[0], row, strict=True)) for row in rows[2:]]
+
+
+@cache
+def records(variant: str) -> list[Record]:
+    return board_records(RESULTS, variant, "an8net").records
+
+
+@cache
+def scores(variant: str) -> pd.DataFrame:
+    """Scores by view of the methods, as the board compares them."""
+    methods = [record for record in records(variant) if record.role == "method"]
+    return scores_by_view(methods).dropna(axis=1)
+
+
+class TestCertificate:
+    @pytest.mark.parametrize("variant", VARIANTS)
+    def test_shares_of_the_models(self, variant):
+        shown = {row["variant"]: row for row in table("certificate.md", "images that pass |")}[variant]
+        certificates = read_certificates(RESULTS, variant, "an8net")
+        percent = 100 * certificates[[*judging.SHARES, "necessity_expected"]]
+
+        def numbers(heading: str) -> list[float]:
+            return [float(number) for number in re.findall(r"[\d.]+", shown[heading])]
+
+        def mean_and_range(name: str) -> list[float]:
+            return [percent[name].mean(), percent[name].min(), percent[name].max()]
+
+        expected = [percent["necessity"].mean(), percent["necessity_expected"].mean()]
+        assert numbers("necessity, highest possible") == pytest.approx(expected, abs=0.051)
+        assert numbers("sufficiency") == pytest.approx(mean_and_range("sufficiency"), abs=0.051)
+        assert numbers("swap") == [100] and (percent["swap"] == 100).all()
+        assert numbers("images that pass") == pytest.approx([percent["passed"].mean()], abs=0.051)
+        assert shown["certified"] == f"{certificates['certified'].sum()} of {len(certificates)}"
+
+    def test_all_models_reach_the_highest_necessity(self):
+        every = pd.concat([read_certificates(RESULTS, variant, "an8net") for variant in VARIANTS])
+        assert f"All {len(every)} models of the board reach exactly this value" in text("certificate.md")
+        np.testing.assert_allclose(every["necessity"], every["necessity_expected"])
+
+    def test_classes_that_fail_sufficiency(self):
+        """The reasons name the classes for which more than one image in ten fails, in percent."""
+        said = text("certificate.md")
+
+        def lost(variant: str, name: str) -> list[int]:
+            reasons = read_certificates(RESULTS, variant, "an8net")["reason"]
+            return [int(share) for share in re.findall(rf"{name}: (\d+)%", " ".join(reasons))]
+
+        kept = 1000 - int(re.findall(r"as red ones \((\d+) of 1 000 images; 5 % are kept\)", said)[0])
+        assert kept == pytest.approx(1000 - 10 * np.mean(lost("single-6c", "pink petals")), abs=5)
+        assert "a pink stem alone is never kept" in said
+        assert lost("double-12c", "pink stem") == [100] * 5
+        assert "26 % of the violet stems" in said
+        assert np.mean(lost("double-12c", "violet stem")) == pytest.approx(26, abs=1)
+        assert "30 % of the thorns alone" in said
+        assert np.mean(lost("part-2c", "thorns")) == pytest.approx(30, abs=0.5)
+        assert min(lost("double-12c", "pink petals")) > 50
+        for name in ("yellow petals", "orange stem"):
+            assert lost("double-12c", name)
+
+    def test_limits_of_the_verdict(self):
+        limits = {row["share"].strip("`"): row["at least"] for row in table("certificate.md", "at least")}
+        assert limits == {
+            "necessity": f"{judging.NECESSITY} x `necessity_expected`",
+            "sufficiency": str(judging.SUFFICIENCY),
+            "swap": str(judging.SWAP),
+        }
+
+    def test_fields_of_the_record(self):
+        rows = table("certificate.md", "field of the record")
+        (heading,) = [heading for heading in rows[0] if heading.startswith("field")]
+        listed = {name for row in rows for name in re.findall(r"`(\w+)`", row[heading])}
+        record = json.loads((RESULTS / "single-6c/an8net/certificate/fold0.json").read_text())
+        assert listed == set(record)
+        documented = set(re.findall(r"`(\w+)`", " ".join(row["meaning"] for row in rows)))
+        assert {*record["identity"], *record["shares"], *record["views"], "bytes", "sha256"} <= documented
+
+
+class TestResults:
+    def test_fields_of_a_record(self):
+        rows = table("results.md", "| field |")
+        listed = {name for row in rows for name in re.findall(r"`(\w+)`", row["field"])}
+        assert listed == {field.name for field in fields(Record)} | {"schema_version"}
+
+    def test_the_first_and_the_last_field_that_a_failed_record_lacks(self):
+        order = [
+            name for row in table("results.md", "| field |") for name in re.findall(r"`(\w+)`", row["field"])
+        ]
+        first, last = re.findall(r"does not have the fields from `(\w+)` to `(\w+)`", text("results.md"))[0]
+        measured = records("single-6c")[0]
+        failed = to_json(Record(**{**vars(measured), "status": "failed"}))
+        assert set(to_json(measured)) - set(failed) == set(order[order.index(first) : order.index(last) + 1])
+
+
+class TestRunning:
+    def test_the_plan_is_valid_and_has_every_entry(self, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        (plan,) = re.findall(r"```toml\n(.*?)```", page("running.md"), re.DOTALL)
+        (tmp_path / "my_method.py").write_text(
+            "def my_method(model, images, targets):\n    return images[:, 0]\n"
+        )
+        (tmp_path / "plan.toml").write_text(plan)
+        names = set(re.findall(r"^(\w+) =", plan, re.MULTILINE))
+        assert names == {field.name for field in fields(Plan)}
+        with explainers.registry.temporarily():
+            assert read_plan(tmp_path / "plan.toml").viewpoints == (1, 11)
+
+
+class TestScale:
+    def test_time_of_all_heatmaps(self):
+        said = text("scale.md")
+        costs = {record.explainer: [] for record in records("single-6c") if record.role == "method"}
+        for record in records("single-6c"):
+            if record.explainer in costs:
+                costs[record.explainer].append(record.cost["ms_per_image"])
+        median_ms = f"{np.median([np.mean(cost) for cost in costs.values()]):.1f}"
+        assert f"The median method of the single-6c board takes {median_ms} ms per image" in said
+        core_seconds = 3.0e9 * (float(median_ms) + 0.4) / 1000
+        assert f"{core_seconds / 1e6:.1f} \N{MULTIPLICATION SIGN} 10⁶ core seconds" in said
+        hours = round(core_seconds / 3600, -1)
+        assert f"**{hours:,.0f} core hours**".replace(",", " ") in said
+        assert f"{hours / 128:.0f} hours on 128 cores" in said
+
+    def test_cells_and_bytes(self):
+        said = text("scale.md")
+        cells = 1000 * 50 * 10 * 5
+        count, units = (f"{number:,}".replace(",", " ") for number in (cells, -(-cells // UNIT)))
+        assert f"= {count}, in {units} units of {UNIT}" in said
+        sizes = [
+            cell_of(RESULTS, record).record_path.stat().st_size for v in VARIANTS for record in records(v)
+        ]
+        kib = round(np.mean(sizes) / 1024)
+        assert f"{kib} KiB record, 103 KiB table" in said
+        assert f"**{cells * (kib + 103) / 2**20:.0f} GiB**" in said
+        assert f"the records alone are {cells * kib // 2**20} GiB" in said
+        plan = read_plan(RESULTS / "board.toml")
+        assert len(plan.variants) * len(plan.folds) * 46 == 690 and "the 690 cells" in said
+
+
+class TestStatistics:
+    def test_ratio_of_standard_errors(self):
+        rows = {row["board"]: row for row in table("statistics.md", "90 % quantile")}
+        for variant in VARIANTS:
+            ratio = error_ratio(scores(variant))
+            assert rows[variant] == {
+                "board": variant, "methods": str(len(ratio)), "median": f"{ratio.median():.2f}",
+                "90 % quantile": f"{ratio.quantile(0.9):.2f}", "largest": f"{ratio.max():.2f}",
+            }  # fmt: skip
+
+    def test_ratio_of_a_difference(self):
+        ratios = []
+        for variant in VARIANTS:
+            table = scores(variant)
+            difference = pd.DataFrame({"both": table["vebi"] - table["upsampled_activations"]})
+            ratios.append(f"{error_ratio(difference)['both']:.2f}")
+        shown = "the ratio is {} on single-6c, {} on double-12c and {} on part-2c"
+        assert shown.format(*ratios) in text("statistics.md")
+
+    def test_likeness_of_neighbours(self):
+        def correlation(variant: str, steps: int) -> str:
+            return f"{likeness(scores(variant), steps):.2f}"
+
+        said = text("statistics.md")
+        near = f"at {correlation('single-6c', NEXT)} for the median row of single-6c "
+        assert near + f"({correlation('part-2c', NEXT)} on part-2c)" in said
+        far = f"is still {correlation('single-6c', FAR)} ({correlation('part-2c', FAR)} on part-2c)"
+        assert far in said
+
+    def test_skewness_of_the_rows(self):
+        most = max(skew(scores(variant)).max() for variant in VARIANTS)
+        assert f"the rows have at most {most:.1f}" in text("statistics.md")
+
+    def test_a_significant_difference_may_be_small(self):
+        said = text("statistics.md")
+        table = scores("single-6c")
+        ours, theirs = "grad_cam_pp", "pytorch_grad_cam:GradCAMPlusPlus"
+        rng = np.random.default_rng(0)
+        difference = table[theirs] - table[ours]
+        assert f"differ by {100 * difference.mean():.3f} points on single-6c" in said
+        assert (difference > 0).sum() == VIEWPOINTS and f"in all {VIEWPOINTS} views" in said
+        p = compared(table, theirs, [ours], rng=rng).loc[ours, "p"]
+        assert f"a direct comparison gives p = {p:.4f}" in said
+
+    def test_groups_of_the_board_are_those_of_the_function(self):
+        rows = json.loads((RESULTS / "part-2c/an8net/leaderboard.json").read_text())["rows"]
+        letters = {row["explainer"]: row["group"] for row in rows if row["role"] == "method"}
+        assert set(letters) == set(scores("part-2c"))
+        assert set(groups(scores("part-2c"), rng=np.random.default_rng(0)).values) == set(letters.values())
