@@ -69,7 +69,7 @@ PHRASES = {
     r"an? (row|line|column|file|folder|entry|worker|cell|value|curve|mean|minute|bar|panel|record|map|process"
     r"|job|test|lane|seed|image|number) an? ": "one row per ...",
     r"(images|features|frames|maps|cycles|pixels|bytes|milliseconds|ms|MiB|GiB|(forward|backward) passes) "
-    r"an? (image|second|pixel|map|frame|view|row|batch|call|method|feature|cell|core|worker)": "per ...",
+    r"an? (image|second|pixel|map|frame|view|row|batch|call|feature|cell|core|worker)": "per ...",
     r"one an? \w+": "one per ...",
 }
 

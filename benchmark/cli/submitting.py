@@ -178,7 +178,7 @@ def submit(
             "--out",
             metavar="FILE",
             rich_help_panel=OUTPUT,
-            show_default="NAME.an8sub.zip",
+            show_default="NAME.an8sub.safetensors",
             help="File to write.",
         ),
     ] = None,
@@ -194,9 +194,8 @@ def submit(
     --code https://example.org/my --commit 1234567
     """
     from benchmark.plan import Plan
-    from benchmark.submission.form import SUFFIX
-    from benchmark.submission.metadata import about as metadata
-    from benchmark.submission.metadata import command as this_command
+    from benchmark.submission.file import SUFFIX
+    from benchmark.submission.metadata import read_metadata, this_command
     from benchmark.submission.packing import pack_heatmaps, pack_plugin
     from explainers import get
 
@@ -208,20 +207,21 @@ def submit(
         "hardware": hardware, "command": command, "licence": licence, "contact": contact, "note": note,
     }  # fmt: skip
     computed = heatmaps or heatmaps_from is not None
-    said = metadata(options, about, {"name": full_name, "command": this_command() if computed else ""})
+    defaults = {"name": full_name, "command": this_command() if computed else ""}
+    metadata = read_metadata(options, about, defaults)
     plan = Plan().with_(
         variants=variant, models=model, folds=folds_of(folds), seeds=seed, root=root, results=results,
         explainers=[explainer] if explainer else None, checkpoints=checkpoints, device=device.value,
     )  # fmt: skip
-    path = output or Path(said.method.name.replace("/", "-") + SUFFIX)
+    path = output or Path(metadata.method.name.replace("/", "-") + SUFFIX)
     if computed:
-        packed = pack_heatmaps(path, said, plan, folder=heatmaps_from, half=half)
+        packed = pack_heatmaps(path, metadata, plan, folder=heatmaps_from, half=half)
     else:
-        packed = pack_plugin(path, said, plan)
-    claims = packed.described.claims
+        packed = pack_plugin(path, metadata, plan)
+    claims = packed.form.claims
     result = {
-        "file": str(path), "sha256": packed.sha256, "kind": packed.described.kind, "name": said.method.name,
-        "cells": [claim.entries() for claim in claims],
+        "file": str(path), "sha256": packed.sha256, "kind": packed.form.kind, "name": metadata.method.name,
+        "cells": [claim.to_json() for claim in claims],
     }  # fmt: skip
     lines = [f"{claim.setup}: claims IoU-AUC {figure(claim.scores['iou_auc'])}" for claim in claims]
     mebibytes = path.stat().st_size / 2**20

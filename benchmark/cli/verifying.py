@@ -47,6 +47,9 @@ TOLERANCE = Annotated[
 
 def verify_submission(
     file: FILE,
+    show_code: Annotated[
+        bool, typer.Option("--show-code", help="Print the script that the file holds, and do nothing else.")
+    ] = False,
     run_code: RUN_CODE = False,
     tolerance: TOLERANCE = None,
     root: ROOT = Path("data"),
@@ -61,23 +64,30 @@ def verify_submission(
 
     The exit status is 1 if a score differs from the claim, or cannot be computed.
 
-    Example: an8flower verify-submission my_method.an8sub.zip
+    Example: an8flower verify-submission my_method.an8sub.safetensors
     """
-    from benchmark.submission.form import read_submission
+    from benchmark.submission.errors import printable
+    from benchmark.submission.file import read_submission
     from benchmark.submission.verification import verify
 
+    submission = read_submission(file)
+    if show_code:
+        say(
+            {"script": submission.script}, as_json, printable(submission.script) or "the file holds no script"
+        )
+        return
     plan = _plan(root, checkpoints, Path("runs"), device, limit_s, limit_gib)
     report = verify(
-        read_submission(file),
+        submission,
         plan,
         run_code=run_code,
         tolerance=tolerance,
         workers=processes(workers, device),
     )
     if as_json:
-        say(report.to_dict(), True, "")
+        say(report.to_json(), True, "")
     else:
-        about = report.submission.described
+        about = report.submission.form
         whose = f"{about.method.name} by {', '.join(about.method.authors)}: {about.kind}"
         out.print(whose, markup=False, highlight=False, soft_wrap=True)
         table = Table()
@@ -123,10 +133,10 @@ def add(
 
     It is verified first, unless you give --self-reported.
 
-    Example: an8flower board add my_method.an8sub.zip
+    Example: an8flower board add my_method.an8sub.safetensors
     """
     from benchmark.submission.adding import add as add_to
-    from benchmark.submission.form import read_submission
+    from benchmark.submission.file import read_submission
 
     plan = _plan(root, checkpoints, results, device, limit_s, limit_gib)
     added = add_to(

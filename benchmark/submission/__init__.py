@@ -1,5 +1,5 @@
-"""Methods of others on the board: packed into one file, verified by recomputing, added as that.
+"""Methods of others on the board: packed into one file, verified by recomputing their scores, added as rows.
 
-A submission comes from strangers. It is data: never unpacked to disk, never unpickled, and its code, if it
-has any, is run by those alone who ask for it.
+A submission comes from strangers, so it is treated as data: a safetensors file, read within limits. Code that
+it holds runs only for someone who asks for that.
 """

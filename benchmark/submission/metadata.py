@@ -1,4 +1,4 @@
-"""What a submitter says of a method: from options, or from a TOML file of the same names."""
+"""What a submitter says of a method: from options, or from a TOML file with entries of the same names."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import shlex
 import sys
 import tomllib
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,50 +17,61 @@ import torch
 from an8flower.ground.registry import unknown
 from benchmark.submission.errors import SubmissionError
 from benchmark.submission.form import Method
-from benchmark.submission.packing import About
 
 REQUIRED = ("name", "authors", "paper", "code", "commit")
 ENTRIES = (*REQUIRED, "command", "hardware", "licence", "contact", "note")
 
 
-def about(
-    given: Mapping[str, Any], file: str | Path | None = None, otherwise: Mapping[str, str] | None = None
-) -> About:
-    """Metadata of a submission; what it must look like is checked when it is packed.
+@dataclass(frozen=True)
+class Metadata:
+    """What the records do not hold.
 
     Args:
-        given: by the names in `ENTRIES`; None or empty for what is not given. They count more than the file.
-        file: TOML with the same names; authors are a list.
-        otherwise: what holds for those that neither gives.
+        method: whose it is.
+        hardware: the machine that computed the scores.
+        command: the command that computed them; empty for the one in the records.
+    """
+
+    method: Method
+    hardware: str
+    command: str = ""
+
+
+def read_metadata(
+    options: Mapping[str, Any], file: str | Path | None = None, defaults: Mapping[str, str] | None = None
+) -> Metadata:
+    """Return the metadata of a submission; `pack_plugin` and `pack_heatmaps` check their form.
+
+    Args:
+        options: by the names in `ENTRIES`; None or empty for what is not given. They override the file.
+        file: TOML with the same names; authors is a list.
+        defaults: values for entries that neither of them has.
     Raises:
         SubmissionError: if an entry is missing, unknown or of the wrong type.
         OSError: if the file cannot be read.
     """
-    entries: dict[str, Any] = dict(otherwise or {}) | ({} if file is None else _read(Path(file)))
-    entries |= {name: value for name, value in given.items() if value}
-    lacking = [name for name in REQUIRED if not entries.get(name)]
-    if lacking:
-        options = ", ".join(f"--{name}" for name in lacking)
+    entries: dict[str, Any] = dict(defaults or {}) | ({} if file is None else _read(Path(file)))
+    entries |= {name: value for name, value in options.items() if value}
+    missing = ", ".join(f"--{name}" for name in REQUIRED if not entries.get(name))
+    if missing:
         raise SubmissionError(
-            f"a submission needs {options}; write 'none' for a paper, code or commit that there is not"
+            f"a submission needs {missing}; write 'none' if there is no paper, code or commit"
         )
-    method = Method(
-        **{name: entries.get(name, "") for name in ENTRIES if name not in ("authors", "command", "hardware")},
-        authors=tuple(entries["authors"]),
-    )
-    return About(method, entries.get("hardware") or hardware(), entries.get("command", ""))
+    entries["authors"] = tuple(entries["authors"])
+    machine, command = entries.pop("hardware", "") or this_machine(), entries.pop("command", "")
+    return Metadata(Method(**entries), machine, command)
 
 
-def hardware() -> str:
-    """This machine in a line."""
-    found = [_processor(), f"{os.cpu_count()} cores", platform.system()]
+def this_machine() -> str:
+    """Return this machine in one line of text."""
+    parts = [_processor(), f"{os.cpu_count()} cores", platform.system()]
     if torch.cuda.is_available():
-        found.insert(0, torch.cuda.get_device_name())
-    return ", ".join(filter(None, found))
+        parts.insert(0, torch.cuda.get_device_name())
+    return ", ".join(filter(None, parts))
 
 
-def command() -> str:
-    """The command that runs now."""
+def this_command() -> str:
+    """Return the command that runs now."""
     return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
 
 
@@ -77,14 +89,14 @@ def _read(path: Path) -> dict[str, Any]:
         entries = tomllib.loads(path.read_text())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SubmissionError(f"{path} is not TOML: {error}") from error
+    if isinstance(entries.get("authors"), str):
+        entries["authors"] = [entries["authors"]]
     for name, value in entries.items():
         if name not in ENTRIES:
             raise SubmissionError(f"{path}: {unknown('entry', name, ENTRIES)}")
-        if name == "authors" and isinstance(value, str):
-            entries[name] = [value]
-        elif name == "authors" and isinstance(value, list) and all(isinstance(one, str) for one in value):
-            continue
-        elif not isinstance(value, str):
-            right = 'a list of texts, e.g. ["A. Author"]' if name == "authors" else "a text"
+        listed = name == "authors"
+        texts = value if listed and isinstance(value, list) else [None if listed else value]
+        if not all(isinstance(text, str) for text in texts):
+            right = 'a list of texts, e.g. ["A. Author"]' if listed else "a text"
             raise SubmissionError(f"{path}: {name} is {value!r}; it must be {right}")
     return entries

@@ -1,7 +1,7 @@
-"""A submitted method, run where it can: in a process of its own, measured by the harness as any other.
+"""Run a submitted method, in a separate process; the harness measures it like any other.
 
 Run as `python -m benchmark.submission.rerunning JOB.json`; the job's results folder gets the records. The
-process is no sandbox: who runs foreign code must have read it.
+process is not a sandbox: read foreign code before you run it.
 """
 
 from __future__ import annotations
@@ -17,8 +17,9 @@ import pandas as pd
 from an8flower.ground import files
 from benchmark import store
 from benchmark.plan import Plan, Setup
-from benchmark.store import Cell, Record
-from benchmark.submission.form import Claim, Submission
+from benchmark.record import Record
+from benchmark.submission.file import Submission
+from benchmark.submission.form import Claim
 from benchmark.submission.scoring import localisation
 
 
@@ -31,43 +32,43 @@ def rerun(
         submission: of the kind "plugin".
         claims: folds of one variant, model, seed and scheme.
         plan: whose root, checkpoints, device and limits are used, with absolute paths.
-        folder: empty; for script and results.
+        folder: empty; for the script and the results.
         workers: as in `evaluate`.
     Returns:
-        for each fold record and per-image scores, or in words why there are none.
+        for each fold, its record and per-image scores, or the reason why it has none.
     """
-    reference, setup = submission.described.reference, claims[0].setup
-    if submission.described.script:
-        script = folder / Path(submission.described.script).name
-        files.write(script, submission.read(submission.described.script))
+    reference, setup = submission.form.reference, claims[0].setup
+    if submission.script:
+        script = folder / submission.form.script
+        files.write(script, submission.script.encode())
         reference = f"{script}:{reference}"
     results = folder / "results"
     job = {
         "root": str(plan.root), "variant": setup.variant, "model": setup.model,
         "explainers": [reference], "folds": [claim.setup.fold for claim in claims],
-        "metrics": list(localisation()), "seed": setup.seed, "scheme": claims[0].scheme,
+        "metrics": list(localisation()), "seed": setup.seed, "scheme": claims[0].folds,
         "checkpoints": str(plan.checkpoints), "results": str(results), "limit_s": plan.limit_s,
         "limit_gib": plan.limit_gib, "device": plan.device, "workers": workers,
     }  # fmt: skip
     files.write_json(folder / "job.json", job)
     command = [sys.executable, "-m", "benchmark.submission.rerunning", str(folder / "job.json")]
-    done = subprocess.run(command, check=False, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    status = subprocess.run(
+        command, check=False, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL
+    ).returncode
     records = results / setup.variant / setup.model / "records"
-    found = {record["fold"]: record for record in map(store.read_record, records.rglob("fold*.json"))}
-    return {claim.setup: _seen(claim, found, results, done.returncode) for claim in claims}
+    by_fold = {record.fold: record for record in map(store.read_record, records.rglob("fold*.json"))}
+    return {claim.setup: _outcome(claim, by_fold, results, status) for claim in claims}
 
 
-def _seen(
-    claim: Claim, found: dict[int, Record], results: Path, code: int
+def _outcome(
+    claim: Claim, by_fold: dict[int, Record], results: Path, status: int
 ) -> tuple[Record, pd.DataFrame] | str:
-    setup = claim.setup
-    if setup.fold not in found:
-        return f"its run ended with status {code} and without a result"
-    record = found[setup.fold]
-    if record["status"] != "ok":
-        return f"its run is {record['status']}: {record['reason']}"
-    cell = Cell(results, setup.variant, setup.model, record["explainer"], setup.fold, setup.seed)
-    return record, store.read_scores(cell)
+    record = by_fold.get(claim.setup.fold)
+    if record is None:
+        return f"its run ended with status {status} and without a result"
+    if record.status != "ok":
+        return f"its run is {record.status}: {record.reason}"
+    return record, store.read_scores(store.cell_of(results, record))
 
 
 def main(path: str) -> None:
@@ -76,7 +77,7 @@ def main(path: str) -> None:
 
     try:
         evaluate(**json.loads(Path(path).read_text()))
-    except Exception as error:  # of a stranger's script; the one who verifies wants a line, no traceback
+    except Exception as error:  # of a foreign script; its user needs one line, not a traceback
         sys.stderr.write(f"an8flower: {type(error).__name__}: {' '.join(str(error).split())}\n")
         sys.exit(1)
 
