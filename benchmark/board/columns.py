@@ -21,6 +21,7 @@ class Column:
         name: key of the column's value in a row.
         heading: short title.
         text: returns the text of a row.
+        short: shorter heading, for the report page; by default `heading`.
         about: longer title, which the report page shows on hover.
         left: whether texts are aligned to the left.
         terminal: 0 if the terminal never shows the column. If the terminal is narrow, columns with larger
@@ -37,6 +38,7 @@ class Column:
     heading: str
     text: Callable[[Row], str]
     about: str = ""
+    short: str = ""
     left: bool = False
     terminal: int = 0
     markdown: bool = True
@@ -90,8 +92,9 @@ def measured(name: str, heading: str, digits: int, about: str = "", **options: A
     return Column(name, heading, text, about, **options)
 
 
-def _metric(name: str, heading: str, about: str, *, markdown: bool = False, shown: bool = False) -> Column:
-    return scored(name, heading, about, family="metric", markdown=markdown, shown=shown, full=100.0)
+def _metric(name: str, heading: str, about: str, **options: Any) -> Column:
+    options = {"family": "metric", "full": 100.0, "markdown": False, "shown": False} | options
+    return scored(name, heading, about, **options)
 
 
 def _cost(name: str, heading: str, about: str) -> Column:
@@ -118,8 +121,8 @@ COLUMNS = (
     named("role", "role", left=True),  # the terminal has a section for each role
     named("layer", "layer", left=True),
     named("origin", "submission", left=True),
-    scored("iou_auc", "IoU-AUC", "IoU-AUC, mean ± standard deviation over folds, %", family="core",
-           terminal=1),
+    scored("iou_auc", "IoU-AUC", "IoU-AUC, mean ± standard deviation over folds, %", short="score",
+           family="core", terminal=1),
     Column("iou_auc_low", "95 %", _interval, "95 % interval by bootstrap over views", family="core",
            terminal=1),
     named("group", "group",
@@ -128,7 +131,8 @@ COLUMNS = (
     Column("p_holm", "p", _p, "p-value of the difference to the best method, paired by view, Holm-corrected",
            family="core", markdown=False, first="ascending"),
     named("published", "published", terminal=2),
-    measured("normalised", "normalised", 1, "0 is the best floor, 100 the best ceiling", family="core"),
+    measured("normalised", "normalised", 1, "normalised: 0 is the best floor, 100 the best ceiling",
+             short="norm.", family="core"),
     _metric("max_iou", "max-IoU", "IoU at each image's best threshold, %", markdown=True, shown=True),
     _metric("iou_auc_rank", "by rank", "IoU-AUC of the rank-normalised map, %", markdown=True),
     _metric("pointing_game", "pointing", "pointing game: the highest value is on the part, %",
@@ -138,13 +142,13 @@ COLUMNS = (
     _metric("relevance_mass", "mass", "share of the relevance on the part, %", markdown=True, shown=True),
     _metric("relevance_rank", "rank acc.", "relevance rank accuracy, %"),
     _metric("average_precision", "AP", "average precision, %", markdown=True, shown=True),
-    _metric("roc_auc", "ROC-AUC", "area under the ROC curve, %", markdown=True, shown=True),
+    _metric("roc_auc", "ROC-AUC", "area under the ROC curve, %", markdown=True, shown=True, short="ROC"),
     _metric("top_k_intersection", "top-k", "top-k intersection, %"),
     _count("folds", "folds", "number of folds"),
     _count("images", "images", "number of scored images"),
     _count("invalid", "invalid", "number of maps with NaN or infinities, which score 0"),
-    measured("ms_per_image", "ms/image", 2, "milliseconds per image on one core", family="core", terminal=3,
-             first="ascending"),
+    measured("ms_per_image", "ms/image", 2, "milliseconds per image on one core", short="ms", family="core",
+             terminal=3, first="ascending"),
     _cost("forward_passes", "forward", "forward passes per image"),
     _cost("backward_passes", "backward", "backward passes per image"),
     _cost("peak_mib_per_image", "MiB/image", "peak memory per image, MiB"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
@@ -37,8 +37,6 @@ def columns_of(rows: pd.DataFrame) -> tuple[Column, ...]:
     """
     columns: list[Column] = []
     for column in COLUMNS:
-        if column.name == "iou_auc":  # its bars have the heading IoU-AUC
-            column = replace(column, heading="score")
         if column.name == "folds":  # metrics without an entry in the board's table follow the others
             columns += [_metric(name, rows) for name in _other_metrics(rows)]
         if column.family != "label":
