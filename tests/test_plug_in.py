@@ -172,8 +172,8 @@ class TestScript:
             "plain", "learning?power=2.0", "declared",
         ]  # fmt: skip
         assert all(record.status == "ok" for record in (plain, learning, declared))
-        assert plain["source"] == "Brightness, wherever the score comes from."
-        assert (declared["source"], declared["role"]) == ("a paper, arXiv 0000.00000", "floor")
+        assert plain.source == "Brightness, wherever the score comes from."
+        assert (declared.source, declared.role) == ("a paper, arXiv 0000.00000", "floor")
         rows = leaderboard(tmp_path, tiny.name).rows
         assert set(rows["explainer"]) == {"plain", "learning?power=2.0", "declared"}
         assert not rows["failed"].any()
