@@ -98,9 +98,9 @@ def test_pictures_of_any_size_and_kind_are_taken(data, checkpoint, paths, tmp_pa
     assert torch.equal(taken.images[0], plain.images[0]) and torch.equal(taken.images[1], plain.images[0])
     assert taken.masks == (None, None, None) and plain.masks[0] is not None
     (tmp_path / "text.png").write_text("no picture")
-    with pytest.raises(DataFolderError, match=r"text\.png is no readable image"):
+    with pytest.raises(DataFolderError, match=r"text\.png is not a readable image"):
         explain(tmp_path / "text.png", checkpoint, root=data)
-    with pytest.raises(DataFolderError, match=r"there is no image .*nothing\.png"):
+    with pytest.raises(DataFolderError, match=r"image .*nothing\.png does not exist"):
         explain(tmp_path / "nothing.png", checkpoint, root=data)
 
 

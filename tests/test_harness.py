@@ -309,4 +309,4 @@ def test_broken_or_mixed_records_are_told(go, tmp_path, tiny):
         read_record(record)
     record.write_text("[")
     (left_out,) = leaderboard(tmp_path, tiny.name).source.left_out
-    assert left_out.what == ("random",) and f"{record} is no readable record" in left_out.reason
+    assert left_out.what == ("random",) and f"{record} is not a valid record" in left_out.reason

@@ -19,7 +19,7 @@ from waiting import until
 from an8flower import An8Flower
 from an8flower.ground import files
 from an8flower.ground.registry import UnknownNameError
-from an8flower.manifest import DataFolderError, read_manifest
+from an8flower.manifest import read_manifest
 from benchmark.models import ModelSpec, SubtractMean, models
 from benchmark.training import fitting
 from benchmark.training.figure import training_curves
@@ -27,7 +27,7 @@ from benchmark.training.fitting import accuracy, fit_and_validation
 from benchmark.training.recipes import Recipe
 from benchmark.training.state import partial_path
 from benchmark.training.trainer import train, trained_record
-from benchmark.training.weights import load_model, weights_path
+from benchmark.training.weights import WeightsError, load_model, weights_path
 
 # Never enough, so that all epochs are trained.
 THREE = Recipe(epochs=3, batch=25, enough_loss=0)
@@ -101,16 +101,16 @@ def test_altered_weights_and_records_are_refused(data, tiny, checkpoints, tmp_pa
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
     path.write_bytes(content)
-    with pytest.raises(DataFolderError, match="not the file that its record describes"):
+    with pytest.raises(WeightsError, match="not the file that its record describes"):
         load_model(path)
     record = path.with_suffix(".json")
     record.write_text(json.dumps({**json.loads(record.read_text()), "schema_version": 7}))
-    with pytest.raises(DataFolderError, match="another schema version"):
+    with pytest.raises(WeightsError, match="another schema version"):
         load_model(path)
     record.write_text("{")
-    with pytest.raises(DataFolderError, match="not readable"):
+    with pytest.raises(WeightsError, match="not readable"):
         load_model(path)
-    with pytest.raises(DataFolderError, match="run 'an8flower train' first"):
+    with pytest.raises(WeightsError, match="run 'an8flower train' first"):
         load_model(tmp_path / "nothing.safetensors")
 
 
@@ -251,17 +251,16 @@ def test_killed_between_weights_and_record(data, tiny, tmp_path, monkeypatch):
         (lambda path: path.write_bytes(path.read_bytes()[:1000]), "is not readable"),
         (lambda path: path.write_bytes(b""), "is not readable"),
         (lambda path: safetensors.torch.save_file({"x": torch.zeros(1)}, path), "is not readable"),
-        (lambda path: None, "was begun with another identity"),
+        (lambda path: None, "belongs to a training with another identity"),
     ],
 )
-def test_a_state_of_no_use_is_replaced(data, tiny, tmp_path, monkeypatch, capsys, spoil, reason):
+def test_a_state_of_no_use_is_replaced(data, tiny, tmp_path, monkeypatch, caplog, spoil, reason):
     path = weights_path(tmp_path, tiny.name, "mnistnet", 2)
     begun = THREE if "identity" not in reason else Recipe(epochs=3, batch=50, enough_loss=0)
     with monkeypatch.context() as patched, pytest.raises(Stop):
         stopped_after(patched, 7)
         train(data, tiny.name, "mnistnet", fold=2, checkpoints=tmp_path, recipe=begun)
     spoil(partial_path(path))
-    capsys.readouterr()
     done = []
     train(
         data,
@@ -273,8 +272,9 @@ def test_a_state_of_no_use_is_replaced(data, tiny, tmp_path, monkeypatch, capsys
         report=lambda epochs: done.append(1) if epochs == int(epochs) else None,
     )
     assert len(done) == 3
-    (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith(f"{partial_path(path)} {reason}") and line.endswith("training begins anew")
+    (warning,) = (one.getMessage() for one in caplog.records if one.name == "benchmark.training.state")
+    assert warning.startswith(f"{partial_path(path)} {reason}")
+    assert warning.endswith("training starts from the beginning")
     assert not partial_path(path).exists()
 
 
@@ -406,7 +406,7 @@ def test_curves_are_drawn_from_the_records_alone(checkpoints, tiny, tmp_path):
     again = training_curves(tmp_path, tiny.name, "an8net", tmp_path / "again.png", folds=[0, 1])
     assert cv2.imread(str(both)).shape[:2] == (504, 1248)
     assert both.read_bytes() == again.read_bytes() != one.read_bytes()
-    with pytest.raises(DataFolderError, match="run 'an8flower train' first"):
+    with pytest.raises(WeightsError, match="run 'an8flower train' first"):
         training_curves(tmp_path, tiny.name, "an8net", tmp_path / "none.png", seed=1)
-    with pytest.raises(DataFolderError, match="fold3"):
+    with pytest.raises(WeightsError, match="fold3"):
         training_curves(tmp_path, tiny.name, "an8net", tmp_path / "none.png", folds=[0, 3])
