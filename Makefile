@@ -11,11 +11,11 @@ VARIANT ?= single-6c
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-13s %s\n", $$1, $$2}'
 
-# What is missing of the system is told first, before minutes of installing.
+# Missing system packages are reported first, before minutes of installing.
 leaderboard: gl .venv/.run ## draw single-6c (or VARIANT=double-12c, ...), train an8net on 5 folds, explain, score, print the board
 	$(BIN)/an8flower run --variant $(VARIANT) --model an8net
 
-results: gl .venv/.run ## make all that results/ holds: boards, statistics, certificates, panels, page
+results: gl .venv/.run ## write everything in results/: boards, statistics, certificates, panels, page
 	$(BIN)/an8flower run results/board.toml --tables
 	$(BIN)/an8flower run results/layers.toml --tables
 	$(BIN)/an8flower run results/size.toml
@@ -28,7 +28,7 @@ results: gl .venv/.run ## make all that results/ holds: boards, statistics, cert
 test: gl browser .venv/.dev ## run the test suite
 	$(BIN)/python -m pytest
 
-check: .venv/.dev ## lint, format, types, import directions, and versions that every index has
+check: .venv/.dev ## lint, format, types, import directions, and pinned versions
 	@! grep -nE '==[^ ]*\+' constraints.txt \
 		|| { echo "constraints.txt pins a local build, which no public index has: leave out what follows the +"; exit 1; }
 	$(BIN)/ruff check .
@@ -36,21 +36,21 @@ check: .venv/.dev ## lint, format, types, import directions, and versions that e
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-format: .venv/.dev ## put the code into its standard form
+format: .venv/.dev ## fix and format the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 architecture: .venv/.run ## draw the diagram of docs/architecture.md from the imports in the code, and its table
 	$(BIN)/python -m benchmark.experiments.evidence.architecture
 
-bench: .venv/.dev gl ## measure the speed of each link beside an alternative
+bench: .venv/.dev gl ## measure the speed of each stage, compared with an alternative
 	$(BIN)/python -m benchmark.experiments.speed.links
 
-bench-lasso: .venv/.dev ## measure the μ-lasso beside spgl1 and cvxpy, then at 12 416 features and 1 000 classes
+bench-lasso: .venv/.dev ## measure the μ-lasso, compared with spgl1 and cvxpy, then at 12 416 features and 1 000 classes
 	$(BIN)/python -m benchmark.experiments.speed.lasso
 	$(BIN)/python -m benchmark.experiments.speed.lasso --large
 
-bench-methods: .venv/.dev gl ## measure the methods beside captum's, pytorch-grad-cam's and zennit's
+bench-methods: .venv/.dev gl ## measure the explainers, compared with captum, pytorch-grad-cam and zennit
 	$(BIN)/python -m benchmark.experiments.speed.methods --checkpoint checkpoints/single-6c/an8net/fold0.safetensors
 
 parity: .venv/.dev gl ## compare the same methods of four libraries and write docs/parity.md
@@ -59,10 +59,10 @@ parity: .venv/.dev gl ## compare the same methods of four libraries and write do
 bench-data: .venv/.dev gl ## measure how fast all three variants are drawn, and where the time goes
 	$(BIN)/python -m benchmark.experiments.speed.generation
 
-bench-metrics: .venv/.dev ## measure the metrics beside a plain loop and Quantus
+bench-metrics: .venv/.dev ## measure the metrics, compared with a plain loop and Quantus
 	$(BIN)/python -m benchmark.experiments.speed.metrics
 
-bench-run: .venv/.dev gl ## measure a run with two workers beside one, and a run of which all is done
+bench-run: .venv/.dev gl ## measure a run with two workers, with one, and with nothing left to do
 	$(BIN)/python -m benchmark.experiments.speed.running
 
 reliability: .venv/.dev gl ## kill runs 50 times at random moments, and compare the board
@@ -89,11 +89,11 @@ clean: ## remove the environment, data, weights and caches; results and runs sta
 
 .venv/.dev: .venv/bin/python pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
-	@# An oracle of the tests; by its own account it needs a second OpenCV beside the headless one.
+	@# An oracle of the tests. Its declared dependencies include a second OpenCV next to the headless one.
 	$(BIN)/python -m pip install --quiet -c constraints.txt --no-deps quantus cachetools
 	@touch $@ .venv/.run
 
-# Off-screen OpenGL is the one thing pip cannot bring.
+# Off-screen OpenGL is the one dependency that pip cannot install.
 gl: | .venv/bin/python
 	@if ! $(BIN)/python -c 'from an8flower.drawing.gl import choose_platform; choose_platform()' 2>/dev/null; then \
 		if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
@@ -104,7 +104,7 @@ gl: | .venv/bin/python
 		fi; \
 	fi
 
-# Debian's own: the page is tested in it. What drives it needs libatomic, which a bare system lacks.
+# The tests open the report in Chromium. Playwright, which controls it, needs libatomic1.
 browser: | .venv/bin/python
 	@if ! command -v chromium >/dev/null || ! $(BIN)/python -c 'import ctypes; ctypes.CDLL("libatomic.so.1")' 2>/dev/null; then \
 		if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \

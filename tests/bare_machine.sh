@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Is the README enough on a bare Debian? Makes one, installs in it what the README and the Makefile name,
+# Is the README enough on a minimal Debian? Creates one, installs what the README and the Makefile name,
 # and runs the commands as a plain user whose home has a space and a non-ASCII letter in its path.
 #
 #   sudo -E tests/bare_machine.sh [FOLDER]   # where the system is made, a path without spaces; else /tmp
@@ -12,7 +12,7 @@
 # handed in; what they point to, such as wheels or certificates, belongs in BIND. Needs root, debootstrap
 # and git. All of it is removed at the end, also after an interrupt.
 #
-# Prints a line per step with its seconds, then sizes, the end of the board, and what git finds changed.
+# Prints one line per step with its seconds, then sizes, the end of the board, and what git finds changed.
 # Exits 1 after the last lines of a step that fails, or if a tracked file is changed or a new one there.
 set -euo pipefail
 cd "$(dirname "$0")/.."

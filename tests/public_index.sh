@@ -9,8 +9,8 @@
 # metadata out of the wheels, so a few megabytes are loaded instead of gigabytes, if the index allows
 # range requests.
 #
-# Prints a line per interpreter and installation: 'resolved N packages', or 'FAILED' and pip's last
-# lines. Interpreters that are not there are 'not tested'. Exits 1 if anything failed or none was there.
+# Prints one line per interpreter and installation: 'resolved N packages', or 'FAILED' and pip's last
+# lines. Missing interpreters are 'not tested'. Exits 1 if anything failed or no interpreter was found.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -20,7 +20,7 @@ installations=("-e ." "-e .[dev]" "--no-deps quantus cachetools") # as in the Ma
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 mkdir "$work/tmp" "$work/source"
-# What the requirements are read from, in a copy: pip writes beside it.
+# A copy of the project files, because pip writes next to them.
 cp pyproject.toml constraints.txt README.md LICENSE "$work/source"
 
 export TMPDIR="$work/tmp" PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
