@@ -11,10 +11,12 @@ import numpy as np
 import pandas as pd
 
 from an8flower.ground import files
+from an8flower.ground.deprecated import renamed
 from benchmark.board.columns import Column, Row, columns_of, counted, measured, named, scored
 from benchmark.board.rows import Leaderboard
 from benchmark.plan import Plan
 
+__getattr__ = renamed(__name__, {"SURE": "SIGNIFICANT"})
 SCHEMA_VERSION = 1
 SIGNIFICANT = 0.05  # a difference with a smaller p-value is called significant
 

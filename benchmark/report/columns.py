@@ -8,9 +8,11 @@ from typing import Any
 
 import pandas as pd
 
+from an8flower.ground.deprecated import renamed
 from benchmark.board.columns import COLUMNS, Column
 from benchmark.metrics import metrics
 
+__getattr__ = renamed(__name__, {"Cell": "TableCell"})
 _KNOWN = {column.name for column in COLUMNS}
 
 

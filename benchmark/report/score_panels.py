@@ -73,7 +73,7 @@ def cost_panel(board: Leaderboard, key: str) -> Panel:
     rows = board.rows[(board.rows["role"] != "ceiling") & board.rows["iou_auc"].notna()]
     rows = rows[rows["ms_per_image"] > 0]
     if rows.empty:
-        return Panel(*about, "", missing="No record says what its method costs.")
+        return Panel(*about, "", missing="no record contains the cost of its method.")
     front = _front(rows[rows["role"] == "method"])
 
     def draw() -> Figure:

@@ -9,8 +9,10 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
+from an8flower.ground.deprecated import renamed
 from benchmark.board.rows import Leaderboard
 
+__getattr__ = renamed(__name__, {"Part": "Piece", "SURE": "SIGNIFICANT"})
 SIGNIFICANT = 0.05  # a difference with a smaller p-value is called significant
 
 
