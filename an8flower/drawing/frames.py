@@ -15,14 +15,11 @@ from an8flower import png
 from an8flower.drawing.augment import derivatives
 from an8flower.drawing.factors import Settings, values_of
 from an8flower.drawing.gl import Platform
+from an8flower.drawing.masks import check_visible, mask_of
 from an8flower.drawing.renderer import Frame, Renderer
 from an8flower.ground.jobs import Tell
 from an8flower.manifest import COLUMNS, file_path
-from an8flower.protocol import CROP_SIZE_PX, PART_IDS
 from an8flower.variants import Variant
-
-# Smallest share of a derivative that the mask must cover; below it the part is hardly visible.
-MIN_MASK_AREA = 0.003
 
 Row = dict[str, str | int | float]  # of the manifest's table
 GL = dict[str, str]  # what OpenGL reports about itself; see `Renderer`
@@ -105,7 +102,6 @@ def _files_of(
     renderer: Renderer, settings: Settings, class_id: int, view: int, *, seed: int, twins: bool
 ) -> list[tuple[Row, bytes]]:
     spec = renderer.variant.classes[class_id - 1]
-    part_id = PART_IDS[spec.part]
     values = values_of(settings, seed=seed, view=view)
     frame = renderer.render(class_id - 1, view, values)
     drawn_files: list[tuple[Row, bytes]] = []
@@ -117,21 +113,17 @@ def _files_of(
         columns = (kind, class_id, view, crop, rotation, path, sha256, len(data), area)
         drawn_files.append(({**dict(zip(COLUMNS, columns, strict=True)), **factor_values}, data))
 
-    frame_area = int(np.count_nonzero(frame.part_ids == part_id))
+    frame_area = int(np.count_nonzero(mask_of(spec.part, frame.part_ids)))
     add("frame", frame.image, frame_area)
     add("frame_parts", frame.part_ids, frame_area)
     areas = {}
     for derivative in derivatives(frame):
         crop, rotation = derivative.crop, derivative.rotation
-        mask = derivative.part_ids == part_id
+        mask = mask_of(spec.part, derivative.part_ids)
         area = areas[crop, rotation] = int(np.count_nonzero(mask))
-        # Factors may make the part as small as they like, but must not hide it completely.
-        if area < (1 if settings else MIN_MASK_AREA * CROP_SIZE_PX**2):
-            reason = "a factor hides them" if settings else f"it must be {MIN_MASK_AREA:.1%} of the image"
-            raise ValueError(
-                f"{renderer.variant.name}: the {spec.part} of class {class_id} ({spec.name}) cover "
-                f"{area} px in view {view}, crop {crop}, rotation {rotation}: {reason}"
-            )
+        part = f"{renderer.variant.name}: the {spec.part} of class {class_id} ({spec.name})"
+        where = f"in view {view}, crop {crop}, rotation {rotation}"
+        check_visible(mask, f"{part} {where}", factors=bool(settings))
         add("image", derivative.image, area, crop, rotation)
         add("mask", mask.astype(np.uint8) * 255, area, crop, rotation)
         add("parts", derivative.part_ids, area, crop, rotation)

@@ -23,8 +23,8 @@ from explainers.conformance.checks import (
     TABLE,
     WARNINGS,
     FailedError,
-    MethodUnderTest,
 )
+from explainers.conformance.under_test import MethodUnderTest
 from explainers.names import get
 
 CHECKS = tuple(TABLE)
