@@ -1,4 +1,4 @@
-"""Constants and types of the dataset: image sizes, views, part ids and folds. Imports nothing of ours."""
+"""Constants and types of the dataset: image sizes, views, part ids and folds. It imports nothing of ours."""
 
 from __future__ import annotations
 

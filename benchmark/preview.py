@@ -1,4 +1,4 @@
-"""What is done already of a plan: looked up, without doing any of it."""
+"""Look up which parts of a plan are already done, without doing any work."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from benchmark.training.recipes import Recipe
 
 @dataclass(frozen=True)
 class Preview:
-    """What is done already of a plan.
+    """Which parts of a plan are already done.
 
     Args:
         drawn: for each variant, the number of views that are drawn, and of those that the plan asks for.

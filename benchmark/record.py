@@ -1,4 +1,4 @@
-"""The record of a measured cell, as `docs/results.md` describes it, and its form on disk."""
+"""The record of a measured cell as a dataclass and as JSON; `store` reads and writes the files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Why a trained model of the zoo decides as it does: the features it uses, as figures and as data."""
+"""Why a trained model decides as it does: the features it uses, as figures and as data."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ from benchmark.models import models
 from benchmark.training.loader import TrainingBatches
 from benchmark.training.weights import Trained, load_model
 from explainers.vebi import Explanation, Interpretation, Selection, SelectionError, Vebi, interpret
+from explainers.vebi.feature_selection import weights_sha256
 from explainers.vebi.figures import explanation_figure
-from explainers.vebi.selector import weights_sha256
 
 TOGETHER = 100  # images explained at once
 

@@ -48,9 +48,9 @@ def test_what_a_job_tells_is_heard_in_order_before_its_end():
     ("bad", "kind", "said"),
     [
         (jobs.killed, "died", "its process ended by SIGKILL, as when memory runs out"),
-        (jobs.left, "died", "its process left with status 7"),
+        (jobs.left, "died", "its process exited with status 7"),
         (jobs.overflown, "died", "its process ended by SIG"),
-        (jobs.silent, "overdue", "it was silent for 0.3 s"),
+        (jobs.silent, "overdue", "it sent no message for 0.3 s"),
         (jobs.wrong, "raised", "no such\nthing"),
         (jobs.exited, "raised", "it called sys.exit(3)"),
         (jobs.unpicklable, "raised", "lambda"),

@@ -115,7 +115,7 @@ def test_plug_ins_that_misbehave_fail_by_name_and_the_rest_complete(small, tmp_p
         "leaks": ("memory", "it keeps what it allocates"),
         "forks": ("fork", "it forked its process"),
         "exits": ("exit", "it called sys.exit(3)"),
-        "leaves": ("killed", "its process left with status 4, 3 times"),
+        "leaves": ("killed", "its process exited with status 4, 3 times"),
         "crashes": ("killed", "its process ended by SIG"),
     }
     printing = {"prints": "hello", "prints_below_python": "hello from below"}
@@ -154,7 +154,7 @@ def test_a_method_deaf_to_its_alarm_is_stopped_from_outside(small, tmp_path, mon
     done = run(small, tmp_path, "--explainer", name, "--explainer", "random", "--limit-s", "1")
     record = record_of(tmp_path, "hangs_deaf_to_alarms")
     assert done.returncode == 1 and record["cause"] == "time"
-    assert "it took longer than 1 s and did not heed its alarm" in record["reason"]
+    assert "it took longer than 1 s per call and could not be interrupted" in record["reason"]
     assert record_of(tmp_path, "random")["status"] == "ok"
 
 

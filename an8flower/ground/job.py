@@ -1,4 +1,4 @@
-"""What a job is, what becomes known of it, and how it sends messages."""
+"""A job, its events, and its channel for messages."""
 
 from __future__ import annotations
 

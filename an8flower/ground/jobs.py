@@ -20,7 +20,7 @@ from an8flower.ground.worker import Worker
 
 __all__ = ["ATTEMPTS", "FINAL", "Event", "Job", "Listener", "Tell", "WorkerDiedError", "run", "run_all"]
 
-ATTEMPTS = 3  # at a job whose workers die, e.g. because memory runs out, before it is the job's fault
+ATTEMPTS = 3  # at a job whose workers die, e.g. because memory runs out, before the job counts as the cause
 
 
 class WorkerDiedError(RuntimeError):

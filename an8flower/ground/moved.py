@@ -1,4 +1,4 @@
-"""Modules under their other names: `an8flower.explainers` for `explainers`, and where modules were before.
+"""Find modules under their other names: `an8flower.explainers` for `explainers`, and names of version 0.1.
 
 `explainers` and `benchmark` are generic names for packages, so both are also parts of `an8flower`. A module
 that has moved is still found under its old name for one release, with a DeprecationWarning.
@@ -14,13 +14,13 @@ from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 
-# Public names, for good.
+# Public names, which stay.
 ALIASES = {
     "an8flower.explainers": "explainers",
     "an8flower.benchmark": "benchmark",
     "explainers.backprop": "explainers.backward.backprop",
 }
-# Where modules were in version 0.1; to be removed in 0.3.
+# Names of modules in version 0.1; to be removed in 0.3.
 MOVED = {
     "an8flower.registry": "an8flower.ground.registry",
     "an8flower.files": "an8flower.ground.files",
@@ -43,6 +43,8 @@ MOVED = {
     "explainers.trace": "explainers.backward.trace",
     "explainers.stride_fix": "explainers.backward.stride_fix",
     "explainers.reference": "explainers.names",
+    "explainers.vebi.selector": "explainers.vebi.feature_selection",
+    "explainers.vebi.selection": "explainers.vebi.selected_features",
     "explainers.checks": "explainers.conformance.checks",
     "explainers.probes": "explainers.conformance.probes",
     "explainers.limits": "explainers.conformance.limits",
@@ -73,7 +75,7 @@ MOVED = {
 
 
 def current(name: str) -> str:
-    """The name of a module today.
+    """Return the current name of a module.
 
     >>> current("an8flower.benchmark.metrics"), current("benchmark.harness"), current("benchmark.plan")
     ('benchmark.metrics', 'benchmark.measuring.harness', 'benchmark.plan')
@@ -91,7 +93,7 @@ def install() -> None:
 
 
 class _Finder(MetaPathFinder):
-    """First among the finders: below an alias, Python's own would load each file a second time."""
+    """The first finder: for a module below an alias, the usual one would load the file a second time."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
@@ -101,7 +103,7 @@ class _Finder(MetaPathFinder):
 
 
 class _Same(Loader):
-    """Gives the very module that has another name, so that nothing exists twice."""
+    """Returns the module that has the current name, so that no module exists twice."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -114,4 +116,4 @@ class _Same(Loader):
         return module
 
     def exec_module(self, module: ModuleType) -> None:
-        module.__spec__ = self._spec  # the import has put the alias there
+        module.__spec__ = self._spec  # which the import has replaced

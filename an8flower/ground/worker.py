@@ -57,7 +57,7 @@ class Worker:
             try:
                 if not line.poll(within):
                     self._end()
-                    yield Event("overdue", f"it was silent for {within:g} s", noted)
+                    yield Event("overdue", f"it sent no message for {within:g} s", noted)
                     return
                 kind, value = line.recv()
             except (EOFError, OSError):
@@ -126,7 +126,7 @@ class Worker:
         code = self._process.wait()
         self._process = self._line = None
         return (
-            f"its process ended by {_signal(-code)}" if code < 0 else f"its process left with status {code}"
+            f"its process ended by {_signal(-code)}" if code < 0 else f"its process exited with status {code}"
         )
 
 

@@ -67,7 +67,7 @@ def evaluate(
         results: folder for records and per-image scores.
         limit_s, limit_gib: seconds and GiB that an explainer may take for one call; None for no limit.
         device: "cpu", "cuda", "mps", or "auto".
-        workers: processes on this machine; 0 for this process, which an explainer that crashes takes down.
+        workers: processes on this machine; 0 for this process, which ends if an explainer crashes.
         scheduler: address of a Dask scheduler whose workers measure instead.
         retry_failed: measure cells again that failed before under the same key.
         tables: measure cells again that have no table of per-image scores.
@@ -203,7 +203,9 @@ class _Listener:
         culprit: str | None = event.after  # the explainer that was running when the worker ended
         if event.kind == "overdue" and culprit:
             error = ExplainerError(
-                culprit, "time", f"it took longer than {unit.plan.limit_s:g} s and did not heed its alarm"
+                culprit,
+                "time",
+                f"it took longer than {unit.plan.limit_s:g} s per call and could not be interrupted",
             )
             self._fail(job, unit, culprit, error)
             return self._without(unit, culprit)

@@ -28,7 +28,7 @@ class Limits:
 
     @contextmanager
     def around(self, explainer: Explainer, calls: int = 1) -> Iterator[None]:
-        """Inside, the explainer must keep to the limits of this number of calls.
+        """Enforce the limits of this number of calls on the code inside the block.
 
         Raises:
             ExplainerError: if it does not.

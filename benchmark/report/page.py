@@ -167,7 +167,7 @@ def _place(board: tuple[str, str]) -> tuple[int, str, int, str]:
 
 
 def breakable(name: str) -> Markup:
-    """A method's name that may go on in the next line after its signs; escaped.
+    """Return a name, escaped, in which a line may break after punctuation.
 
     >>> breakable("grad_cam@<b>")
     Markup('grad_<wbr>cam@<wbr>&lt;b&gt;')

@@ -153,7 +153,7 @@ def parse_json(text: str, where: str) -> Any:
         if len(content) != len(pairs):
             names = [name for name, _ in pairs]
             twice = next(name for name in names if names.count(name) > 1)
-            raise SubmissionError(f"{where}: {shown(twice)} is twice in one object")
+            raise SubmissionError(f"{where}: {shown(twice)} appears twice in one JSON object")
         return content
 
     def refuse(constant: str) -> Any:

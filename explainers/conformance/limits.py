@@ -218,7 +218,7 @@ def _time(name: str, seconds: float) -> Iterator[None]:
         signal.signal(signal.SIGALRM, handler or signal.SIG_DFL)
         signal.setitimer(signal.ITIMER_REAL, *timer)
     if rung:  # also if the method caught the alarm and returned
-        raise ExplainerError(name, "time", f"it took longer than {seconds:g} s per batch")
+        raise ExplainerError(name, "time", f"it took longer than {seconds:g} s")
 
 
 _STATM = Path("/proc/self/statm")

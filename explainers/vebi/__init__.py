@@ -14,11 +14,11 @@ A feature is one channel of a layer. Three classes describe it at the three stag
 """
 
 from explainers.vebi.explainer import Evidence, Explanation, Vebi
+from explainers.vebi.feature_selection import select
 from explainers.vebi.interpretation import Interpretation, interpret
 from explainers.vebi.lasso import Gram, MuLasso, mu_lasso, solve
 from explainers.vebi.response import Feature, responses
-from explainers.vebi.selection import Selected, Selection, SelectionError
-from explainers.vebi.selector import select
+from explainers.vebi.selected_features import Selected, Selection, SelectionError
 
 __all__ = [
     "Evidence",

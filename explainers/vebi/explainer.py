@@ -17,9 +17,9 @@ from explainers.base import ExplainerSpec, Loader, registry
 from explainers.guard import unchanged
 from explainers.layers import Layer, layers
 from explainers.maps import Reduction, reduced, scaled, upsampled
+from explainers.vebi.feature_selection import select, weights_sha256
 from explainers.vebi.response import Norm, shares
-from explainers.vebi.selection import Selection, SelectionError
-from explainers.vebi.selector import select, weights_sha256
+from explainers.vebi.selected_features import Selection, SelectionError
 
 _PAPER = "Oramas et al. 2019, arXiv 1712.06302"
 _GUIDED = (

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from explainers.layers import Layer
 from explainers.vebi.explainer import Explanation
 from explainers.vebi.interpretation import GUIDES, Interpretation
-from explainers.vebi.selection import Selection
+from explainers.vebi.selected_features import Selection
 
 HEATMAP_COLOURS = "magma"  # perceptually uniform
 # The paper's figure 6: layers with a map green, fully connected ones pink.

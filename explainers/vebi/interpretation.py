@@ -15,7 +15,7 @@ from explainers.guard import unchanged
 from explainers.layers import Call, Layer, Watch, value
 from explainers.maps import reduced, scaled, upsampled
 from explainers.vebi.response import Norm, shares
-from explainers.vebi.selection import Selected, Selection, SelectionError
+from explainers.vebi.selected_features import Selected, Selection, SelectionError
 
 # The panels of figure 14, and the stride fix of the heatmaps that guide them; None: upsampled forward maps.
 GUIDES: dict[str, Resample | None] = {"upsampled_activations": None, "deconv_gb": "none", "vebi": "conv"}

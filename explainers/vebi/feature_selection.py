@@ -14,7 +14,7 @@ from explainers.guard import unchanged
 from explainers.layers import Layer, layers
 from explainers.vebi.lasso import Gram, MuLasso, solve
 from explainers.vebi.response import Norm, features_of, respond
-from explainers.vebi.selection import Selected, Selection, SelectionError
+from explainers.vebi.selected_features import Selected, Selection, SelectionError
 
 _TRIED = 8  # images for which the model must give the same logits twice
 
