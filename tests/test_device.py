@@ -61,7 +61,7 @@ def test_a_named_device_is_taken_at_its_word(machine):
 @pytest.mark.parametrize("name", ["cuda", "mps", "cuda:2", torch.device("cuda")])
 def test_a_device_that_is_not_there_is_one_clear_line(machine, name):
     machine()
-    with pytest.raises(ValueError, match=f"there is no device '{name}' here; there is cpu$"):
+    with pytest.raises(ValueError, match=f"device '{name}' is not available here; available: cpu$"):
         device_of(name)
 
 

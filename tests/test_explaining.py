@@ -78,7 +78,7 @@ def test_another_class_can_be_asked_for_by_name_or_number(data, checkpoint, path
     by_number = explain(str(paths[0]), checkpoint, root=data, target=1)
     assert by_name.facts() == by_number.facts()
     assert by_name.facts()[0]["target"] != by_name.facts()[0]["predicted"]
-    with pytest.raises(ValueError, match="no class 'pink'; there are red petals, blue petals, or 0 to 1"):
+    with pytest.raises(ValueError, match="unknown class 'pink'; known are red petals, blue petals, or the numbers 0 to 1"):
         explain(paths[0], checkpoint, root=data, target="pink")
     with pytest.raises(ValueError, match="'grad_cam' does not explain through selected features; these do"):
         explain(paths[0], checkpoint, root=data, explainer="grad_cam")

@@ -207,7 +207,7 @@ def test_a_store_removed_meanwhile_is_one_clear_line(small, tmp_path):
     options = ("--explainer", "oracle", "--explainer", f"{tmp_path / 'remover.py'}:removes")
     done = run(small, results, *options)
     assert done.returncode == 1
-    assert "oracle/fold0.json was measured and is gone: was" in done.stderr and "Traceback" not in done.stderr
+    assert "oracle/fold0.json was measured but does not exist any more: was" in done.stderr and "Traceback" not in done.stderr
     assert run(small, results, "--explainer", "oracle").returncode == 0
 
 
@@ -246,7 +246,7 @@ def test_a_clock_that_jumps_changes_nothing(small, tmp_path, monkeypatch):
     again = evaluate(small / "data", "part-2c", results=tmp_path, **where)
     assert again == first
     fresh = evaluate(small / "data", "part-2c", results=tmp_path / "fresh", **where)
-    assert [one["scores"] for one in fresh] == [one["scores"] for one in first]
+    assert [one.scores for one in fresh] == [one.scores for one in first]
 
 
 def test_the_same_board_from_here_from_workers_and_from_a_cluster_that_loses_one(
