@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 from dataclasses import fields
@@ -14,7 +15,8 @@ import pytest
 from scipy.stats import skew
 
 import explainers
-from an8flower.protocol import VIEWPOINTS
+from an8flower.folds import fold_of
+from an8flower.protocol import FOLDS, VIEWPOINTS
 from benchmark.board.model_set import board_records
 from benchmark.certificate import judging, read_certificates
 from benchmark.experiments.evidence.clusters import FAR, NEXT, error_ratio, likeness
@@ -140,6 +142,22 @@ class TestResults:
         failed = to_json(Record(**{**vars(measured), "status": "failed"}))
         assert set(to_json(measured)) - set(failed) == set(order[order.index(first) : order.index(last) + 1])
 
+    def test_causes(self):
+        """The page lists the checks that a run can report, and no others."""
+        rows = table("results.md", "| `cause` | status |")
+        listed = {name for row in rows for name in re.findall(r"`(\w+)`", row["`cause`"])}
+        checks = {
+            node.args[1].value
+            for package in ("explainers", "benchmark")
+            for path in (PROJECT / package).rglob("*.py")
+            for node in ast.walk(ast.parse(path.read_text()))
+            if isinstance(node, ast.Call)
+            and isinstance(node.func, ast.Name | ast.Attribute)
+            and (node.func.id if isinstance(node.func, ast.Name) else node.func.attr) == "ExplainerError"
+            and isinstance(node.args[1], ast.Constant)
+        }
+        assert listed == checks | {"nan", "raised"}
+
 
 class TestRunning:
     def test_the_plan_is_valid_and_has_every_entry(self, tmp_path, monkeypatch):
@@ -152,7 +170,8 @@ class TestRunning:
         names = set(re.findall(r"^(\w+) =", plan, re.MULTILINE))
         assert names == {field.name for field in fields(Plan)}
         with explainers.registry.temporarily():
-            assert read_plan(tmp_path / "plan.toml").viewpoints == (1, 11)
+            shown = read_plan(tmp_path / "plan.toml")
+        assert set(fold_of(shown.viewpoints, shown.scheme)) == set(shown.folds) == set(range(FOLDS))
 
 
 class TestScale:
