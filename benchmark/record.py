@@ -26,7 +26,7 @@ class Record:
 
     Args:
         variant, model, seed, fold, explainer: the cell.
-        key: SHA-256 of `identity`; equal keys have equal scores.
+        key: SHA-256 of `identity`; equal keys have equal heatmaps.
         identity: everything that determines the heatmaps.
         metrics: for each metric, the SHA-256 of the code that computes it.
         role, source, library, reduction, resize: what the explainer declares.

@@ -5,7 +5,7 @@ A cell is one explainer on one fold of one model and variant, for one training s
 subfolder `seed<s>` for seeds other than 0. docs/results.md describes every field.
 
 A file is written completely or not at all, and the record last, so several processes may write to one folder:
-equal keys have equal scores, and the last one wins.
+equal keys have equal heatmaps, and the last one wins.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ def cell_of(results: str | Path, record: Record) -> Cell:
 
 
 def key(identity: Json) -> str:
-    """Return the SHA-256 of everything that determines a cell: equal keys, equal scores."""
+    """Return the SHA-256 of everything that determines the heatmaps of a cell."""
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
 
 

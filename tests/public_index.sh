@@ -31,8 +31,8 @@ cd "$work/source"
 tested=0
 failed=0
 for python in "$@"; do
-    if ! command -v "$python" >/dev/null; then
-        echo "$python: not tested, not found"
+    if ! "$python" -c "" 2>/dev/null; then
+        echo "$python: not tested, it does not run here"
         continue
     fi
     tested=$((tested + 1))
