@@ -6,7 +6,7 @@ BROWSER_PACKAGES := chromium libatomic1
 VARIANT ?= single-6c
 
 .DEFAULT_GOAL := help
-.PHONY: help leaderboard results test check format architecture bench bench-data bench-lasso bench-methods bench-metrics bench-run parity reliability public-index bare-machine clean gl browser
+.PHONY: help leaderboard results test quick check format architecture bench bench-data bench-lasso bench-methods bench-metrics bench-run parity reliability public-index bare-machine clean gl browser
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-13s %s\n", $$1, $$2}'
@@ -25,8 +25,12 @@ results: gl .venv/.run ## write everything in results/: boards, statistics, cert
 	$(BIN)/an8flower report --results results
 	$(BIN)/python -m benchmark.board.published results
 
-test: gl browser .venv/.dev ## run the test suite
-	$(BIN)/python -m pytest
+# Each process runs whole files, so that the fixtures of a file are made once.
+test: gl browser .venv/.dev ## run the test suite, in one process per core
+	$(BIN)/python -m pytest -n auto --dist loadfile
+
+quick: gl .venv/.dev ## run the quick tests, at least one per module, in one process per core
+	$(BIN)/python -m pytest -n auto --dist loadfile -m "not slow and not browser"
 
 check: .venv/.dev ## lint, format, types, import directions, and pinned versions
 	@! grep -nE '==[^ ]*\+' constraints.txt \

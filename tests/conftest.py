@@ -36,9 +36,15 @@ VIEWS = [1, 2, 3, 4, 5]
 RECIPE = Recipe(epochs=12, batch=25)
 
 
+# Fixtures that draw all views of a plant, or a dataset with twins or factors, or start a cluster.
+SLOW_FIXTURES = {"dask_cluster", "part_2c", "turntable", "twinned", "varied"}
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark tests that need a browser, and tests against other libraries or slow re-derivations."""
+    """Mark tests by their fixtures and folder: browser, slow, oracle."""
     for item in items:
+        if SLOW_FIXTURES & set(getattr(item, "fixturenames", ())):
+            item.add_marker("slow")
         if "browser" in getattr(item, "fixturenames", ()):
             item.add_marker("browser")
         if item.path.parent.name == "oracles":
@@ -46,9 +52,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Give each of several test processes one thread, so that they do not wait for each other."""
-    if hasattr(config, "workerinput"):
-        torch.set_num_threads(1)
+    """Compute in one thread: on networks as small as the tests', more threads mostly wait for each other."""
+    torch.set_num_threads(1)
+    os.environ["OMP_NUM_THREADS"] = "1"  # of the commands that tests run
 
 
 Once = Callable[[str, Callable[[Path], object]], Path]

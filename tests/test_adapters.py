@@ -54,6 +54,7 @@ def gradient_input(images):
     return images.clone().requires_grad_()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", QUICK)
 def test_maps_are_the_same_again_and_alone(name, modular, images):
     explain = explainers.get(name)
@@ -64,6 +65,7 @@ def test_maps_are_the_same_again_and_alone(name, modular, images):
     close(torch.cat(alone), maps)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", QUICK)
 def test_no_map_is_silently_wrong_however_the_model_is_written(name, written, modular, images):
     expected = explainers.get(name)(modular, images, TARGETS)

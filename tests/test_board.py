@@ -148,6 +148,7 @@ def test_failed_and_submitted_rows_say_so(results):
     assert "Failed: `broken`: fold 0: no | luck" in text and "| self-reported |" in text
 
 
+@pytest.mark.slow
 def test_files(results):
     board = leaderboard(results, "single-6c")
     written = write_board(board, results, "an8flower leaderboard")

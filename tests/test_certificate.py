@@ -80,6 +80,7 @@ class Stubborn(nn.Module):
         return torch.tensor([1.0, 0.0]).repeat(len(images), 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("where", "model", "necessity", "default", "sufficiency", "swapped", "passed", "fails"),
     [
@@ -162,12 +163,14 @@ def test_a_swap_leaves_nothing_of_the_own_part(twinned):
         assert not torch.equal(image, bare) and not torch.equal(image, alone)
 
 
+@pytest.mark.slow
 def test_an_honest_model_is_certified(twinned, trained):
     case = study(trained.model, twinned, TINY.name, fold=0, size_px=112, explained_by=["guided_grad_cam"])
     assert case.wrong == [] and case.shares.necessity == expected_necessity(2) and case.shares.passed > 0.9
     assert case.follows_patch < 0.1 and case.scores["guided_grad_cam"] > 0.15
 
 
+@pytest.mark.slow
 def test_a_cheating_model_is_not_and_a_heatmap_true_to_it_scores_low(patched, cheating):
     model = train(patched, TINY.name, fold=0, checkpoints=cheating, recipe=RECIPE).model
     case = study(model, patched, TINY.name, fold=0, size_px=112, explained_by=["grad_cam"])
@@ -181,6 +184,7 @@ def test_a_cheating_model_is_not_and_a_heatmap_true_to_it_scores_low(patched, ch
     assert case.on_patch["grad_cam"] > 2 * case.scores["grad_cam"]
 
 
+@pytest.mark.slow
 def test_certificates_are_kept_and_read(twinned, checkpoints, tmp_path):
     asked = plan(twinned, checkpoints, tmp_path)
     assert list(read_certificates(tmp_path, TINY.name, "an8net").columns) == COLUMNS
@@ -235,6 +239,7 @@ def test_twins_are_drawn_of_just_what_is_there(data, twinned, monkeypatch):
     assert (more["viewpoints"], more["seed"], more["factors"]) == (VIEWS, 0, {})
 
 
+@pytest.mark.slow
 def test_a_run_certifies_if_the_plan_says_so(twinned, checkpoints, tmp_path, monkeypatch):
     monkeypatch.setattr(running, "train_all", lambda *_, **__: {})
     monkeypatch.setattr(running, "measure_all", lambda *_, **__: [])
@@ -248,6 +253,7 @@ def test_a_run_certifies_if_the_plan_says_so(twinned, checkpoints, tmp_path, mon
     assert done.certificates == [] and "certify" not in done.seconds
 
 
+@pytest.mark.slow
 def test_the_command_exits_with_1_for_a_model_that_cheats(twinned, checkpoints, patched, cheating, tmp_path):
     def certified(root, weights, *more):
         asked = ["--variant", TINY.name, "--root", str(root), "--checkpoints", str(weights), "--folds", "0"]

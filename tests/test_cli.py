@@ -47,6 +47,7 @@ def options(name: str) -> dict[str, object]:
     return {spelling: parameter for parameter in command.params for spelling in parameter.opts}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_has_help_with_an_example(command):
     done = CliRunner().invoke(app, [*command.split(), "--help"])
@@ -77,6 +78,7 @@ def test_help_has_a_panel_for_each_task_and_run_first():
 DIFFERENT = {"--variant", "--model", "--seed", "--explainer", "--out"}
 
 
+@pytest.mark.slow
 def test_an_option_is_the_same_in_every_command():
     seen = defaultdict(set)
     for command in COMMANDS:
@@ -102,6 +104,7 @@ def test_the_defaults_that_run_shows_are_the_plans():
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("command", "old", "new"), [(c, old, new) for c, names in RENAMED.items() for old, new in names.items()]
 )
@@ -114,6 +117,7 @@ def test_an_old_name_of_an_option_stands_for_the_new_one(command, old, new):
     assert with_new_names([*command.split(), new, "3"]) == ([*command.split(), new, "3"], {})
 
 
+@pytest.mark.slow
 def test_an_old_name_works_with_a_note(tmp_path):
     done = an8flower("new-explainer", "mine", "--folder", tmp_path)
     assert done.returncode == 0 and (tmp_path / "mine.py").is_file()
@@ -132,6 +136,7 @@ def completed(words: str) -> list[str]:
     return done.stdout.split()
 
 
+@pytest.mark.slow
 def test_the_shell_completes_commands_options_and_names():
     assert completed("an8flower ev") == ["evaluate"]
     assert completed("an8flower generate --dr") == ["--drawing-seed"]
@@ -170,6 +175,7 @@ def test_completion_loads_no_torch():
     assert printed.strip() == "[]"
 
 
+@pytest.mark.slow
 def test_lists_what_is_registered():
     listed = json.loads(an8flower("list", "explainers", "--json").stdout)["explainers"]
     own = tuple(entry["name"] for entry in listed if ":" not in entry["name"])
@@ -181,6 +187,7 @@ def test_lists_what_is_registered():
         assert name in an8flower("list", what).stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -214,17 +221,20 @@ def test_bad_input_is_one_clear_line(tmp_path, arguments, message):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file"]
 
 
+@pytest.mark.slow
 def test_debug_shows_the_traceback_wherever_it_stands(tmp_path):
     for arguments in (["--debug", "train"], ["train", "--debug"]):
         assert "Traceback" in an8flower(*arguments, cwd=tmp_path).stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arguments", [["nothing"], ["generate", "--workers", "0"], ["list", "things"]])
 def test_wrong_usage_exits_with_2(arguments):
     done = an8flower(*arguments)
     assert done.returncode == 2 and "Traceback" not in done.stderr and "Error:" in done.stderr
 
 
+@pytest.mark.slow
 def test_damage_is_named_and_mended(tmp_path):
     at = ("--root", tmp_path, "--variant", "single-6c")
     made = json.loads(an8flower("generate", *at, "--viewpoints", "1", "--json").stdout)

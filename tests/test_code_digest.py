@@ -49,6 +49,7 @@ def edited(tmp_path):
     return digest
 
 
+@pytest.mark.slow
 def test_it_is_the_digest_of_the_registered_methods(edited):
     assert code_digest(explainers.registry.get("grad_cam").build) == edited(FILES["method"])
     assert code_digest(explainers.registry.get("vebi").build.func) == edited(FILES["learned"])
@@ -56,6 +57,7 @@ def test_it_is_the_digest_of_the_registered_methods(edited):
     assert code_digest(certify) == edited(FILES["certificate"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "changed", "old", "new"),
     [
@@ -90,6 +92,7 @@ def test_what_computes_nothing_changes_no_digest(edited, kind, changed, old, new
     assert edited(FILES[kind], changed, old, new) == edited(FILES[kind])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "changed", "old", "new"),
     [

@@ -105,6 +105,7 @@ def test_a_method_that_hangs_is_stopped(method):
     assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", [faulty.fills_memory, faulty.fills_memory_with_lists])
 def test_a_method_that_allocates_without_end_is_stopped_and_leaves_room(method):
     for _ in range(2):  # what the first try took is free again
@@ -280,6 +281,7 @@ def an8flower(*arguments: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, check=False, timeout=HANG_S)
 
 
+@pytest.mark.slow
 def test_command_passes_good_methods_and_fails_bad_ones(tmp_path):
     path = tmp_path / "mine.py"
     path.write_text(SCRIPT.format(extra=""))
@@ -293,6 +295,7 @@ def test_command_passes_good_methods_and_fails_bad_ones(tmp_path):
     assert an8flower("check", "sobel").returncode == 0
 
 
+@pytest.mark.slow
 def test_command_speaks_json_and_takes_limits(tmp_path):
     path = tmp_path / "mine.py"
     path.write_text(SCRIPT.format(extra=" if print('hi') else __import__('time').sleep(60)"))
@@ -305,6 +308,7 @@ def test_command_speaks_json_and_takes_limits(tmp_path):
     assert failing == {"time": "it took longer than 0.5 s"}
 
 
+@pytest.mark.slow
 def test_command_says_what_it_cannot_check(tmp_path):
     for arguments, code, message in (
         (["check"], 2, "name one explainer or more, or give --all"),

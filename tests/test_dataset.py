@@ -83,6 +83,7 @@ def test_batches_are_the_items(data, tiny, size_px):
     assert [row for b in dataset.batches(12) for row in b.rows] == list(range(50))
 
 
+@pytest.mark.slow
 def test_loader_workers_and_pickle_give_the_same(data, tiny):
     dataset = An8Flower(data, tiny.name, fold=0, split="test", target=("label", "mask"), size_px=112)
     loader = DataLoader(dataset, batch_size=25, num_workers=2, multiprocessing_context="spawn")
@@ -159,6 +160,7 @@ def test_an_altered_file_is_named_when_it_is_read(copied, tiny, kind):
         An8Flower(copied, tiny.name, target="mask")[0]
 
 
+@pytest.mark.slow
 def test_resized_arrays_follow_the_data(copied, tiny):
     An8Flower(copied, tiny.name, size_px=16)
     generate(copied, tiny, viewpoints=[6])
@@ -198,6 +200,7 @@ def test_the_plant_is_every_part_of_the_plant_itself(data, tiny, monkeypatch):
     assert torch.equal(plant, (parts > 0) & (parts != second_plant) & (parts != board))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stale", [{"format": 1}, {"digest": "0" * 64}])
 def test_arrays_of_another_format_or_other_data_are_written_again(copied, tiny, stale):
     def plant():
@@ -322,6 +325,7 @@ class TestTransforms:
         assert isinstance(image, tv_tensors.Image) == bool(given & {"transform", "transforms"})
         assert {isinstance(mask, tv_tensors.Mask) for mask in (*masks, plant)} == {bool(given)}
 
+    @pytest.mark.slow
     def test_a_pickle_with_transforms_opens_in_a_fresh_process(self, data, tiny, tmp_path):
         early = An8Flower(data, tiny.name, target="mask", transforms=self.v2.CenterCrop(64))
         late = An8Flower(data, tiny.name, target="mask")
@@ -375,6 +379,7 @@ class TestTransforms:
         image, label = dataset[249]
         assert image.shape == (1, 250, 250) and label == 11
 
+    @pytest.mark.slow
     def test_loader_workers_and_pickle_carry_transforms(self, data, tiny):
         dataset = An8Flower(
             data, tiny.name, fold=1, split="test", target=("label", "mask"),
@@ -386,6 +391,7 @@ class TestTransforms:
         assert torch.equal(images[7], dataset[7][0])
 
 
+@pytest.mark.slow
 def test_without_transforms_torchvision_is_not_imported(data, tiny):
     code = (
         "import sys; from an8flower import An8Flower\n"
@@ -403,6 +409,7 @@ def test_repr_shows_variant_fold_and_size(data, tiny):
         assert fact in told
 
 
+@pytest.mark.slow
 def test_twins_replace_the_images(data, twinned, tiny):
     with pytest.raises(DataFolderError, match=r"has no twins 'part_only'; run '.* --twins'"):
         An8Flower(data, tiny.name, twin="part_only")
@@ -417,12 +424,14 @@ def test_twins_replace_the_images(data, twinned, tiny):
     assert (image - twin).abs().amax(0)[mask].mean() < 0.02
 
 
+@pytest.mark.slow
 def test_a_deleted_array_is_written_again(copied, tiny):
     first = An8Flower(copied, tiny.name, size_px=16)[5][0]
     (copied / tiny.name / "cache/16px/image.npy").unlink()
     assert torch.equal(An8Flower(copied, tiny.name, size_px=16)[5][0], first)
 
 
+@pytest.mark.slow
 def test_two_processes_resize_once(data, tiny, tmp_path):
     copy = tmp_path / "data"
     shutil.copytree(data / tiny.name, copy / tiny.name, ignore=shutil.ignore_patterns("cache"))

@@ -19,6 +19,7 @@ def test_digests_belong_to_this_recipe():
     assert set(digest.NAMES) == set(recorded) - {"recipe_version"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variant", digest.NAMES)
 def test_pictures_are_those_that_were_recorded(variant):
     run = subprocess.run(

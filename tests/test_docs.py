@@ -269,6 +269,7 @@ class TestExamples:
         exec(compile(example, "metrics.md", "exec"), names)
         assert names["scores"].shape == (6,) and names["scores"].dtype == np.float64
 
+    @pytest.mark.slow
     def test_dataset(self, data, tiny):
         (example,) = blocks(DOCS / "dataset.md", "python")
         asked = '"data", "single-6c"'

@@ -249,6 +249,7 @@ class TestStatistics:
         p = compared(table, theirs, [ours], rng=rng).loc[ours, "p"]
         assert f"a direct comparison gives p = {p:.4f}" in said
 
+    @pytest.mark.slow
     def test_groups_of_the_board_are_those_of_the_function(self):
         rows = json.loads((RESULTS / "part-2c/an8net/leaderboard.json").read_text())["rows"]
         letters = {row["explainer"]: row["group"] for row in rows if row["role"] == "method"}

@@ -37,6 +37,7 @@ def paths(data, tiny):
     return [images / f"class{c}/class{c}_img5_p2_r3.png" for c in (1, 2)]
 
 
+@pytest.mark.slow
 def test_explains_as_the_explainer_on_the_dataset_does(data, tiny, checkpoint, paths, trained, test_set):
     explained = explain(paths, checkpoint, root=data)
     train = An8Flower(data, tiny.name, fold=0, split="train", size_px=112)
@@ -78,7 +79,9 @@ def test_another_class_can_be_asked_for_by_name_or_number(data, checkpoint, path
     by_number = explain(str(paths[0]), checkpoint, root=data, target=1)
     assert by_name.facts() == by_number.facts()
     assert by_name.facts()[0]["target"] != by_name.facts()[0]["predicted"]
-    with pytest.raises(ValueError, match="unknown class 'pink'; known are red petals, blue petals, or the numbers 0 to 1"):
+    with pytest.raises(
+        ValueError, match="unknown class 'pink'; known are red petals, blue petals, or the numbers 0 to 1"
+    ):
         explain(paths[0], checkpoint, root=data, target="pink")
     with pytest.raises(ValueError, match="'grad_cam' does not explain through selected features; these do"):
         explain(paths[0], checkpoint, root=data, explainer="grad_cam")
@@ -104,6 +107,7 @@ def test_pictures_of_any_size_and_kind_are_taken(data, checkpoint, paths, tmp_pa
         explain(tmp_path / "nothing.png", checkpoint, root=data)
 
 
+@pytest.mark.slow
 def test_command_writes_a_picture_and_facts_for_each_image(data, checkpoint, paths, tmp_path):
     done = an8flower(
         "explain", *paths, "--checkpoint", checkpoint, "--root", data, "--out", tmp_path / "why", "--json"
@@ -119,6 +123,7 @@ def test_command_writes_a_picture_and_facts_for_each_image(data, checkpoint, pat
         assert np.asarray(sheet).std() > 10
 
 
+@pytest.mark.slow
 def test_command_says_what_is_wrong_in_one_line(data, checkpoint, paths, tmp_path):
     done = an8flower("explain", paths[0], "--checkpoint", tmp_path / "none.safetensors", "--root", data)
     assert done.returncode == 1 and "no trained model at" in done.stderr
@@ -127,6 +132,7 @@ def test_command_says_what_is_wrong_in_one_line(data, checkpoint, paths, tmp_pat
     assert done.returncode == 1 and "unknown class '7'" in done.stderr
 
 
+@pytest.mark.slow
 def test_command_draws_what_features_look_for(data, checkpoint, tmp_path):
     out = tmp_path / "seen"
     done = an8flower("interpret", "--checkpoint", checkpoint, "--root", data, "--top-images", 5, "--out", out)

@@ -71,6 +71,7 @@ def test_the_formats_are_the_documented_ones():
         assert exports.get(name).source.startswith("https://")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("to", names())
 def test_equal_data_give_equal_bytes_and_nothing_else_is_left(data, tiny, tmp_path, to):
     before = digests(data / tiny.name)
@@ -81,6 +82,7 @@ def test_equal_data_give_equal_bytes_and_nothing_else_is_left(data, tiny, tmp_pa
     assert digests(data / tiny.name) == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("to", [name for name in names() if exports.get(name).splits])
 def test_a_fold_parts_the_images_by_view(data, tiny, tmp_path, to):
     files = digests(export(data, tiny.name, to, tmp_path / "out", fold=3))
@@ -97,6 +99,7 @@ def test_a_fold_parts_the_images_by_view(data, tiny, tmp_path, to):
     assert not any("_img3_" in name for name in of_split["train"])
 
 
+@pytest.mark.slow
 @coco_warnings
 @pytest.mark.parametrize("fold", [None, 0])
 def test_coco_decodes_to_the_masks(data, tiny, tmp_path, pixels, rows, fold):
@@ -127,6 +130,7 @@ def test_coco_decodes_to_the_masks(data, tiny, tmp_path, pixels, rows, fold):
     assert [category["supercategory"] for category in coco.cats.values()] == ["petals", "petals"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fold", [None, 0])
 def test_imagefolder_is_read_by_torchvision(data, tiny, tmp_path, pixels, rows, fold):
     from an8flower.ground.torchvision_shim import import_torchvision
@@ -160,6 +164,7 @@ def test_a_class_name_stays_within_its_folder():
             folder_name(name)
 
 
+@pytest.mark.slow
 @webdataset_warnings
 @pytest.mark.parametrize(("shard_images", "shards"), [(1000, 1), (100, 3), (250, 1)])
 def test_webdataset_gives_back_the_pixels(data, tiny, tmp_path, pixels, rows, shard_images, shards):
@@ -192,6 +197,7 @@ def test_webdataset_shards_bear_no_trace_of_who_made_them(data, tiny, tmp_path):
         assert {(m.mtime, m.uid, m.gid, m.uname, m.gname) for m in tar} == {(0, 0, 0, "bigdata", "bigdata")}
 
 
+@pytest.mark.slow
 @croissant_warnings
 @pytest.mark.parametrize("in_place", [False, True])
 def test_croissant_loads_and_yields_the_manifest(data, tiny, tmp_path, pixels, in_place, caplog):
@@ -235,6 +241,7 @@ def test_croissant_loads_and_yields_the_manifest(data, tiny, tmp_path, pixels, i
     assert [record["classes/name"] for record in dataset.records("classes")] == CLASSES
 
 
+@pytest.mark.slow
 @croissant_warnings
 def test_croissant_in_place_is_described_in_the_same_bytes_and_leaves_the_dataset_whole(data, tiny, tmp_path):
     from an8flower import verify
@@ -267,6 +274,7 @@ json.dump({"names": names, "rows": rows}, sys.stdout)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("way", "fold"), [("loader", None), ("loader", 2), ("card", 2)])
 def test_hf_is_read_by_datasets_offline(data, tiny, tmp_path, pixels, rows, way, fold):
     out = export(data, tiny.name, "hf", tmp_path / "out", fold=fold)
@@ -305,6 +313,7 @@ def test_a_folder_that_is_not_empty_is_refused_and_left_alone(data, tiny, tmp_pa
     assert digests(tmp_path).keys() == {"file", "out/mine"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("to", names())
 @pytest.mark.parametrize("kind", ["images", "masks"])
 def test_a_damaged_file_is_named_and_nothing_is_left(data, tiny, tmp_path, to, kind):
@@ -339,6 +348,7 @@ export(*sys.argv[1:])
 """
 
 
+@pytest.mark.slow
 def test_a_killed_export_leaves_no_out_and_the_next_one_clears_up(data, tiny, tmp_path):
     command = [
         sys.executable,
@@ -396,6 +406,7 @@ def test_bad_requests_say_what_is_right(data, tiny, tmp_path, arguments, error, 
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_split_without_images_is_an_error(data, tiny, tmp_path):
     from an8flower import generate
 
@@ -409,6 +420,7 @@ def an8flower(*arguments: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, check=False, timeout=HANG_S)
 
 
+@pytest.mark.slow
 def test_the_command_exports(data, tiny, tmp_path):
     at = ("export", "--root", data, "--variant", tiny.name, "--fold", 0, "--json")
     done = an8flower(*at, "--to", "webdataset", "--shard-images", 60, "--out", tmp_path / "out")
@@ -425,6 +437,7 @@ def test_the_command_exports(data, tiny, tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_the_command_explains_itself():
     text = " ".join(an8flower("export", "--help").stdout.split())
     assert "Example: an8flower export --to coco --variant single-6c --root data --out exported/coco" in text
@@ -442,6 +455,7 @@ def test_importing_the_exporters_loads_none_of_their_libraries():
     assert printed.strip() == "[]"
 
 
+@pytest.mark.slow
 def test_torchvision_is_imported_once_and_works():
     code = (
         "from an8flower.ground.torchvision_shim import import_torchvision\n"

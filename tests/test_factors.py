@@ -38,6 +38,7 @@ def test_defaults_draw_the_papers_frame(renderer, usual):
     np.testing.assert_array_equal(explicit.image, usual.image)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "settings",
     [
@@ -55,11 +56,13 @@ def test_light_and_surroundings_change_the_picture_but_not_the_mask(renderer, us
     np.testing.assert_array_equal(renderer.render(0, VIEW).image, usual.image)
 
 
+@pytest.mark.slow
 def test_size_is_the_share_of_the_square(renderer, usual):
     for size in (0.3, 0.6):
         assert height(drawn(renderer, size=size)) == pytest.approx(size * height(usual), abs=2)
 
 
+@pytest.mark.slow
 def test_flower_size_and_elevation_keep_the_plant_within_the_square(renderer, usual):
     small, large = (area(drawn(renderer, flower_size=size)) for size in (0.5, 1.5))
     assert large > 1.6 * area(usual) and area(usual) > 2.5 * small
@@ -69,11 +72,13 @@ def test_flower_size_and_elevation_keep_the_plant_within_the_square(renderer, us
         assert min(rows.min(), columns.min()) >= 50 and max(rows.max(), columns.max()) < 250
 
 
+@pytest.mark.slow
 def test_extra_leaves_come_one_by_one_with_an_id_of_their_own(renderer):
     areas = [area(drawn(renderer, extra_leaves=k), "extra_leaves") for k in range(5)]
     assert areas[0] == 0 and all(b > a for a, b in pairwise(areas))
 
 
+@pytest.mark.slow
 def test_the_second_plant_has_an_id_and_no_class_cue(renderer):
     red, blue = (renderer.render(k, VIEW, {**DEFAULTS, "second_plant": 1}) for k in (0, 3))
     second = red.part_ids == PART_IDS["second_plant"]
@@ -81,6 +86,7 @@ def test_the_second_plant_has_an_id_and_no_class_cue(renderer):
     np.testing.assert_array_equal(red.image[second], blue.image[second])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("share", [0.2, 0.5, 0.7])
 def test_occlusion_hides_that_share_of_the_part(renderer, usual, share):
     frame = drawn(renderer, occlusion=share)

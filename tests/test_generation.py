@@ -76,6 +76,7 @@ def test_derivatives_masks_and_areas_follow_from_the_frames(data, tiny):
         assert areas[file_path("mask", *at)] == np.count_nonzero(mask) >= 0.003 * 250 * 250
 
 
+@pytest.mark.slow
 def test_one_worker_draws_what_two_draw(data, tiny, tmp_path):
     alone = generate(tmp_path, tiny, viewpoints=[3], workers=1)
     both = read_manifest(data, tiny.name).table
@@ -83,6 +84,7 @@ def test_one_worker_draws_what_two_draw(data, tiny, tmp_path):
     assert alone.table.set_index("path")["sha256"].to_dict() == expected.to_dict()
 
 
+@pytest.mark.slow
 def test_runs_killed_at_random_moments_go_on_without_loss_or_duplicates(part_2c, tmp_path):
     whole = read_manifest(part_2c, "part-2c")
     root, rng, kills, completed = tmp_path / "killed", np.random.default_rng(0), 0, 0
@@ -107,6 +109,7 @@ def test_runs_killed_at_random_moments_go_on_without_loss_or_duplicates(part_2c,
     assert not list(root.rglob("*.tmp")) and not (root / "part-2c/.journal").exists()
 
 
+@pytest.mark.slow
 def test_ctrl_c_keeps_the_finished_frames_and_leaves_nothing_half_written(tmp_path):
     # All 240 frames, so that no machine finishes before the interrupt.
     process = subprocess.Popen(
@@ -126,6 +129,7 @@ def test_ctrl_c_keeps_the_finished_frames_and_leaves_nothing_half_written(tmp_pa
     assert not list(tmp_path.rglob("*.tmp"))
 
 
+@pytest.mark.slow
 def test_more_views_join_those_that_are_there(copied, tiny):
     before = read_manifest(copied, tiny.name)
     stamp = (before.folder / "frames/class1/class1_img1.png").stat().st_mtime_ns
@@ -136,6 +140,7 @@ def test_more_views_join_those_that_are_there(copied, tiny):
     assert verify(copied, tiny.name) == []
 
 
+@pytest.mark.slow
 def test_verify_reports_and_generate_repairs(copied, tiny):
     folder = copied / tiny.name
     good = read_manifest(copied, tiny.name)
@@ -193,6 +198,7 @@ def test_two_processes_do_not_draw_into_one_folder(copied, tiny):
         generate(copied, tiny)
 
 
+@pytest.mark.slow
 def test_a_part_that_is_hardly_visible_is_an_error(tmp_path):
     hidden = Variant("hidden-1c", (ClassSpec("sepals", part="sepals"),), "tests")
     with pytest.raises(ValueError, match=r"the sepals of class 1 .* in view 1, crop 1.*it must be 0.3%"):
@@ -277,6 +283,7 @@ def varied(tiny, tmp_path_factory):
 class TestFactorsAndTwins:
     """Generation with factors and twins."""
 
+    @pytest.mark.slow
     def test_the_manifest_records_each_views_values(self, varied, tiny):
         manifest = read_manifest(varied, tiny.name)
         assert manifest.header["factors"] == {"size": [0.6, 1.0], "background": "textured"}
@@ -300,9 +307,11 @@ class TestFactorsAndTwins:
         )
         assert red == blue
 
+    @pytest.mark.slow
     def test_drawing_again_gives_the_same(self, varied, tiny):
         assert verify(varied, tiny.name, regenerate="all") == []
 
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         ("drawn_by", "kind", "levels", "told"),
         [
@@ -334,6 +343,7 @@ class TestFactorsAndTwins:
         assert len(problems) == (told is not None)
         assert told is None or (told in problems[0] and str(path) in problems[0])
 
+    @pytest.mark.slow
     def test_twins_join_a_dataset_that_has_none(self, copied, tiny):
         before = read_manifest(copied, tiny.name)
         after = generate(copied, tiny, viewpoints=[1], twins=True)
@@ -350,6 +360,7 @@ class TestFactorsAndTwins:
             generate(varied, tiny, factors={"size": 3.0})
 
 
+@pytest.mark.slow
 def test_a_script_without_a_main_guard_and_one_from_a_pipe_work(tmp_path):
     lines = (
         "from an8flower import generate\n"

@@ -54,6 +54,7 @@ def plugged():
         yield plug
 
 
+@pytest.mark.slow
 def test_a_record_and_a_table_a_cell(go, tmp_path, tiny, trained, test_set):
     records = go()
     assert [(record.explainer, record.fold) for record in records] == [(e, f) for e in FLOORS for f in FOLDS]
@@ -85,6 +86,7 @@ def test_every_field_of_a_record_is_documented(go):
     assert fields - documented == set()
 
 
+@pytest.mark.slow
 def test_done_cells_are_kept_and_changed_ones_redone(go, tmp_path, tiny, checkpoints, monkeypatch):
     first = go()
     assert [record.finished for record in go()] == [record.finished for record in first]
@@ -111,6 +113,7 @@ def test_done_cells_are_kept_and_changed_ones_redone(go, tmp_path, tiny, checkpo
     assert go(["random"], checkpoints=other, folds=[0])[0].key != first[2].key
 
 
+@pytest.mark.slow
 def test_one_failing_explainer_does_not_lose_the_others(go, plugged, tmp_path, tiny):
     def raises(model, images, targets):
         raise RuntimeError("out of\nideas")
@@ -145,6 +148,7 @@ def test_one_failing_explainer_does_not_lose_the_others(go, plugged, tmp_path, t
     assert go(["raises"], retry_failed=True)[0].status == "ok"
 
 
+@pytest.mark.slow
 def test_methods_that_hang_exit_or_take_all_memory_are_named_and_the_others_go_on(go, plugged):
     def hangs(model, images, targets):
         while True:
@@ -188,6 +192,7 @@ def test_a_method_that_prints_is_measured_with_a_warning(go, plugged, capsys, mo
     assert "hello" not in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_one_name_stands_for_all_layers_with_a_map(go):
     records = go(["grad_cam@all", "random"], folds=[0])
     spatial = ["conv1", "relu1", "pool1", "conv2", "relu2", "pool2", "conv3", "relu3", "pool3"]
@@ -197,6 +202,7 @@ def test_one_name_stands_for_all_layers_with_a_map(go):
     assert named[0].scores == named[1].scores and named[0].key == records[7].key
 
 
+@pytest.mark.slow
 def test_floors_and_ceilings_are_handed_the_truth(go, data, tiny):
     names = ["train_mean_mask", "plant_mask", "oracle_lowres", "oracle", "random"]
     records = {r.explainer: r for r in go(names, folds=[0])}
@@ -213,6 +219,7 @@ def test_floors_and_ceilings_are_handed_the_truth(go, data, tiny):
     assert records["oracle_lowres"].layer == "relu3" and records["oracle_lowres"].resize
 
 
+@pytest.mark.slow
 def test_a_method_that_learns_sees_the_training_fold_alone(go, plugged, data, tiny):
     seen = []
 
@@ -236,6 +243,7 @@ def test_a_method_that_learns_sees_the_training_fold_alone(go, plugged, data, ti
     assert len(seen) == 2 and not torch.equal(seen[0], seen[1])
 
 
+@pytest.mark.slow
 def test_board_is_mean_and_sample_deviation_over_folds(go, tmp_path, tiny):
     records = go()
     board = leaderboard(tmp_path, tiny.name)
@@ -255,6 +263,7 @@ def test_board_is_mean_and_sample_deviation_over_folds(go, tmp_path, tiny):
     assert "`an8flower leaderboard`" in markdown.read_text()
 
 
+@pytest.mark.slow
 def test_pictures_are_drawn(go, data, tiny, checkpoints, tmp_path):
     from skimage.io import imread
 
@@ -268,6 +277,7 @@ def test_pictures_are_drawn(go, data, tiny, checkpoints, tmp_path):
         assert min(image.shape[:2]) > 300 and len(np.unique(image[..., :3].reshape(-1, 3), axis=0)) > 50
 
 
+@pytest.mark.slow
 def test_a_disk_that_is_full_is_nobodys_failed_row(go, monkeypatch):
     def full(cell, record, scores):
         raise OSError(28, "No space left on device")
@@ -293,6 +303,7 @@ def test_weights_of_other_folds_or_data_are_refused(go):
         go(scheme="blocks", folds=[0])
 
 
+@pytest.mark.slow
 def test_broken_or_mixed_records_are_told(go, tmp_path, tiny):
     go()
     record = tmp_path / tiny.name / "an8net/records/random/fold0.json"

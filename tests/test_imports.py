@@ -22,6 +22,7 @@ def test_import_loads_nothing_heavy(package):
     assert printed.strip() == "[]"
 
 
+@pytest.mark.slow
 def test_public_names_are_the_functions_also_after_their_modules():
     code = (
         "import an8flower.drawing.generation, an8flower.dataset\n"
@@ -37,6 +38,7 @@ def test_public_names_are_the_functions_also_after_their_modules():
     assert printed.strip() == "True"
 
 
+@pytest.mark.slow
 def test_reading_a_dataset_loads_nothing_that_draws(data, tiny):
     code = (
         "import sys\n"
@@ -51,6 +53,7 @@ def test_reading_a_dataset_loads_nothing_that_draws(data, tiny):
     assert printed.strip() == "[]"
 
 
+@pytest.mark.slow
 def test_packages_are_also_parts_of_an8flower():
     code = (
         "import explainers, benchmark.metrics.iou, explainers.backward.backprop as backprop\n"

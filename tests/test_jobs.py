@@ -44,6 +44,7 @@ def test_what_a_job_tells_is_heard_in_order_before_its_end():
     assert [event.kind for event in heard] == ["told"] * 3 + ["done"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("bad", "kind", "said"),
     [
@@ -100,7 +101,9 @@ def test_more_jobs_may_follow_from_what_is_heard():
         assert seen == [2, 4, 8, 16]
 
 
-def test_each_worker_has_one_thread_and_a_fresh_job_a_process_of_its_own():
+@pytest.mark.slow
+def test_each_worker_has_one_thread_and_a_fresh_job_a_process_of_its_own(monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
     many = [Job(jobs.surroundings, {"x": k}, fresh=k == 2) for k in range(4)]
     found = [event.value for event in outcomes(many, workers=1).values()]
     assert {one["threads"] for one in found} == {1}
@@ -108,6 +111,7 @@ def test_each_worker_has_one_thread_and_a_fresh_job_a_process_of_its_own():
     assert pids[0] == pids[1] and pids[2] == pids[3] and pids[1] != pids[2] and os.getpid() not in pids
 
 
+@pytest.mark.slow
 def test_a_job_that_asks_for_it_is_its_workers_last():
     many = [Job(jobs.retires, {"x": 0}), Job(jobs.surroundings, {"x": 1})]
     found = outcomes(many, workers=1)
@@ -162,6 +166,7 @@ def test_equal_warnings_of_workers_are_shown_once():
     assert done.returncode == 0 and done.stderr.count("JobWarning: take care") == 1
 
 
+@pytest.mark.slow
 def test_on_a_cluster_the_same_and_a_lost_worker_costs_nothing(dask_cluster, tmp_path):
     pytest.importorskip("distributed")
     many = [Job(jobs.doubled, {"x": k}) for k in range(3)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from rich.console import Console
 
 import explainers
@@ -10,6 +11,7 @@ from benchmark.board.paper import TABLE_1
 from benchmark.experiments.speed.methods import Comparison, compare, medians, table, together
 
 
+@pytest.mark.slow
 def test_our_methods_are_compared_with_the_same_ones_of_other_libraries(trained, test_set):
     batch = next(test_set.batches(6, rng=np.random.default_rng(0)))
     rows = compare(trained.model, batch.images, batch.labels, repeats=1)

@@ -41,6 +41,7 @@ def test_records_of_one_set_leave_nothing_out(results):
     assert len(board.source.models.weights) == 5 and board.source.others == ()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("identity", "reason"),
     [
@@ -152,6 +153,7 @@ def test_the_command_measures_just_what_was_left_out(results):
     assert said.endswith(f"--results {results} --folds 1,3 --explainer grad_cam")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "damage",
     [

@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import pandas as pd
+import pytest
 from skimage.io import imread
 from waiting import HANG_S
 
@@ -18,6 +19,7 @@ def run(folder, *more):
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True, timeout=HANG_S)
 
 
+@pytest.mark.slow
 def test_nothing_to_a_leaderboard_and_again(tmp_path):
     first = run(tmp_path)
     assert "grad_cam" in first.stdout and "oracle" in first.stdout

@@ -77,6 +77,7 @@ def test_the_projects_own_plan_can_be_read():
     assert plan.variants == ("single-6c", "double-12c", "part-2c") and plan.results.name == "results"
 
 
+@pytest.mark.slow
 def test_workers_and_a_cluster_train_the_same_bytes(part_2c, tmp_path, dask_cluster):
     recipe = Recipe(epochs=2, batch=25)
 
@@ -92,12 +93,14 @@ def test_workers_and_a_cluster_train_the_same_bytes(part_2c, tmp_path, dask_clus
     assert one == weights("cluster", workers=0, scheduler=dask_cluster.address)
 
 
+@pytest.mark.slow
 def test_a_cluster_draws_the_same_bytes(part_2c, tmp_path, dask_cluster):
     here = generate(tmp_path / "here", "part-2c", viewpoints=[2], workers=1)
     there = generate(tmp_path / "there", "part-2c", viewpoints=[2], scheduler=dask_cluster.address)
     assert here.digest == there.digest
 
 
+@pytest.mark.slow
 def test_a_plan_is_shown_carried_out_and_then_all_there(part_2c, tmp_path):
     path = write(
         tmp_path,

@@ -84,6 +84,7 @@ def python(source, tmp_path_factory):
 class TestInstalled:
     """The example package, in an environment of its own."""
 
+    @pytest.mark.slow
     def test_it_is_listed_with_its_source_and_needs(self, python, tmp_path):
         listed = json.loads(an8flower("list", "explainers", "--json", python=python, cwd=tmp_path).stdout)[
             "explainers"
@@ -95,6 +96,7 @@ class TestInstalled:
         assert [found[name]["needs"] for name in ("hi_res_cam", "gradients_from_mean")] == ["", "fit"]
         assert not TAUGHT & set(explainers.names())  # it is not installed here
 
+    @pytest.mark.slow
     def test_it_is_measured_and_on_the_board(self, python, data, tiny, checkpoints, tmp_path):
         names = (
             "--explainer",
@@ -114,6 +116,7 @@ class TestInstalled:
             assert rows[name]["role"] == "method" and not rows[name]["failed"]
             assert rows[name]["iou_auc"] > rows["random"]["iou_auc"]
 
+    @pytest.mark.slow
     def test_its_own_tests_pass(self, python, source):
         assert "2 passed" in run(python, "-m", "pytest", "-q", cwd=source).stdout
 
@@ -163,6 +166,7 @@ class TestScript:
 
         return evaluated
 
+    @pytest.mark.slow
     def test_is_measured_and_on_the_board(self, go, tmp_path, tiny):
         path = tmp_path / "mine.py"
         path.write_text(PLAIN + LEARNING + DECLARED)
@@ -178,6 +182,7 @@ class TestScript:
         assert set(rows["explainer"]) == {"plain", "learning?power=2.0", "declared"}
         assert not rows["failed"].any()
 
+    @pytest.mark.slow
     def test_is_measured_by_the_command(self, data, tiny, checkpoints, tmp_path):
         (tmp_path / "mine.py").write_text(PLAIN)
         where = ("--root", data, "--checkpoints", checkpoints, "--folds", "0", "--json")
@@ -241,6 +246,7 @@ class TestScript:
             explainers.get(name)
         assert str(raised.value).startswith(message)
 
+    @pytest.mark.slow
     def test_what_is_wrong_is_one_line_of_the_command(self, tmp_path):
         (tmp_path / "wrong.py").write_text("def plain(:")
         done = an8flower("evaluate", "--explainer", "wrong.py:plain", cwd=tmp_path, code=1)
@@ -291,6 +297,7 @@ BROKEN = {
 class TestBroken:
     """Packages with something wrong."""
 
+    @pytest.mark.slow
     def test_each_is_one_clear_line_and_everything_else_is_listed(self, tmp_path):
         installed(tmp_path, "first", WORKS.format(name="first"))
         installed(tmp_path, "works", WORKS.format(name="works"), attribute=":works")
@@ -304,12 +311,14 @@ class TestBroken:
         names = {entry["name"] for entry in json.loads(done.stdout)["explainers"]}
         assert {*explainers.names(), "first", "works"} <= names
 
+    @pytest.mark.slow
     def test_two_wrong_names_in_one_module_are_two_lines(self, tmp_path):
         installed(tmp_path, "works", WORKS.format(name="works"), attribute=":gone\nalso = works:lost")
         done = an8flower("check", "works", path=str(tmp_path), cwd=tmp_path, code=1)
         assert "has no attribute 'gone'" in done.stderr and "has no attribute 'lost'" in done.stderr
         assert done.stdout.startswith("works: ")
 
+    @pytest.mark.slow
     def test_two_points_into_one_broken_module_are_one_line(self, tmp_path):
         installed(tmp_path, "loud", WORKS.format(name="works") + "\n1 / 0", attribute=":works\nalso = loud")
         done = an8flower("check", "sobel", path=str(tmp_path), cwd=tmp_path)
@@ -319,6 +328,7 @@ class TestBroken:
 class TestStartingFiles:
     """`an8flower new-explainer`."""
 
+    @pytest.mark.slow
     def test_they_work_as_written(self, tmp_path):
         made = json.loads(an8flower("new-explainer", "my_method", "--json", cwd=tmp_path).stdout)
         assert made["files"] == ["my_method.py", "test_my_method.py"]
@@ -334,6 +344,7 @@ class TestStartingFiles:
         command = (sys.executable, "-m", "ruff", "check", "--config", PROJECT / "pyproject.toml", ".")
         run(*command, cwd=tmp_path)
 
+    @pytest.mark.slow
     def test_the_folder_is_made(self, tmp_path):
         done = an8flower("new-explainer", "my_method", "--out", "my methods", cwd=tmp_path)
         assert (tmp_path / "my methods/test_my_method.py").is_file()
@@ -357,6 +368,7 @@ class TestStartingFiles:
         assert [path.name for path in tmp_path.iterdir()] == ["test_mine.py"]
         assert Path("test_mine.py").read_text() == "mine"
 
+    @pytest.mark.slow
     def test_a_refusal_is_one_line(self, tmp_path):
         done = an8flower("new-explainer", "my-method", cwd=tmp_path, code=1)
         assert done.stdout == "" and not list(tmp_path.iterdir())
@@ -395,6 +407,7 @@ class TestGuide:
         for name in files:
             assert_conforms(f"{name}.py:{name}")
 
+    @pytest.mark.slow
     def test_its_test_passes(self, folder):
         assert "3 passed" in run(sys.executable, "-m", "pytest", "-q", cwd=folder).stdout
 
@@ -404,6 +417,7 @@ class TestGuide:
         for block in rest:
             exec(compile(block, GUIDE.name, "exec"), {})
 
+    @pytest.mark.slow
     def test_its_methods_are_measured(self, folder, data, tiny, checkpoints):
         names = ["my_learner.py:my_learner", "my_ceiling.py:my_ceiling", "my_cam.py:my_cam@all"]
         where = {"checkpoints": checkpoints, "results": folder, "folds": [0]}
@@ -411,6 +425,7 @@ class TestGuide:
         assert {record.status for record in records} == {"ok"}
         assert len(records) > 4
 
+    @pytest.mark.slow
     def test_failures_read_as_it_says(self, folder, data, tiny, checkpoints):
         path = folder / "my_method.py"
         path.write_text(path.read_text().replace("    return", "    1 / 0\n    return"))

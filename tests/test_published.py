@@ -27,6 +27,7 @@ def with_models(board, **changes):
     return replace(board, source=replace(board.source, models=models))
 
 
+@pytest.mark.slow
 def test_they_are_those_of_the_results_folder():
     kept = json.loads(Path(module.__file__).with_name(module.FILE).read_text())
     assert kept == collected(RESULTS)

@@ -106,6 +106,7 @@ def record_of(results, name):
     return json.loads((results / "part-2c/an8net/records" / name / "fold0.json").read_text())
 
 
+@pytest.mark.slow
 def test_plug_ins_that_misbehave_fail_by_name_and_the_rest_complete(small, tmp_path):
     script = tmp_path / "bad.py"
     script.write_text(BAD)
@@ -148,6 +149,7 @@ def test_plug_ins_that_misbehave_fail_by_name_and_the_rest_complete(small, tmp_p
     assert run(small, tmp_path, "--explainer", f"{script}:raises").returncode == 0
 
 
+@pytest.mark.slow
 def test_a_method_deaf_to_its_alarm_is_stopped_from_outside(small, tmp_path, monkeypatch):
     (tmp_path / "bad.py").write_text(BAD)
     name = f"{tmp_path / 'bad.py'}:hangs_deaf_to_alarms"
@@ -158,12 +160,14 @@ def test_a_method_deaf_to_its_alarm_is_stopped_from_outside(small, tmp_path, mon
     assert record_of(tmp_path, "random")["status"] == "ok"
 
 
+@pytest.mark.slow
 def test_runs_killed_at_random_moments_end_in_the_board_of_an_undisturbed_one(tmp_path):
     outcome = suffer(tmp_path, kills=4, rng=np.random.default_rng(0))
     assert sum(outcome.kills.values()) >= 4
     assert len(outcome.expected) == 7 * 2 * 11 and outcome.board == outcome.expected
 
 
+@pytest.mark.slow
 def test_two_runs_on_one_store_end_in_the_same_board(small, tmp_path):
     names = ("--explainer", "grad_cam", "--explainer", "oracle", "--explainer", "random")
     command = [
@@ -181,6 +185,7 @@ def test_two_runs_on_one_store_end_in_the_same_board(small, tmp_path):
     assert not list(tmp_path.rglob("*.tmp"))
 
 
+@pytest.mark.slow
 def test_a_truncated_table_is_measured_again_and_never_read(small, tmp_path):
     assert run(small, tmp_path, "--explainer", "random").returncode == 0
     table = tmp_path / "part-2c/an8net/scores/random/fold0.parquet"
@@ -195,6 +200,7 @@ def test_a_truncated_table_is_measured_again_and_never_read(small, tmp_path):
     assert len(pd.read_parquet(tmp_path / "part-2c/an8net/scores")) == 50
 
 
+@pytest.mark.slow
 def test_a_store_removed_meanwhile_is_one_clear_line(small, tmp_path):
     (tmp_path / "remover.py").write_text(
         "import shutil\n"
@@ -207,10 +213,14 @@ def test_a_store_removed_meanwhile_is_one_clear_line(small, tmp_path):
     options = ("--explainer", "oracle", "--explainer", f"{tmp_path / 'remover.py'}:removes")
     done = run(small, results, *options)
     assert done.returncode == 1
-    assert "oracle/fold0.json was measured but does not exist any more: was" in done.stderr and "Traceback" not in done.stderr
+    assert (
+        "oracle/fold0.json was measured but does not exist any more: was" in done.stderr
+        and "Traceback" not in done.stderr
+    )
     assert run(small, results, "--explainer", "oracle").returncode == 0
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("mount"), reason="mounting a small disk takes root")
 def test_a_full_disk_is_one_clear_line_and_nothing_is_lost(small, tmp_path):
     disk = tmp_path / "disk"
@@ -234,6 +244,7 @@ def test_a_full_disk_is_one_clear_line_and_nothing_is_lost(small, tmp_path):
         subprocess.run(["umount", str(disk)], check=True)
 
 
+@pytest.mark.slow
 def test_a_clock_that_jumps_changes_nothing(small, tmp_path, monkeypatch):
     from benchmark import evaluate
 
@@ -249,6 +260,7 @@ def test_a_clock_that_jumps_changes_nothing(small, tmp_path, monkeypatch):
     assert [one.scores for one in fresh] == [one.scores for one in first]
 
 
+@pytest.mark.slow
 def test_the_same_board_from_here_from_workers_and_from_a_cluster_that_loses_one(
     small, tmp_path, dask_cluster
 ):

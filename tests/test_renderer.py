@@ -23,6 +23,7 @@ def turntable(renderer):
     return [renderer.render(0, view) for view in range(1, VIEWPOINTS + 1)]
 
 
+@pytest.mark.slow
 def test_the_plant_fills_the_central_square_in_every_view(turntable):
     tallest = 0
     for frame in turntable:
@@ -52,6 +53,7 @@ def test_image_and_part_ids_are_aligned(turntable):
         assert np.count_nonzero(petals & red) / np.count_nonzero(petals | red) > 0.9
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("view", [1, 14, 30])
 def test_classes_differ_in_the_petals_alone(renderer, view):
     frames = [renderer.render(k, view) for k in CLASSES]
@@ -64,6 +66,7 @@ def test_classes_differ_in_the_petals_alone(renderer, view):
         assert changed[petals > 0].mean() > 0.99
 
 
+@pytest.mark.slow
 def test_drawing_again_gives_the_same_bytes(renderer):
     first = renderer.render(2, 7)
     renderer.render(4, 33)

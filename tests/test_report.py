@@ -169,9 +169,7 @@ def test_a_picture_is_picked_and_every_tile_follows(page):
     assert names_shown == order and HOSTILE not in names_shown and len(order) == len(MEANS)
     gallery.locator(".picker input").nth(1).check(force=True)
     assert set(gallery.locator(".tile b").all_inner_texts()) == {"20.0"}
-    assert (
-        gallery.locator(".sheet:not([hidden])").inner_text().startswith("<b>red</b> 1; predicted as blue")
-    )
+    assert gallery.locator(".sheet:not([hidden])").inner_text().startswith("<b>red</b> 1; predicted as blue")
     assert "20.0 %" in tile.locator("img").get_attribute("alt")
     assert tile.locator("use").first.get_attribute("href").endswith("outline-1")
     window, strip = tile.locator(".window").bounding_box(), tile.locator("img").bounding_box()
@@ -361,6 +359,7 @@ def test_a_missing_browser_is_named(monkeypatch):
         chromium(None)
 
 
+@pytest.mark.slow
 def test_the_verdict_says_by_how_much_and_how_sure(results):
     board = leaderboard(results, "single-6c")
     said = "".join(part.text for part in verdict(board))
@@ -420,6 +419,7 @@ def test_an_outline_goes_around_each_part():
     assert outline(mask).count("M") == 2 and "nan" not in outline(mask)
 
 
+@pytest.mark.slow
 def test_the_gallery_is_drawn_kept_and_drawn_no_more(data, checkpoints, tmp_path, tiny, monkeypatch):
     explainers = ["grad_cam", "guided_grad_cam", "random", "oracle", "plant_mask"]
     evaluate(data, tiny.name, explainers=explainers, folds=[0], checkpoints=checkpoints, results=tmp_path)
@@ -446,9 +446,7 @@ def test_the_gallery_is_drawn_kept_and_drawn_no_more(data, checkpoints, tmp_path
     drawn = more
     nowhere = {"root": tmp_path / "none", "checkpoints": tmp_path / "none"}
     assert gallery_of(tmp_path, tiny.name, "an8net", records, **nowhere) == drawn
-    other = [
-        replace(record, key="other") if record.explainer == "grad_cam" else record for record in records
-    ]
+    other = [replace(record, key="other") if record.explainer == "grad_cam" else record for record in records]
     without = gallery_of(tmp_path, tiny.name, "an8net", other, **nowhere)
     assert "grad_cam" not in without.strips and "not stored" in without.left_out["grad_cam"]
     changed = gallery_of(tmp_path, tiny.name, "an8net", other, **place)
@@ -468,6 +466,7 @@ def test_the_gallery_is_drawn_kept_and_drawn_no_more(data, checkpoints, tmp_path
     )
 
 
+@pytest.mark.slow
 def test_the_command_says_where_the_page_is(results, tmp_path):
     path = tmp_path / "page.html"
     options = ["--results", str(results), "--out", str(path), "--variant", "part-2c", "--no-gallery"]
@@ -478,6 +477,7 @@ def test_the_command_says_where_the_page_is(results, tmp_path):
     assert any("no heatmaps" in note for note in said["notes"])
 
 
+@pytest.mark.slow
 def test_equal_records_give_equal_pages(results, tmp_path):
     pages = [tmp_path / name for name in ("one.html", "two.html")]
     for path in pages:

@@ -132,6 +132,7 @@ class TestIntervals:
 
 
 class TestComparisons:
+    @pytest.mark.slow
     def test_holm_as_in_the_book_and_as_statsmodels(self, rng):
         # Holm's own procedure by hand: 0.005 x 4, 0.01 x 3, 0.03 x 2, and 0.04 is not below its neighbour.
         assert holm(np.array([0.01, 0.04, 0.03, 0.005])).tolist() == pytest.approx([0.03, 0.06, 0.06, 0.02])
@@ -201,6 +202,7 @@ class TestComparisons:
         )
         assert groups(scores, rng=rng).to_dict() == {"low": "c", "middle": "b", "low too": "c", "high": "a"}
 
+    @pytest.mark.slow
     def test_groups_are_corrected_for_picking_the_best(self, rng):
         """Equal rows: Holm tells the luckiest from the unluckiest, all pairs do not."""
         for _ in range(200):
@@ -327,6 +329,7 @@ def test_normalised():
     assert normalised(0.25, floor=0.5, ceiling=1) == -0.5 and np.isnan(normalised(1, floor=1, ceiling=1))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("luck", [normal, skewed])
 def test_calibration(luck):
     """At most 5 % false alarms where all methods are alike; intervals hold the truth 95 % of the time."""
@@ -338,6 +341,7 @@ def test_calibration(luck):
     assert 0.90 <= found.covered / found.intervals <= 0.99
 
 
+@pytest.mark.slow
 def test_alike_neighbours_raise_no_alarms_about_this_circle_but_do_about_others():
     """What docs/statistics.md warns of, so that it stays true: the wrong question is noticed here."""
     this = simulate(25, rng=np.random.default_rng(7), resamples=499, luck=circle)

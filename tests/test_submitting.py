@@ -100,6 +100,7 @@ def files_in(folder: Path) -> dict[str, bytes]:
     return {str(one.relative_to(folder)): one.read_bytes() for one in folder.rglob("*") if one.is_file()}
 
 
+@pytest.mark.slow
 def test_heatmaps_of_a_method_verify_and_are_scored_as_the_method_is(packed, board, tiny):
     report = verify(packed, board)
     assert report.verified and report.problems == () and report.unchecked == ()
@@ -145,6 +146,7 @@ def test_every_field_of_a_submitted_record_is_documented(packed, board):
     assert {*record, *record["identity"], *record["submission"]} - documented == set()
 
 
+@pytest.mark.slow
 def test_half_floats_take_less_room_and_score_nearly_the_same(plan, packed, tmp_path):
     half = pack_heatmaps(tmp_path / f"half{SUFFIX}", METADATA, plan, half=True)
     assert half.path.stat().st_size < 0.7 * packed.path.stat().st_size
@@ -153,6 +155,7 @@ def test_half_floats_take_less_room_and_score_nearly_the_same(plan, packed, tmp_
     assert verify(half, plan).verified
 
 
+@pytest.mark.slow
 def test_claims_that_are_too_good(packed, board, tmp_path):
     better = forged(packed, tmp_path / "better", cells__1__scores__iou_auc=0.99)
     report = verify(better, board)
@@ -270,6 +273,7 @@ def script(tmp_path, monkeypatch):
         yield path
 
 
+@pytest.mark.slow
 def test_a_script_is_packed_and_run_only_on_request(script, board, data, tiny, checkpoints, tmp_path):
     name = f"{script}:my_method?power=2"
     with explainers.registry.temporarily():
@@ -311,6 +315,7 @@ def test_a_script_is_packed_and_run_only_on_request(script, board, data, tiny, c
         pack_plugin(tmp_path / "b", METADATA, edited)
 
 
+@pytest.mark.slow
 def test_a_method_of_the_registry_goes_by_its_name(board, tmp_path):
     packed = pack_plugin(tmp_path / "a", METADATA, replace(board, explainers=("grad_cam",)))
     assert (packed.form.reference, packed.form.script, packed.script) == ("grad_cam", "", "")
@@ -347,6 +352,7 @@ def test_self_reported_rows_need_measured_ones(packed, plan):
     assert not plan.results.exists()
 
 
+@pytest.mark.slow
 def test_adding_again_changes_nothing_and_another_file_needs_replace(packed, board, tmp_path):
     add(packed, board)
     before = files_in(board.results)
@@ -367,6 +373,7 @@ def test_adding_again_changes_nothing_and_another_file_needs_replace(packed, boa
     assert len([path for path in files_in(board.results) if "submitted" in path]) == 2
 
 
+@pytest.mark.slow
 def test_all_folds_or_none(packed, board, tmp_path, monkeypatch):
     add(packed, board)
     before, move, moves = files_in(board.results), adding._move, 0
@@ -435,6 +442,7 @@ def test_metadata_that_would_be_refused_is_not_packed(plan, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_the_commands(board, tmp_path):
     def an8flower(*arguments):
         return CliRunner().invoke(app, [str(one) for one in arguments])
@@ -469,6 +477,7 @@ def test_the_commands(board, tmp_path):
     assert (shown.exit_code, shown.output) == (0, "# \\x1b[2J\nimport nowhere\n")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", [["submit"], ["verify-submission"], ["board", "add"], ["board", "list"]])
 def test_every_command_has_help_with_an_example(command):
     done = CliRunner().invoke(app, [*command, "--help"])

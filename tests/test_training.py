@@ -56,6 +56,7 @@ def test_loads_what_was_saved(trained, data, tiny, checkpoints, test_set):
     assert loaded.record == trained.record
 
 
+@pytest.mark.slow
 def test_done_work_is_kept_and_other_work_is_not(trained, data, tiny, checkpoints, tmp_path):
     shutil.copytree(checkpoints, tmp_path, dirs_exist_ok=True)
     path = weights_path(tmp_path, tiny.name, "an8net", 0)
@@ -84,6 +85,7 @@ def test_another_seed_lies_beside(trained, data, tiny, checkpoints, tmp_path):
     assert trained_record(path.with_stem("fold3"), manifest, "an8net", fold=3) is None
 
 
+@pytest.mark.slow
 def test_same_seed_same_weights_and_no_global_randomness(data, tiny, tmp_path):
     states = torch.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002
     hashes = []
@@ -161,6 +163,7 @@ def undisturbed(request, drawing, data, tiny, tmp_path):
     return request.param, weights_path(folder, tiny.name, request.param, 2).read_bytes(), one.record
 
 
+@pytest.mark.slow
 def test_stopped_anywhere_it_goes_on_to_the_same_bytes(undisturbed, data, tiny, tmp_path, monkeypatch):
     name, weights, record = undisturbed
     path = weights_path(tmp_path, tiny.name, name, 2)
@@ -195,6 +198,7 @@ def test_stopped_anywhere_it_goes_on_to_the_same_bytes(undisturbed, data, tiny, 
     assert not partial_path(path).exists()
 
 
+@pytest.mark.slow
 def test_a_killed_process_goes_on_to_the_same_bytes(data, tiny, tmp_path):
     code = (
         "import sys, torch; from benchmark.training import Recipe, train; torch.set_num_threads(1)\n"
@@ -225,6 +229,7 @@ def test_a_killed_process_goes_on_to_the_same_bytes(data, tiny, tmp_path):
     ]
 
 
+@pytest.mark.slow
 def test_killed_between_weights_and_record(data, tiny, tmp_path, monkeypatch):
     arguments = {"fold": 2, "checkpoints": tmp_path, "recipe": Recipe(epochs=1)}
     path = weights_path(tmp_path, tiny.name, "an8net", 2)
@@ -245,6 +250,7 @@ def test_killed_between_weights_and_record(data, tiny, tmp_path, monkeypatch):
     assert path.read_bytes() == weights
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("spoil", "reason"),
     [
@@ -287,6 +293,7 @@ def test_one_process_a_fold(data, tiny, tmp_path):
     assert not path.exists()
 
 
+@pytest.mark.slow
 def test_no_test_view_is_seen(data, tiny, tmp_path):
     """Whatever the test images show, the weights and the curve are the same."""
     first = train(data, tiny.name, "mnistnet", fold=2, checkpoints=tmp_path / "a", recipe=THREE)
@@ -394,6 +401,7 @@ def test_an_earlier_record_is_still_known(trained, data, tiny, checkpoints, tmp_
     assert train(data, tiny.name, fold=0, checkpoints=tmp_path, recipe=recipe).record == earlier
 
 
+@pytest.mark.slow
 def test_curves_are_drawn_from_the_records_alone(checkpoints, tiny, tmp_path):
     folder = tmp_path / tiny.name / "an8net"
     folder.mkdir(parents=True)

@@ -58,6 +58,7 @@ EXPECTED_SHARE = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["double-12c", "part-2c"])
 def test_every_part_is_seen_in_every_view_and_no_crop_cuts_the_plant(name):
     run = subprocess.run([sys.executable, "-c", MEASURE, name], capture_output=True, text=True, check=True)
@@ -70,6 +71,7 @@ def test_every_part_is_seen_in_every_view_and_no_crop_cuts_the_plant(name):
         assert bottom - top > 185
 
 
+@pytest.mark.slow
 def test_a_variant_from_another_package_is_drawn(tmp_path):
     install = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation"]
     packages = tmp_path / "packages"

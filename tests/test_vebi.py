@@ -104,6 +104,7 @@ def test_layers_of_the_class_scores_are_left_out_unless_asked_for(modular, image
         responses(modular, images, norm="l1")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "first", "last", "count"),
     [
@@ -121,6 +122,7 @@ def test_layers_of_torchvisions_nets(name, first, last, count, generator):
     assert before_scores(every, 999) == before_scores(every, 1000, None) == every
 
 
+@pytest.mark.slow
 def test_maps_are_let_go_as_soon_as_they_are_measured(images):
     """At most a few layers' maps are alive at any time, however deep the model."""
     import gc
@@ -426,6 +428,7 @@ def test_average_patches_are_those_of_a_plain_loop(modular, loader, images, labe
             assert (guided >= one.average - 1e-5).all() and guided.shape == one.average.shape
 
 
+@pytest.mark.slow
 def test_units_without_a_map_are_shown_by_whole_images(images, labels):
     torch.manual_seed(0)
     model = nn.Sequential(

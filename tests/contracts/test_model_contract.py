@@ -50,6 +50,7 @@ def test_weights_depend_on_the_generator_alone(spec):
     assert not torch.equal(next(first.parameters()), next(other.parameters()))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["vebi", "deconv_gb", "grad_cam", "guided_grad_cam", "gradient"])
 def test_can_be_explained(spec, name, generator):
     model = initialise(spec.build(3), generator=generator).eval()

@@ -57,6 +57,7 @@ def test_plain_rule_without_resampling_is_autograd(modular, images, layer):
     torch.testing.assert_close(signal, expected, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["resnet18", "squeezenet1_1", "vgg16", "densenet121", "mobilenet_v2"])
 def test_class_scores_go_back_as_autograd_does_in_residual_and_branching_nets(name, generator):
     # Doubles: with floats a switch or a gate near zero may fall either way.
@@ -313,6 +314,7 @@ def test_a_relu_overwritten_after_use_is_an_error_not_a_wrong_map(images):
         backpropagate(Overwritten().eval(), images, layer="logits", channels=0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("resample", ["none", "conv", "all", "nearest"])
 def test_nothing_outlives_a_backward_pass(written, images, resample):
     """A way back that led to its own output would keep every pass in memory for good."""

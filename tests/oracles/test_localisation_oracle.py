@@ -53,6 +53,7 @@ KINDS = [
 ]  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("name", LOCALISATION)
 def test_is_its_definition(name, kind):

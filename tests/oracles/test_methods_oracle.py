@@ -103,6 +103,7 @@ def test_gradient_methods_are_captums_reduced(written, modular, images, name, me
     torch.testing.assert_close(found, signal.norm(dim=1), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_smooth_grad_is_the_mean_gradient_of_noisy_images(modular, images):
     plain = explainers.get("gradient")(modular, images, TARGETS)
     smooth = explainers.get("smooth_grad", noise=0.0, samples=3)(modular, images, TARGETS)

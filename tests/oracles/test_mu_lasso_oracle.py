@@ -68,6 +68,7 @@ def distance(x, l, w):  # noqa: E741
     return float(np.linalg.norm(x.T @ w - l.T))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mu", [0.1, 1.0, 10.0, 300.0])
 @pytest.mark.parametrize("kind", KINDS)
 def test_nothing_is_nearer_than_clarabel_by_more_than_rounding(kind, mu):

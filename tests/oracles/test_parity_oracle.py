@@ -21,6 +21,7 @@ from benchmark.experiments.evidence.parity import (
 PAGE = Path(__file__).parents[2] / "docs" / "parity.md"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pair", PAIRS, ids=lambda pair: f"{pair.ours}-{pair.theirs}")
 def test_agrees_or_differs_as_stated(pair, trained, test_set):
     batch = next(test_set.batches(12, rng=np.random.default_rng(0)))

@@ -32,6 +32,7 @@ def score(name, heatmap, mask) -> float:
     return metrics.get(name).compute(heatmap[None], mask[None])[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", EVERY)
 @few
 @given(heatmap=heatmaps, mask=masks)
@@ -41,6 +42,7 @@ def test_is_its_definition_and_within_bounds(name, heatmap, mask):
     assert score(name, heatmap, mask) == pytest.approx(expected(name, heatmap, mask), abs=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", OF_ORDER)
 @few
 @given(heatmap=heatmaps, mask=masks)
@@ -51,6 +53,7 @@ def test_an_increasing_change_of_values_changes_nothing(name, heatmap, mask):
     assert score(name, places**3 - 7, mask) == score(name, heatmap, mask)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", OF_SCALED)
 @few
 @given(
@@ -75,6 +78,7 @@ def test_scale_does_not_matter_to_mass(heatmap, mask, factor):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in EVERY if name not in OF_PLACES])
 @few
 @given(heatmap=heatmaps, mask=masks, seed=st.integers(0, 1000))
@@ -84,6 +88,7 @@ def test_where_a_pixel_is_does_not_matter_but_to_two(name, heatmap, mask, seed):
     assert score(name, *moved) == pytest.approx(score(name, heatmap, mask), abs=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", EVERY)
 @few
 @given(heatmap=heatmaps, mask=masks)
@@ -92,6 +97,7 @@ def test_mirrored_images_score_the_same(name, heatmap, mask):
         assert score(name, turn(heatmap), turn(mask)) == pytest.approx(score(name, heatmap, mask), abs=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CHANCE_IS_SHARE)
 @given(heatmap=heatmaps, mask=masks)
 def test_chance_is_the_mask_s_share(name, heatmap, mask):
@@ -102,6 +108,7 @@ def test_chance_is_the_mask_s_share(name, heatmap, mask):
     assert every.mean() == pytest.approx(mask.mean(), abs=1e-9)
 
 
+@pytest.mark.slow
 @given(heatmap=heatmaps, mask=masks)
 def test_a_map_and_its_negative_share_the_area_under_the_roc_curve(heatmap, mask):
     assert score("roc_auc", heatmap, mask) + score("roc_auc", -heatmap, mask) == pytest.approx(1, abs=1e-12)

@@ -9,6 +9,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -88,6 +89,7 @@ def test_a_damaged_submission(data):
     read(data)
 
 
+@pytest.mark.slow
 @settings(max_examples=150)
 @given(st.sampled_from([*header(RIGHT), "new"]), junk | st.sampled_from(list(header(RIGHT).values())))
 def test_a_header_with_anything(name, value):
@@ -100,6 +102,7 @@ def test_a_form_with_anything(name, value):
     read(content(form(**{name: 0}) | {name: value}))
 
 
+@pytest.mark.slow
 @settings(max_examples=150)
 @given(st.sampled_from([*FORM["cells"][0], "new"]), junk)
 def test_a_claim_with_anything(name, value):
