@@ -82,7 +82,6 @@ def test_equal_data_give_equal_bytes_and_nothing_else_is_left(data, tiny, tmp_pa
     assert digests(data / tiny.name) == before
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("to", [name for name in names() if exports.get(name).splits])
 def test_a_fold_parts_the_images_by_view(data, tiny, tmp_path, to):
     files = digests(export(data, tiny.name, to, tmp_path / "out", fold=3))
@@ -241,7 +240,6 @@ def test_croissant_loads_and_yields_the_manifest(data, tiny, tmp_path, pixels, i
     assert [record["classes/name"] for record in dataset.records("classes")] == CLASSES
 
 
-@pytest.mark.slow
 @croissant_warnings
 def test_croissant_in_place_is_described_in_the_same_bytes_and_leaves_the_dataset_whole(data, tiny, tmp_path):
     from an8flower import verify

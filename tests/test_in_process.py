@@ -5,19 +5,25 @@ from __future__ import annotations
 import importlib
 import json
 import pkgutil
+import shutil
 
 import pytest
 from conftest import RECIPE, VIEWS
+from submissions import content, plugin, written
 from typer.testing import CliRunner
 
 import an8flower
 import benchmark
 import explainers
+from an8flower.ground.registry import UnknownNameError
 from an8flower.variants import variants
 from benchmark.cli import app
 from benchmark.plan import Plan
 from benchmark.preview import preview
 from benchmark.running import carry_out
+from benchmark.submission import rerunning
+from benchmark.submission.file import read_submission
+from benchmark.training.weights import weights_path
 
 MODULES = [
     module.name
@@ -86,3 +92,56 @@ def test_a_dataset_is_verified_drawn_as_a_sheet_and_exported(data, tiny, tmp_pat
         target = ("--to", "imagefolder", "--out", str(tmp_path / "folder"))
         assert CliRunner().invoke(app, ["export", *where, *target]).exit_code == 0
     assert list((tmp_path / "out").glob("*.png")) and list((tmp_path / "folder").rglob("*.png"))
+
+
+def test_an_image_is_explained(data, checkpoints, tiny, tmp_path):
+    weights = weights_path(checkpoints, tiny.name, "an8net", 0)
+    for path in (weights, weights.with_suffix(".json")):  # selections are written next to them
+        shutil.copy(path, tmp_path)
+    image = data / tiny.name / "images/class1/class1_img5_p2_r3.png"
+    where = (
+        "--checkpoint",
+        str(tmp_path / weights.name),
+        "--root",
+        str(data),
+        "--out",
+        str(tmp_path / "why"),
+    )
+    done = CliRunner().invoke(app, ["explain", str(image), *where])
+    assert done.exit_code == 0 and f"{image}: red petals, " in done.output
+    assert (tmp_path / "why" / image.name).is_file()
+
+
+def test_certificates_are_shown(monkeypatch):
+    shares = {
+        "images": 50,
+        "necessity": 0,
+        "necessity_expected": 0.5,
+        "sufficiency": 1,
+        "swap": 1,
+        "passed": 0,
+    }
+    record = {"fold": 3, "certified": False, "reason": "necessity is low", "shares": shares}
+    asked = []
+    place = "benchmark.certificate.certifying"
+    monkeypatch.setattr(f"{place}.draw_twins", lambda root, variant, **_: asked.append(variant))
+    monkeypatch.setattr(f"{place}.certify_all", lambda plan, **_: asked.append(plan) or [record])
+    done = CliRunner().invoke(app, ["certify", "--variant", "part-2c", "--folds", "3"])
+    assert done.exit_code == 1 and "fold 3 is not certified: necessity is low" in done.output
+    assert asked[0] == "part-2c" and asked[1].folds == (3,) and asked[1].certificate
+    record["certified"] = True
+    assert CliRunner().invoke(app, ["certify", "--json"]).exit_code == 0
+
+
+def test_bad_names_reach_the_command(tmp_path):
+    for command, name in (("evaluate", "--explainer"), ("train", "--model")):
+        done = CliRunner().invoke(app, [command, name, "nothing", "--root", str(tmp_path)])
+        assert isinstance(done.exception, UnknownNameError)
+
+
+def test_a_submission_is_opened_and_its_run_reported(tmp_path):
+    path = written(tmp_path / "a.an8sub.safetensors", content(plugin(), {}))
+    done = CliRunner().invoke(app, ["verify-submission", str(path), "--show-code"])
+    assert done.exit_code == 0 and "the file holds no script" in done.output
+    claim = read_submission(path).form.claims[0]
+    assert rerunning._outcome(claim, {}, tmp_path, 3) == "its run ended with status 3 and without a result"

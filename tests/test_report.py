@@ -466,7 +466,6 @@ def test_the_gallery_is_drawn_kept_and_drawn_no_more(data, checkpoints, tmp_path
     )
 
 
-@pytest.mark.slow
 def test_the_command_says_where_the_page_is(results, tmp_path):
     path = tmp_path / "page.html"
     options = ["--results", str(results), "--out", str(path), "--variant", "part-2c", "--no-gallery"]
@@ -477,7 +476,6 @@ def test_the_command_says_where_the_page_is(results, tmp_path):
     assert any("no heatmaps" in note for note in said["notes"])
 
 
-@pytest.mark.slow
 def test_equal_records_give_equal_pages(results, tmp_path):
     pages = [tmp_path / name for name in ("one.html", "two.html")]
     for path in pages:

@@ -401,7 +401,6 @@ def test_an_earlier_record_is_still_known(trained, data, tiny, checkpoints, tmp_
     assert train(data, tiny.name, fold=0, checkpoints=tmp_path, recipe=recipe).record == earlier
 
 
-@pytest.mark.slow
 def test_curves_are_drawn_from_the_records_alone(checkpoints, tiny, tmp_path):
     folder = tmp_path / tiny.name / "an8net"
     folder.mkdir(parents=True)
