@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -18,10 +19,12 @@ from hypothesis import settings
 from torch import nn
 from waiting import until
 
+import explainers
 from an8flower import An8Flower, generate
 from an8flower.drawing.renderer import Renderer
 from an8flower.ground.files import locked
 from an8flower.variants import Variant, variants
+from benchmark.cli import main
 from benchmark.training.recipes import Recipe
 from benchmark.training.trainer import train
 from benchmark.training.weights import Trained
@@ -119,6 +122,27 @@ def checkpoints(data: Path, once: Once) -> Path:
 def trained(data: Path, checkpoints: Path) -> Trained:
     """an8net trained on fold 0 of tiny-2c."""
     return train(data, TINY.name, fold=0, checkpoints=checkpoints, recipe=RECIPE)
+
+
+Called = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def called(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Called:
+    """Call the command in this process, in an empty folder, which saves the start of a process.
+
+    What it registers, e.g. by a script, is removed.
+    """
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)  # which the command replaces
+
+    def call(*arguments: object) -> subprocess.CompletedProcess[str]:
+        monkeypatch.setattr(sys, "argv", ["an8flower", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended, explainers.registry.temporarily():
+            main()
+        return subprocess.CompletedProcess(sys.argv, ended.value.code, *capsys.readouterr())
+
+    return call
 
 
 @dataclass(frozen=True)

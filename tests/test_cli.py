@@ -1,4 +1,4 @@
-"""The command line as a user meets it: in processes of its own."""
+"""The command line as a user meets it, mostly in processes of its own."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import typer
 from typer.testing import CliRunner
+from waiting import HANG_S
 
 import explainers
 from an8flower.export import exports
@@ -34,7 +35,7 @@ def an8flower(
 ) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "benchmark", *map(str, arguments)]
     return subprocess.run(
-        command, capture_output=True, text=True, cwd=cwd, check=False, timeout=300,
+        command, capture_output=True, text=True, cwd=cwd, check=False, timeout=HANG_S,
         env={**os.environ, **environment},
     )  # fmt: skip
 
@@ -175,19 +176,17 @@ def test_completion_loads_no_torch():
     assert printed.strip() == "[]"
 
 
-@pytest.mark.slow
-def test_lists_what_is_registered():
-    listed = json.loads(an8flower("list", "explainers", "--json").stdout)["explainers"]
+def test_lists_what_is_registered(called):
+    listed = json.loads(called("list", "explainers", "--json").stdout)["explainers"]
     own = tuple(entry["name"] for entry in listed if ":" not in entry["name"])
     assert own == explainers.names() and len(listed) > len(own) + 30
     assert all(entry["source"] for entry in listed)
-    listed = json.loads(an8flower("list", "variants", "--json").stdout)["variants"]
+    listed = json.loads(called("list", "variants", "--json").stdout)["variants"]
     assert tuple(entry["name"] for entry in listed) == variants.names()
     for what, name in (("models", "an8net"), ("metrics", "iou_auc"), ("explainers", "grad_cam")):
-        assert name in an8flower("list", what).stdout
+        assert name in called("list", what).stdout
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -211,9 +210,9 @@ def test_lists_what_is_registered():
         ),
     ],
 )
-def test_bad_input_is_one_clear_line(tmp_path, arguments, message):
+def test_bad_input_is_one_clear_line(called, tmp_path, arguments, message):
     (tmp_path / "file").touch()
-    done = an8flower(*arguments, cwd=tmp_path)
+    done = called(*arguments)
     assert done.returncode == 1
     assert done.stdout == ""
     assert message in done.stderr
@@ -222,15 +221,20 @@ def test_bad_input_is_one_clear_line(tmp_path, arguments, message):
 
 
 @pytest.mark.slow
+def test_an_error_is_all_that_a_process_prints(tmp_path):
+    done = an8flower("train", cwd=tmp_path)
+    assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (1, "", 1)
+
+
+@pytest.mark.slow
 def test_debug_shows_the_traceback_wherever_it_stands(tmp_path):
     for arguments in (["--debug", "train"], ["train", "--debug"]):
         assert "Traceback" in an8flower(*arguments, cwd=tmp_path).stderr
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("arguments", [["nothing"], ["generate", "--workers", "0"], ["list", "things"]])
-def test_wrong_usage_exits_with_2(arguments):
-    done = an8flower(*arguments)
+def test_wrong_usage_exits_with_2(called, arguments):
+    done = called(*arguments)
     assert done.returncode == 2 and "Traceback" not in done.stderr and "Error:" in done.stderr
 
 

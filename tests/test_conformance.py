@@ -281,18 +281,17 @@ def an8flower(*arguments: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, check=False, timeout=HANG_S)
 
 
-@pytest.mark.slow
-def test_command_passes_good_methods_and_fails_bad_ones(tmp_path):
+def test_command_passes_good_methods_and_fails_bad_ones(called, tmp_path):
     path = tmp_path / "mine.py"
     path.write_text(SCRIPT.format(extra=""))
-    done = an8flower("check", "grad_cam@conv1", f"{path}:mine")
+    done = called("check", "grad_cam@conv1", f"{path}:mine")
     assert done.returncode == 1 and done.stderr == ""
     lines = done.stdout.splitlines()
     assert lines[0] == "grad_cam@conv1: 24 of 24 checks pass"
     assert lines[-1] == "2 checked, 1 fail: mine"
     assert "  fail    targets                   the heatmaps are the same for every target" in done.stdout
     assert sum(" fail " in line for line in lines[:-1]) == 1
-    assert an8flower("check", "sobel").returncode == 0
+    assert called("check", "sobel").returncode == 0
 
 
 @pytest.mark.slow
@@ -308,14 +307,13 @@ def test_command_speaks_json_and_takes_limits(tmp_path):
     assert failing == {"time": "it took longer than 0.5 s"}
 
 
-@pytest.mark.slow
-def test_command_says_what_it_cannot_check(tmp_path):
+def test_command_says_what_it_cannot_check(called, tmp_path):
     for arguments, code, message in (
         (["check"], 2, "name one explainer or more, or give --all"),
         (["check", "sobel", "--all"], 2, "name one explainer or more, or give --all"),
         (["check", "sobell"], 1, "unknown explainer 'sobell'; did you mean 'sobel'?"),
         (["check", f"{tmp_path}/none.py:f"], 1, "none.py: no such file"),
     ):
-        done = an8flower(*arguments)
+        done = called(*arguments)
         assert done.returncode == code
         assert message in done.stderr and done.stdout == ""

@@ -18,7 +18,6 @@ from benchmark import explain_with_features as explain
 from benchmark.training.loader import TrainingBatches
 from benchmark.training.weights import load_model, weights_path
 from benchmark.why import interpretation_of, selection_of
-from tests.test_cli import an8flower
 
 
 @pytest.fixture(scope="module")
@@ -107,9 +106,8 @@ def test_pictures_of_any_size_and_kind_are_taken(data, checkpoint, paths, tmp_pa
         explain(tmp_path / "nothing.png", checkpoint, root=data)
 
 
-@pytest.mark.slow
-def test_command_writes_a_picture_and_facts_for_each_image(data, checkpoint, paths, tmp_path):
-    done = an8flower(
+def test_command_writes_a_picture_and_facts_for_each_image(called, data, checkpoint, paths, tmp_path):
+    done = called(
         "explain", *paths, "--checkpoint", checkpoint, "--root", data, "--out", tmp_path / "why", "--json"
     )
     assert done.returncode == 0, done.stderr
@@ -123,19 +121,17 @@ def test_command_writes_a_picture_and_facts_for_each_image(data, checkpoint, pat
         assert np.asarray(sheet).std() > 10
 
 
-@pytest.mark.slow
-def test_command_says_what_is_wrong_in_one_line(data, checkpoint, paths, tmp_path):
-    done = an8flower("explain", paths[0], "--checkpoint", tmp_path / "none.safetensors", "--root", data)
+def test_command_says_what_is_wrong_in_one_line(called, data, checkpoint, paths, tmp_path):
+    done = called("explain", paths[0], "--checkpoint", tmp_path / "none.safetensors", "--root", data)
     assert done.returncode == 1 and "no trained model at" in done.stderr
     assert done.stderr.count("\n") == 1
-    done = an8flower("explain", paths[0], "--checkpoint", checkpoint, "--root", data, "--target", "7")
+    done = called("explain", paths[0], "--checkpoint", checkpoint, "--root", data, "--target", "7")
     assert done.returncode == 1 and "unknown class '7'" in done.stderr
 
 
-@pytest.mark.slow
-def test_command_draws_what_features_look_for(data, checkpoint, tmp_path):
+def test_command_draws_what_features_look_for(called, data, checkpoint, tmp_path):
     out = tmp_path / "seen"
-    done = an8flower("interpret", "--checkpoint", checkpoint, "--root", data, "--top-images", 5, "--out", out)
+    done = called("interpret", "--checkpoint", checkpoint, "--root", data, "--top-images", 5, "--out", out)
     assert done.returncode == 0, done.stderr
     assert {path.name for path in out.iterdir()} == {
         "overview.png", "selection.png", "class1.png", "class2.png", "features.json",

@@ -435,11 +435,10 @@ def test_the_command_exports(data, tiny, tmp_path):
     )
 
 
-@pytest.mark.slow
-def test_the_command_explains_itself():
-    text = " ".join(an8flower("export", "--help").stdout.split())
+def test_the_command_explains_itself(called):
+    text = " ".join(called("export", "--help").stdout.split())
     assert "Example: an8flower export --to coco --variant single-6c --root data --out exported/coco" in text
-    listed = json.loads(an8flower("list", "exports", "--json").stdout)["exports"]
+    listed = json.loads(called("list", "exports", "--json").stdout)["exports"]
     assert tuple(entry["name"] for entry in listed) == names()
 
 
