@@ -96,9 +96,14 @@ def data(once: Once) -> Path:
 
 
 @pytest.fixture(scope="session")
-def twinned(once: Once) -> Path:
-    """A root with tiny-2c as `data` has it, and its twins. Not to be changed."""
-    return once("twinned", lambda root: generate(root, TINY, viewpoints=VIEWS, workers=2, twins=True))
+def twinned(data: Path, once: Once) -> Path:
+    """A root with tiny-2c as `data` has it, to which the twins were added. Not to be changed."""
+
+    def fill(root: Path) -> None:
+        shutil.copytree(data / TINY.name, root / TINY.name)
+        generate(root, TINY, viewpoints=[1], workers=2, twins=True)
+
+    return once("twinned", fill)
 
 
 @pytest.fixture(scope="session")
