@@ -95,12 +95,24 @@ def data(once: Once) -> Path:
     return once("data", lambda root: generate(root, TINY, viewpoints=VIEWS, workers=2))
 
 
+def copy_dataset(data: Path, root: Path) -> None:
+    """Copy tiny-2c without its resized arrays, which another test process may be writing just now."""
+    shutil.copytree(data / TINY.name, root / TINY.name, ignore=shutil.ignore_patterns("cache"))
+
+
+@pytest.fixture
+def copied(data: Path, tmp_path: Path) -> Path:
+    """A root with a copy of tiny-2c, which the test may change."""
+    copy_dataset(data, tmp_path)
+    return tmp_path
+
+
 @pytest.fixture(scope="session")
 def twinned(data: Path, once: Once) -> Path:
     """A root with tiny-2c as `data` has it, to which the twins were added. Not to be changed."""
 
     def fill(root: Path) -> None:
-        shutil.copytree(data / TINY.name, root / TINY.name)
+        copy_dataset(data, root)
         generate(root, TINY, viewpoints=[1], workers=2, twins=True)
 
     return once("twinned", fill)

@@ -25,12 +25,6 @@ from an8flower.resizing import resize_image, resize_mask
 EVERYTHING = ("label", "mask", "parts", "view", "plant")
 
 
-@pytest.fixture
-def copied(data, tiny, tmp_path):
-    shutil.copytree(data / tiny.name, tmp_path / tiny.name)
-    return tmp_path
-
-
 def test_items_are_as_documented(data, tiny):
     dataset = An8Flower(data, variant=tiny.name, target=EVERYTHING)
     assert len(dataset) == 250 and dataset.classes == ("red petals", "blue petals")
@@ -432,10 +426,10 @@ def test_a_deleted_array_is_written_again(copied, tiny):
 
 
 @pytest.mark.slow
-def test_two_processes_resize_once(data, tiny, tmp_path):
-    copy = tmp_path / "data"
-    shutil.copytree(data / tiny.name, copy / tiny.name, ignore=shutil.ignore_patterns("cache"))
-    code = f"from an8flower import An8Flower; print(len(An8Flower({str(copy)!r}, {tiny.name!r}, size_px=32)))"
+def test_two_processes_resize_once(copied, tiny):
+    code = (
+        f"from an8flower import An8Flower; print(len(An8Flower({str(copied)!r}, {tiny.name!r}, size_px=32)))"
+    )
     both = [
         subprocess.Popen(
             [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True

@@ -6,7 +6,6 @@ import gc
 import hashlib
 import json
 import logging
-import shutil
 import subprocess
 import sys
 import tarfile
@@ -14,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import copy_dataset
 from PIL import Image
 from waiting import HANG_S
 
@@ -207,7 +207,7 @@ def test_croissant_loads_and_yields_the_manifest(data, tiny, tmp_path, pixels, i
     if in_place:
         root = tmp_path / "root"
         out = root / tiny.name
-        shutil.copytree(data / tiny.name, out)
+        copy_dataset(data, root)
     export(root, tiny.name, "croissant", out)
     with caplog.at_level(logging.ERROR):
         dataset = mlcroissant.Dataset(out / "croissant.json")
@@ -244,7 +244,7 @@ def test_croissant_loads_and_yields_the_manifest(data, tiny, tmp_path, pixels, i
 def test_croissant_in_place_is_described_in_the_same_bytes_and_leaves_the_dataset_whole(data, tiny, tmp_path):
     from an8flower import verify
 
-    shutil.copytree(data / tiny.name, tmp_path / tiny.name)
+    copy_dataset(data, tmp_path)
     export(tmp_path, tiny.name, "croissant", tmp_path / tiny.name)
     export(tmp_path, tiny.name, "croissant", tmp_path / tiny.name)  # a second time, over the first
     assert verify(tmp_path, tiny.name) == []
@@ -315,7 +315,7 @@ def test_a_folder_that_is_not_empty_is_refused_and_left_alone(data, tiny, tmp_pa
 @pytest.mark.parametrize("to", names())
 @pytest.mark.parametrize("kind", ["images", "masks"])
 def test_a_damaged_file_is_named_and_nothing_is_left(data, tiny, tmp_path, to, kind):
-    shutil.copytree(data / tiny.name, tmp_path / tiny.name)
+    copy_dataset(data, tmp_path)
     file = tmp_path / tiny.name / kind / "class2/class2_img3_p2_r4.png"
     content = bytearray(file.read_bytes())
     content[-20] ^= 1

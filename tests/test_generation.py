@@ -14,6 +14,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import copy_dataset
 from waiting import HANG_S, until
 
 from an8flower import generate, verify
@@ -31,13 +32,6 @@ from an8flower import generate
 generate(sys.argv[1], "part-2c", viewpoints=[1, 2, 3, 4, 5], workers=2)
 """
 KILLS = 20
-
-
-@pytest.fixture
-def copied(data, tiny, tmp_path):
-    """A copy of the shared dataset that a test may damage."""
-    shutil.copytree(data / tiny.name, tmp_path / tiny.name)
-    return tmp_path
 
 
 def test_every_file_is_there_as_recorded(data, tiny):
@@ -344,14 +338,14 @@ class TestFactorsAndTwins:
         assert told is None or (told in problems[0] and str(path) in problems[0])
 
     @pytest.mark.slow
-    def test_twins_join_a_dataset_that_has_none(self, copied, tiny):
-        before = read_manifest(copied, tiny.name)
-        after = generate(copied, tiny, viewpoints=[1], twins=True)
+    def test_twins_join_a_dataset_that_has_none(self, data, twinned, tiny, tmp_path):
+        before, after = read_manifest(data, tiny.name), read_manifest(twinned, tiny.name)
         kinds = after.table["kind"].value_counts()
         assert kinds["part_only"] == kinds["image"] == 250
         merged = before.table.merge(after.table, on=["path", "sha256"])
         assert len(merged) == len(before.table)
-        assert generate(copied, tiny, viewpoints=[1]).digest == after.digest  # and are kept
+        copy_dataset(twinned, tmp_path)
+        assert generate(tmp_path, tiny, viewpoints=[1]).digest == after.digest  # and are kept
 
     def test_other_factors_are_not_mixed_in(self, varied, tiny):
         with pytest.raises(DataFolderError, match="was drawn with factors"):

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import safetensors
 import torch
+from conftest import copy_dataset
 from torch import nn
 from waiting import until
 
@@ -297,7 +298,7 @@ def test_one_process_a_fold(data, tiny, tmp_path):
 def test_no_test_view_is_seen(data, tiny, tmp_path):
     """Whatever the test images show, the weights and the curve are the same."""
     first = train(data, tiny.name, "mnistnet", fold=2, checkpoints=tmp_path / "a", recipe=THREE)
-    shutil.copytree(data, tmp_path / "data")
+    copy_dataset(data, tmp_path / "data")
     test = An8Flower(data, tiny.name, fold=2, split="test").table
     every = An8Flower(tmp_path / "data", tiny.name, size_px=112)
     images = np.load(every.manifest.folder / "cache" / "112px" / "image.npy", mmap_mode="r+")
