@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, ItemsView, Iterator, KeysView, Mapping, ValuesView
 from typing import Any
 
 
@@ -35,3 +35,47 @@ def warn_renamed(old: str, new: str, *, stacklevel: int = 3) -> None:
         stacklevel: of the caller, as for `warnings.warn` called there.
     """
     warnings.warn(f"{old} is now {new}", DeprecationWarning, stacklevel=stacklevel)
+
+
+class OnceDict:
+    """A dataclass that was a dictionary in version 0.1: what dictionaries do still works, with a warning."""
+
+    def _as_dict(self) -> dict[str, Any]:
+        """Return the dictionary that it was."""
+        raise NotImplementedError
+
+    def _old(self, use: str, instead: str = "its attributes") -> dict[str, Any]:
+        message = f"{type(self).__name__} is no dictionary any more; write {instead} instead of {use}"
+        warnings.warn(message, DeprecationWarning, stacklevel=3)
+        return self._as_dict()
+
+    def __getitem__(self, name: str) -> Any:
+        return self._old(f"[{name!r}]", f".{name}")[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._old("'in'")
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._old("a loop over it"))
+
+    def __len__(self) -> int:
+        return len(self._old("len()"))
+
+    def __bool__(self) -> bool:
+        return True
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """Return an entry, or `default`."""
+        return self._old(".get()").get(name, default)
+
+    def keys(self) -> KeysView[str]:
+        """Return the names of the entries."""
+        return self._old(".keys()").keys()
+
+    def values(self) -> ValuesView[Any]:
+        """Return the values of the entries."""
+        return self._old(".values()").values()
+
+    def items(self) -> ItemsView[str, Any]:
+        """Return the entries."""
+        return self._old(".items()").items()
