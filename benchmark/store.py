@@ -20,6 +20,7 @@ from urllib.parse import quote
 import pandas as pd
 
 from an8flower.ground import files
+from an8flower.ground.deprecated import renamed
 from benchmark.record import Json, Record, RecordError, from_json, to_json
 
 
@@ -211,3 +212,6 @@ def is_usable(path: Path, description: Json | None, *, required: bool) -> bool:
     if not path.is_file():
         return not required
     return path.stat().st_size == (description or {}).get("bytes")
+
+
+__getattr__ = renamed(__name__, {"found": "lookup", "SCHEMA_VERSION": "benchmark.record.SCHEMA_VERSION"})

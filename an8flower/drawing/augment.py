@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from an8flower.drawing.renderer import Frame
+from an8flower.ground.deprecated import renamed
 from an8flower.protocol import CROP_SIZE_PX, CROPS, ROTATIONS_DEG
 
 
@@ -58,3 +59,13 @@ def _warp(array: NDArray[np.uint8], angle_deg: float, interpolation: int, border
     # Pixel centres have whole-number coordinates, so the centre of an even-sized square is between pixels.
     matrix = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), angle_deg, 1.0)
     return np.asarray(cv2.warpAffine(array, matrix, (width, height), flags=interpolation, borderMode=border))
+
+
+__getattr__ = renamed(
+    __name__,
+    {
+        "resize_image": "an8flower.resizing.resize_image",
+        "resize_mask": "an8flower.resizing.resize_mask",
+        "resize_ids": "an8flower.resizing.resize_ids",
+    },
+)

@@ -9,6 +9,7 @@ import numpy as np
 
 from an8flower.drawing.geometry import Points, frame_along
 from an8flower.drawing.plant import FLOWER_PARTS, Part, flower_scaling
+from an8flower.ground.deprecated import renamed
 from an8flower.protocol import VIEWPOINTS
 
 # The four corner crops of 250 px in 300 px overlap in the central 200 px. One pixel on each side is left
@@ -89,3 +90,6 @@ def _camera_pose(target_height: float, elevation_deg: float) -> Points:
         [0.0, -CAMERA_DISTANCE * np.cos(elevation), target_height + CAMERA_DISTANCE * np.sin(elevation)]
     )
     return look(position, np.array([0.0, 0.0, target_height]))
+
+
+__getattr__ = renamed(__name__, {"FRAME_SIZE_PX": "an8flower.protocol.FRAME_SIZE_PX"})

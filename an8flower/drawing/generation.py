@@ -42,7 +42,9 @@ PACKAGES = ("an8flower", "numpy", "opencv-python-headless", "pyrender-maintained
 FrameId = tuple[int, int]  # class and view, both from 1
 Frames = dict[FrameId, list[Row]]  # rows of all files of each frame
 
-__getattr__ = renamed(__name__, {"Place": "FrameId"})
+__getattr__ = renamed(
+    __name__, {"Place": "FrameId", "MIN_MASK_AREA": "an8flower.drawing.masks.MIN_MASK_AREA"}
+)
 
 
 def generate(

@@ -14,6 +14,7 @@ import trimesh
 from numpy.typing import NDArray
 
 from an8flower.drawing.geometry import Points, ball, bezier, frame_along, join, lathe, sheet, tube
+from an8flower.ground.deprecated import renamed
 from an8flower.ground.registry import unknown
 from an8flower.protocol import PART_IDS
 from an8flower.variants import ClassSpec
@@ -287,3 +288,5 @@ BUILDERS: dict[str, Callable[[np.random.Generator], Built]] = {
     "balls": _balls,
     "thorns": _thorns,
 }
+
+__getattr__ = renamed(__name__, {"PLANT_PARTS": "an8flower.protocol.PLANT_PARTS"})

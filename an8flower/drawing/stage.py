@@ -15,6 +15,7 @@ from an8flower.drawing.camera import CAMERA_DISTANCE, Framing, framing, look, tu
 from an8flower.drawing.factors import DEFAULTS, Values
 from an8flower.drawing.geometry import Points
 from an8flower.drawing.plant import FLOWER_PARTS, WALL_COLOUR, Part, flower_scaling
+from an8flower.ground.deprecated import renamed
 from an8flower.protocol import FRAME_SIZE_PX, PART_IDS
 from an8flower.variants.base import RGB
 
@@ -238,3 +239,6 @@ def _backdrop() -> Part:
     faces = np.vstack([np.stack([a, b, c], axis=1), np.stack([a, c, d], axis=1)])
     mesh = trimesh.Trimesh(grid.reshape(-1, 3), faces, process=False)
     return Part("backdrop", mesh, WALL_COLOUR, np.ones(len(mesh.vertices)))
+
+
+__getattr__ = renamed(__name__, {"SECOND_PLANT_AT": "SECOND_PLANT_POSITION"})

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any
 
+from an8flower.ground.deprecated import renamed
 from an8flower.ground.job import FINAL, Event, Job, Listener, Tell
 from an8flower.ground.worker import Worker
 
@@ -150,3 +151,14 @@ def _run_in_workers(jobs: Iterable[Job], heard: Listener, workers: int) -> None:
         for worker, thread in zip(crew, threads, strict=True):
             thread.join()
             worker.close()
+
+
+__getattr__ = renamed(
+    __name__,
+    {
+        "Kind": "an8flower.ground.job.Kind",
+        "outcome": "an8flower.ground.job.outcome",
+        "ONE_THREAD": "an8flower.ground.worker.ONE_THREAD",
+        "KEEP_MEMORY": "an8flower.ground.worker.KEEP_MEMORY",
+    },
+)

@@ -15,6 +15,7 @@ from pathlib import Path
 import pandas as pd
 
 from an8flower.ground import files
+from an8flower.ground.deprecated import renamed
 from benchmark.certificate.judging import SHARES
 from benchmark.plan import Setup
 from benchmark.record import Json
@@ -156,3 +157,6 @@ def _records(results: str | Path, variant: str, model: str) -> list[tuple[Path, 
 def _flat(record: Json) -> Json:
     shares = {name: record["shares"][name] for name in ("images", "necessity_expected", *SHARES)}
     return {**record, **shares, "weights_sha256": record["identity"]["weights_sha256"]}
+
+
+__getattr__ = renamed(__name__, {"found": "lookup"})

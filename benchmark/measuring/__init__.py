@@ -2,3 +2,15 @@
 
 >>> from benchmark.measuring.harness import evaluate
 """
+
+from an8flower.ground.deprecated import renamed
+
+__getattr__ = renamed(
+    __name__,
+    {
+        "CrowdedError": "benchmark.measuring.unit.CrowdedError",
+        "Unit": "benchmark.measuring.unit.Unit",
+        "measure": "benchmark.measuring.unit.measure",
+        "failure": "benchmark.measuring.unit.failure",
+    },
+)

@@ -12,6 +12,7 @@ from typing import Literal
 import explainers as methods
 from an8flower import An8Flower
 from an8flower.folds import in_split
+from an8flower.ground.deprecated import renamed
 from benchmark import store
 from benchmark.device import device_of
 from benchmark.measuring.identity import check_fit, identity_of, metric_digests
@@ -133,3 +134,15 @@ def _state(cell: Cell, planned: Record, *, tables: bool) -> CellState:
     if known is not None:
         return "failed" if known.status == "failed" else "done"
     return "changed" if cell.record_path.exists() else "new"
+
+
+__getattr__ = renamed(
+    __name__,
+    {
+        "State": "CellState",
+        "Wanted": "PlannedCell",
+        "survey": "cells_of",
+        "survey_all": "planned_cells",
+        "with_data": "with_datasets",
+    },
+)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from an8flower.ground.deprecated import renamed
 from an8flower.manifest import Manifest
 from benchmark.measuring.code_digest import code_digest
 from benchmark.metrics import metrics
@@ -55,3 +56,6 @@ def check_fit(trained: Json, manifest: Manifest, plan: Plan, fold: int) -> None:
             f"run 'an8flower train --variant {identity['variant']} --model {identity['model']} "
             f"--root {manifest.folder.parent}' first"
         )
+
+
+__getattr__ = renamed(__name__, {"must_fit": "check_fit"})

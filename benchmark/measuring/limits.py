@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from an8flower.ground.deprecated import renamed
 from an8flower.ground.jobs import Tell
 from explainers import Explainer, ExplainerError
 from explainers.conformance.limits import limited, quiet, unforked
@@ -46,3 +47,6 @@ class Limits:
             if self.tell is not None:
                 self.tell.within(None)
                 self.tell.note(None)
+
+
+__getattr__ = renamed(__name__, {"Watch": "Limits"})

@@ -10,6 +10,7 @@ import torch
 
 from an8flower import An8Flower
 from an8flower.dataset import Batch
+from an8flower.ground.deprecated import renamed
 from an8flower.protocol import Split
 from benchmark.device import batch_that_fits, bytes_an_image, device_of
 from benchmark.measuring.identity import check_fit
@@ -83,3 +84,6 @@ def _on(batch: Batch, device: torch.device) -> Batch:
     return Batch(
         batch.images.to(device), batch.labels.to(device), batch.masks.to(device), batch.rows, object_masks
     )
+
+
+__getattr__ = renamed(__name__, {"Subject": "ModelAndImages"})

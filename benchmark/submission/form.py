@@ -13,6 +13,7 @@ from typing import Any, Literal
 from jsonschema import Draft202012Validator, ValidationError
 from jsonschema.validators import extend
 
+from an8flower.ground.deprecated import renamed
 from an8flower.protocol import Scheme
 from benchmark.plan import Setup
 from benchmark.record import Json
@@ -209,3 +210,15 @@ def _claim(cell: Json) -> Claim:
 
 def _without_empty(content: Json) -> Json:
     return {name: value for name, value in content.items() if value != ""}
+
+
+__getattr__ = renamed(
+    __name__,
+    {
+        "SUFFIX": "benchmark.submission.file.SUFFIX",
+        "SCRIPT_BYTES": "benchmark.submission.file.SCRIPT_BYTES",
+        "Submission": "benchmark.submission.file.Submission",
+        "read_submission": "benchmark.submission.file.read_submission",
+        "Described": "Form",
+    },
+)

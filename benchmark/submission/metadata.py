@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from an8flower.ground.deprecated import renamed
 from an8flower.ground.registry import unknown
 from benchmark.submission.errors import SubmissionError
 from benchmark.submission.form import Method
@@ -100,3 +101,6 @@ def _read(path: Path) -> dict[str, Any]:
             right = 'a list of texts, e.g. ["A. Author"]' if listed else "a text"
             raise SubmissionError(f"{path}: {name} is {value!r}; it must be {right}")
     return entries
+
+
+__getattr__ = renamed(__name__, {"hardware": "this_machine", "command": "this_command"})

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import explainers as methods
+from an8flower.ground.deprecated import renamed
 from an8flower.ground.versions import versions
 from benchmark import store
 from benchmark.measuring.cells import CellState, cells_of, with_datasets
@@ -171,3 +172,6 @@ def _own_file(folder: Path, setup: Setup, plan: Plan) -> Path:
     raise SubmissionError(
         f"{neither}; write a file for each fold as docs/submit.md describes, or name your folds with --folds"
     )
+
+
+__getattr__ = renamed(__name__, {"About": "benchmark.submission.metadata.Metadata"})

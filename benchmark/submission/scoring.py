@@ -9,6 +9,7 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
+from an8flower.ground.deprecated import renamed
 from an8flower.ground.memo import sharing
 from benchmark.measuring.model_and_images import BATCH, ModelAndImages
 from benchmark.measuring.scores import by_view, mean
@@ -110,3 +111,13 @@ def _halved(heatmaps: NDArray[np.float32]) -> NDArray[np.float16]:
     # Every score is the same for a heatmap times a positive number.
     most = np.abs(heatmaps).max(axis=(1, 2), keepdims=True)
     return np.asarray(heatmaps / np.where(most > 0, most, 1), np.float16)
+
+
+__getattr__ = renamed(
+    __name__,
+    {
+        "maps_of": "explain",
+        "circumstances": "benchmark.measuring.circumstances.circumstances",
+        "versions": "an8flower.ground.versions.versions",
+    },
+)

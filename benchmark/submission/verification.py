@@ -10,6 +10,7 @@ from tempfile import TemporaryDirectory
 
 import pandas as pd
 
+from an8flower.ground.deprecated import renamed
 from benchmark import store
 from benchmark.measuring.circumstances import circumstances
 from benchmark.measuring.identity import PROTOCOL_VERSION, metric_digests
@@ -283,3 +284,6 @@ def _read_first(submission: Submission) -> str:
 def _run(claim: Claim) -> tuple[str, str, int, str]:
     """Return what the folds share that are measured in one run."""
     return claim.setup.variant, claim.setup.model, claim.setup.seed, claim.folds
+
+
+__getattr__ = renamed(__name__, {"must_be_possible": "check_bounds"})

@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from an8flower.ground import files
+from an8flower.ground.deprecated import renamed
 
 SCHEMA_VERSION = "1"
 logger = logging.getLogger(__name__)
@@ -113,3 +114,6 @@ def set_momenta(optimiser: torch.optim.SGD, model: nn.Module, momenta: Tensors) 
 def _unusable(path: Path, reason: str) -> TrainingState | None:
     logger.warning("%s %s: training starts from the beginning", path, reason)
     return None
+
+
+__getattr__ = renamed(__name__, {"State": "TrainingState"})
