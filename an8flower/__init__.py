@@ -27,5 +27,5 @@ def __getattr__(name: str) -> Any:
     if name in _HOMES:
         return getattr(import_module(f"an8flower.{_HOMES[name]}"), name)
     if name in ("benchmark", "explainers"):
-        return import_module(name)
+        return import_module(f"an8flower.{name}")
     raise AttributeError(f"module 'an8flower' has no attribute {name!r}")

@@ -28,7 +28,7 @@ _HOMES = {
     "train": "training",
 }
 
-install()
+install("benchmark", "explainers")
 
 
 def __getattr__(name: str) -> Any:

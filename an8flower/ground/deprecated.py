@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import warnings
 from collections.abc import Callable, ItemsView, Iterator, KeysView, Mapping, ValuesView
+from importlib import import_module
 from typing import Any
 
 
@@ -13,16 +14,17 @@ def renamed(module: str, names: Mapping[str, str]) -> Callable[[str], Any]:
 
     Args:
         module: `__name__` of the module.
-        names: old name to new name.
+        names: old name to new name, with the module in front if it is now in another one.
 
-    >>> __getattr__ = renamed(__name__, {"old_name": "new_name"})
+    >>> __getattr__ = renamed(__name__, {"old_name": "new_name", "MOVED": "an8flower.protocol.FOLDS"})
     """
 
     def find(name: str) -> Any:
         if name not in names:
             raise AttributeError(f"module {module!r} has no attribute {name!r}")
         warn_renamed(f"{module}.{name}", names[name], stacklevel=3)
-        return getattr(sys.modules[module], names[name])
+        home, _, new = names[name].rpartition(".")
+        return getattr(import_module(home or module), new)
 
     return find
 
@@ -34,7 +36,9 @@ def warn_renamed(old: str, new: str, *, stacklevel: int = 3) -> None:
         old, new: as the caller writes them.
         stacklevel: of the caller, as for `warnings.warn` called there.
     """
-    warnings.warn(f"{old} is now {new}", DeprecationWarning, stacklevel=stacklevel)
+    # `from module import name` first only looks whether the name exists.
+    if sys._getframe(stacklevel - 1).f_globals.get("__name__") != "importlib._bootstrap":
+        warnings.warn(f"{old} is now {new}", DeprecationWarning, stacklevel=stacklevel)
 
 
 class OnceDict:

@@ -13,9 +13,11 @@ import threading
 import warnings
 from collections.abc import Iterator
 from multiprocessing.connection import Connection, Pipe
+from pathlib import Path
 from typing import Any
 
 from an8flower.ground.job import FINAL, Event, Job, JobWarning, Tell, outcome
+from an8flower.ground.moved import install
 
 # One thread per worker in each library that would start its own.
 ONE_THREAD = dict.fromkeys(
@@ -31,6 +33,13 @@ ONE_THREAD = dict.fromkeys(
 # glibc returns large blocks to the system at once, so that each batch touches new pages, which takes a third
 # of the time of a small CNN. Other C libraries ignore these variables.
 KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(2**28), "MALLOC_TRIM_THRESHOLD_": str(2**29)}
+
+# A worker finds modules in the same folders as the process that starts it, in the same order. Without -P, Python
+# would search the working directory first, where a file may have the name of a module.
+_START = (
+    "import sys; sys.path[:] = sys.argv[2:]; del sys.argv[2:]; "
+    "from an8flower.ground.worker import main; main(int(sys.argv[1]))"
+)
 
 
 class Worker:
@@ -97,19 +106,13 @@ class Worker:
             return self._line
         self._end()
         mine, its = Pipe()
-        environment = {
-            **KEEP_MEMORY,
-            **os.environ,
-            **ONE_THREAD,
-            "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
-        }
         with its:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "an8flower.ground.worker", str(its.fileno())],
+                [sys.executable, "-P", "-c", _START, str(its.fileno()), *_search_path()],
                 pass_fds=[its.fileno()],
                 stdin=subprocess.DEVNULL,
                 stdout=2,  # its standard output is not a result of the command
-                env=environment,
+                env={**KEEP_MEMORY, **os.environ, **ONE_THREAD},
                 start_new_session=True,  # Ctrl-C is for the process that starts the jobs
             )
         self._line, self._used = mine, False
@@ -130,6 +133,11 @@ class Worker:
         )
 
 
+def _search_path() -> list[str]:
+    """Return the folders in which this process finds modules; "" stands for the working directory."""
+    return [str(Path(folder).absolute()) for folder in sys.path]
+
+
 def _signal(number: int) -> str:
     name = signal.Signals(number).name if number in set(signal.Signals) else f"signal {number}"
     return f"{name}, as when memory runs out" if name == "SIGKILL" else name
@@ -137,6 +145,7 @@ def _signal(number: int) -> str:
 
 def main(descriptor: int) -> None:
     """Run the jobs that arrive, one after the other, until the connection is closed."""
+    install("benchmark", "explainers")  # which the jobs are part of, whatever the folders of modules hold
     line = Connection(descriptor)
     jobs: queue.SimpleQueue[tuple[Any, dict[str, Any]] | Exception] = queue.SimpleQueue()
     threading.Thread(target=_receive, args=(line, jobs), daemon=True).start()
@@ -182,7 +191,3 @@ def _receive(line: Connection, jobs: queue.SimpleQueue[Any]) -> None:
             os._exit(0)
         except Exception as error:  # the job cannot be imported here
             jobs.put(error)
-
-
-if __name__ == "__main__":
-    main(int(sys.argv[1]))
