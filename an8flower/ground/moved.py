@@ -1,8 +1,8 @@
 """Find modules under their other names: `an8flower.explainers` for `explainers`, and names of version 0.1.
 
-`explainers` and `benchmark` are generic names, which folders of a user may have too. So both packages are also
-parts of `an8flower`, and under these names they are always found: next to the package `an8flower`. A module that
-has moved is still found under its old name for one release, with a DeprecationWarning.
+`explainers` and `benchmark` are generic names, which folders of a user may have too. So both packages are
+also parts of `an8flower`; under these names they are always found, next to the package `an8flower`. A module
+that has moved is still found under its old name for one release, with a DeprecationWarning.
 """
 
 from __future__ import annotations

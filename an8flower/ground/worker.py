@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 from an8flower.ground.job import FINAL, Event, Job, JobWarning, Tell, outcome
-from an8flower.ground.moved import install
 
 # One thread per worker in each library that would start its own.
 ONE_THREAD = dict.fromkeys(
@@ -34,12 +33,27 @@ ONE_THREAD = dict.fromkeys(
 # of the time of a small CNN. Other C libraries ignore these variables.
 KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(2**28), "MALLOC_TRIM_THRESHOLD_": str(2**29)}
 
-# A worker finds modules in the same folders as the process that starts it, in the same order. Without -P, Python
-# would search the working directory first, where a file may have the name of a module.
-_START = (
-    "import sys; sys.path[:] = sys.argv[2:]; del sys.argv[2:]; "
-    "from an8flower.ground.worker import main; main(int(sys.argv[1]))"
-)
+# A file in the working directory must not stand for a module of the same name, so Python must not search
+# there first (-P), and packages of ours are found wherever the process runs.
+_START = """\
+import importlib, sys
+module, descriptor, *sys.path[:] = sys.argv[1:]
+del sys.argv[1:]
+from an8flower.ground.moved import install
+install("benchmark", "explainers")
+importlib.import_module(module).main(int(descriptor))
+"""
+
+
+def process_command(module: str, descriptor: int) -> list[str]:
+    """Return the command of a process that finds modules in the same folders and order as this one.
+
+    Args:
+        module: whose function `main(descriptor)` it calls.
+        descriptor: of the file or connection that it gets.
+    """
+    folders = [str(Path(folder).absolute()) for folder in sys.path]  # "" is the working directory
+    return [sys.executable, "-P", "-c", _START, module, str(descriptor), *folders]
 
 
 class Worker:
@@ -108,7 +122,7 @@ class Worker:
         mine, its = Pipe()
         with its:
             self._process = subprocess.Popen(
-                [sys.executable, "-P", "-c", _START, str(its.fileno()), *_search_path()],
+                process_command(__name__, its.fileno()),
                 pass_fds=[its.fileno()],
                 stdin=subprocess.DEVNULL,
                 stdout=2,  # its standard output is not a result of the command
@@ -133,11 +147,6 @@ class Worker:
         )
 
 
-def _search_path() -> list[str]:
-    """Return the folders in which this process finds modules; "" stands for the working directory."""
-    return [str(Path(folder).absolute()) for folder in sys.path]
-
-
 def _signal(number: int) -> str:
     name = signal.Signals(number).name if number in set(signal.Signals) else f"signal {number}"
     return f"{name}, as when memory runs out" if name == "SIGKILL" else name
@@ -145,7 +154,6 @@ def _signal(number: int) -> str:
 
 def main(descriptor: int) -> None:
     """Run the jobs that arrive, one after the other, until the connection is closed."""
-    install("benchmark", "explainers")  # which the jobs are part of, whatever the folders of modules hold
     line = Connection(descriptor)
     jobs: queue.SimpleQueue[tuple[Any, dict[str, Any]] | Exception] = queue.SimpleQueue()
     threading.Thread(target=_receive, args=(line, jobs), daemon=True).start()
