@@ -23,7 +23,7 @@ import weakref
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from statistics import median
 from typing import Any
 
@@ -102,6 +102,17 @@ def cost(
     peak = max(run.peak_bytes for run in runs) if on_gpu else meter.peak_bytes
     n = len(images)
     return Cost(1000 * median(run.seconds for run in runs) / n, forward / n, backward / n, peak / MIB / n)
+
+
+def cost_as_json(
+    explainer: Explainer,
+    model: nn.Module,
+    images: torch.Tensor,
+    targets: torch.Tensor,
+    **truths: Any,
+) -> dict[str, float]:
+    """Return the fields of `cost`, in a form that another process can send."""
+    return asdict(cost(explainer, model, images, targets, **truths))
 
 
 @contextmanager

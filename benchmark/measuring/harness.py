@@ -9,6 +9,8 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+import cloudpickle
+
 from an8flower import An8Flower
 from an8flower.ground import files
 from an8flower.ground.jobs import ATTEMPTS, Event, Job, run
@@ -22,7 +24,9 @@ from benchmark.plan import Plan, Setup
 from benchmark.record import Record
 from benchmark.store import Cell
 from explainers import Explainer, ExplainerError
+from explainers.isolation import ProcessEndedError, is_foreign
 from explainers.names import reference_of
+from explainers.scripts import file_of
 
 UNIT = 6  # explainers per unit: enough to share their passes, few enough to spread over workers
 logger = logging.getLogger(__name__)
@@ -149,22 +153,35 @@ def _write_arrays(plan: Plan, to_do: Sequence[PlannedCell]) -> None:
 
 
 def _units(plan: Plan, to_do: Sequence[PlannedCell]) -> Iterator[Unit]:
-    """Yield the cells of each trained model in small groups, explainers of one family together."""
+    """Yield the cells of each trained model in small groups, explainers of one family together.
+
+    Explainers that are not this project's own are measured one by one.
+    """
     by_setup: dict[Setup, list[PlannedCell]] = {}
     for planned in to_do:
         by_setup.setdefault(planned.setup, []).append(planned)
     for setup, cells in by_setup.items():
-        cells.sort(key=lambda planned: _family(planned.explainer))
-        count = -(-len(cells) // UNIT)
-        for k in range(count):
-            group = cells[len(cells) * k // count : len(cells) * (k + 1) // count]
+        foreign = [planned for planned in cells if is_foreign(planned.explainer.spec)]
+        ours = [planned for planned in cells if not is_foreign(planned.explainer.spec)]
+        ours.sort(key=lambda planned: _family(planned.explainer))
+        count = -(-len(ours) // UNIT)
+        groups = [ours[len(ours) * k // count : len(ours) * (k + 1) // count] for k in range(count)]
+        for group in [*groups, *([planned] for planned in foreign)]:
             yield Unit(
                 plan,
                 setup,
-                {planned.explainer.name: reference_of(planned.explainer) for planned in group},
+                {planned.explainer.name: _sent(planned.explainer) for planned in group},
                 {planned.explainer.name: planned.record for planned in group},
                 any("object_masks" in planned.explainer.spec.truths for planned in group),
             )
+
+
+def _sent(explainer: Explainer) -> str | bytes:
+    """Return what another process needs to find or make the explainer: its name, or its code."""
+    spec = explainer.spec
+    if not is_foreign(spec) or spec.library or file_of(spec) is not None:
+        return reference_of(explainer)
+    return bytes(cloudpickle.dumps((spec, dict(explainer.parameters))))
 
 
 def _family(explainer: Explainer) -> tuple[str, str]:
@@ -182,6 +199,7 @@ class _Listener:
     def __init__(self, advance: Callable[[int], None], images: dict[tuple[Setup, str], int]) -> None:
         self._advance, self._images = advance, images
         self._reported: Counter[int] = Counter()  # maps that each job has reported
+        self._ended: Counter[int] = Counter()  # how often the process of each job's explainer has ended
 
     def heard(self, job: Job, event: Event) -> list[Job]:
         """Return the jobs to run next."""
@@ -199,6 +217,8 @@ class _Listener:
         if event.kind == "raised":
             if isinstance(event.value, CrowdedError):
                 return self._one_by_one(job, unit, list(unit.planned))
+            if isinstance(event.value, ProcessEndedError):
+                return self._tried_again(job, unit, event.value)
             raise event.value
         culprit: str | None = event.after  # the explainer that was running when the worker ended
         if event.kind == "overdue" and culprit:
@@ -214,6 +234,16 @@ class _Listener:
             return [*self._one_by_one(job, unit, again), *(self._without(unit, culprit) if culprit else [])]
         (name,) = unit.planned
         self._fail(job, unit, name, ExplainerError(name, "killed", event.value))
+        return []
+
+    def _tried_again(self, job: Job, unit: Unit, error: ProcessEndedError) -> list[Job]:
+        """Return the job again, until the process of its explainer has ended `ATTEMPTS` times."""
+        self._ended[id(job)] += 1
+        if self._ended[id(job)] < ATTEMPTS:
+            self._settle(job, unit, [])
+            return [job]
+        (name,) = unit.planned
+        self._fail(job, unit, name, ExplainerError(name, "killed", f"{error}, {ATTEMPTS} times"))
         return []
 
     def _fail(self, job: Job, unit: Unit, name: str, error: Exception) -> None:

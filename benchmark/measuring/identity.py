@@ -17,13 +17,14 @@ from explainers import Explainer
 PROTOCOL_VERSION = 1
 
 
-def identity_of(explainer: Explainer, trained: Json, device: str) -> Json:
+def identity_of(explainer: Explainer, trained: Json, device: str, *, code: str | None = None) -> Json:
     """Return everything that determines the heatmaps of a cell.
 
     Args:
         explainer: with its parameters.
         trained: the record of the weights.
         device: kind of device it runs on, "cpu" or another; each rounds differently.
+        code: SHA-256 of its code, if known; by default it is computed from its files.
     """
     made = trained["identity"]
     return {
@@ -32,7 +33,7 @@ def identity_of(explainer: Explainer, trained: Json, device: str) -> Json:
         "explainer": explainer.spec.name,
         "library": explainer.spec.library,
         "parameters": dict(explainer.parameters),
-        "code_sha256": code_digest(explainer.spec.build),
+        "code_sha256": code or code_digest(explainer.spec.build),
         "device": device,
         "protocol_version": PROTOCOL_VERSION,
     }

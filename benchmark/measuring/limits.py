@@ -10,6 +10,8 @@ from an8flower.ground.deprecated import renamed
 from an8flower.ground.jobs import Tell
 from explainers import Explainer, ExplainerError
 from explainers.conformance.limits import limited, quiet, unforked
+from explainers.isolation.remote import GRACE_S as REMOTE_GRACE_S
+from explainers.isolation.remote import START_S, RemoteMethod
 
 GRACE_S = 15.0  # how late an explainer's own alarm may be before its process is stopped
 
@@ -31,16 +33,23 @@ class Limits:
     def around(self, explainer: Explainer, calls: int = 1) -> Iterator[None]:
         """Enforce the limits of this number of calls on the code inside the block.
 
+        An explainer in a process of its own has its limits there; here only the time is announced.
+
         Raises:
-            ExplainerError: if it does not.
+            ExplainerError: if it breaks one.
         """
         name, seconds = explainer.name, None if self.seconds is None else self.seconds * calls
+        remote = isinstance(explainer.method, RemoteMethod)
         if self.tell is not None:
             self.tell.note(name)
-            self.tell.within(None if seconds is None else seconds + GRACE_S)
+            grace = GRACE_S + (REMOTE_GRACE_S + START_S if remote else 0)
+            self.tell.within(None if seconds is None else seconds + grace)
         try:
-            with quiet(name), unforked(name), limited(name, seconds=seconds, gib=self.gib):
+            if remote:
                 yield
+            else:
+                with quiet(name), unforked(name), limited(name, seconds=seconds, gib=self.gib):
+                    yield
         except SystemExit as error:
             raise ExplainerError(name, "exit", f"it called sys.exit({error.code!r})") from None
         finally:

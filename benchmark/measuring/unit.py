@@ -1,11 +1,16 @@
-"""One unit of work: some explainers on the test images of one trained model, measured together."""
+"""One unit of work: some explainers on the test images of one trained model, measured together.
+
+Explainers that are not this project's own run in a process of their own; see `explainers.isolation`.
+"""
 
 from __future__ import annotations
 
+import pickle
 import socket
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from contextlib import ExitStack
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import numpy as np
@@ -16,9 +21,10 @@ import explainers as methods
 from an8flower.dataset import Batch
 from an8flower.ground.jobs import Tell
 from an8flower.ground.memo import sharing
+from an8flower.ground.text import error_line, one_line
 from benchmark import store
 from benchmark.measuring.circumstances import circumstances
-from benchmark.measuring.cost import cost
+from benchmark.measuring.cost import Cost, cost_as_json
 from benchmark.measuring.identity import identity_of
 from benchmark.measuring.limits import Limits
 from benchmark.measuring.model_and_images import BATCH, ModelAndImages
@@ -31,6 +37,7 @@ from benchmark.store import Cell
 from benchmark.training.loader import TrainingBatches
 from explainers.base import CPU_PIECE_PX
 from explainers.conformance.limits import kept_gib
+from explainers.isolation import ForeignError, ProcessEndedError, RemoteMethod, is_foreign, isolated
 from explainers.layers import find_layer
 
 
@@ -46,14 +53,14 @@ class Unit:
         plan: with absolute paths.
         setup: which model, and on which fold.
         references: for each explainer, by name, the name under which `explainers.get` finds it in another
-            process.
+            process; or its specification and parameters, pickled.
         planned: for each explainer its planned record.
         object_masks: whether some explainer needs the mask of the whole plant.
     """
 
     plan: Plan
     setup: Setup
-    references: Mapping[str, str]
+    references: Mapping[str, str | bytes]
     planned: Mapping[str, Record]
     object_masks: bool = False
 
@@ -85,6 +92,7 @@ def measure(tell: Tell, unit: Unit) -> None:
 
     Raises:
         CrowdedError: if it must be measured in smaller units.
+        ProcessEndedError: if the process of an isolated explainer ends.
         OSError: if the disk is full, or the store cannot be written.
         ResultsError, DataFolderError, WeightsError: if data or weights are not those of the plan.
     """
@@ -97,7 +105,14 @@ def measure(tell: Tell, unit: Unit) -> None:
     if not waiting:
         return
     loaded = ModelAndImages.load(unit.plan, unit.setup, object_masks=unit.object_masks)
-    cells, failed = _open(unit, loaded, waiting)
+    with ExitStack() as processes:
+        _measure(tell, unit, loaded, waiting, processes)
+
+
+def _measure(
+    tell: Tell, unit: Unit, loaded: ModelAndImages, waiting: Sequence[str], processes: ExitStack
+) -> None:
+    cells, failed = _open(unit, loaded, waiting, processes)
     limits = Limits(unit.plan.limit_s, unit.plan.limit_gib, tell)
     _fit(cells, failed, loaded, limits)
     at_start = kept_gib()
@@ -110,6 +125,7 @@ def measure(tell: Tell, unit: Unit) -> None:
                 raise CrowdedError("the explainers of this unit keep too much memory together")
             failed.update({name: _kept_too_much(name, kept) for name in cells})
     _measure_cost(cells, failed, loaded, limits)
+    _raise_if_ended(failed)
     factors = loaded.test.manifest.factors
     for name in waiting:
         record = replace(unit.planned[name], **circumstances(loaded.device))
@@ -124,26 +140,46 @@ def measure(tell: Tell, unit: Unit) -> None:
             store.write(unit.cell(name), replace(record, layer=layer, **summary), table)
 
 
+def _raise_if_ended(failed: Mapping[str, Exception]) -> None:
+    """Raise if a process has ended: it may have been stopped by the system, so the unit is tried again."""
+    for error in failed.values():
+        if isinstance(error, ProcessEndedError):
+            raise error
+
+
 def _open(
-    unit: Unit, loaded: ModelAndImages, names: Sequence[str]
+    unit: Unit, loaded: ModelAndImages, names: Sequence[str], processes: ExitStack
 ) -> tuple[dict[str, _Progress], dict[str, Exception]]:
     """Return the explainers of a unit, and the errors of those that this process cannot find."""
     cells: dict[str, _Progress] = {}
     failed: dict[str, Exception] = {}
     for name in names:
         try:
-            explainer = methods.get(unit.references[name])
+            reference = unit.references[name]
+            explainer = methods.get(reference) if isinstance(reference, str) else _unpickled(reference)
         except Exception as error:
             failed[name] = error
             continue
-        identity = identity_of(explainer, loaded.trained.record, loaded.device.type)
+        # An explainer that was sent is the planned one; its source may be in no file here.
+        code = None if isinstance(reference, str) else unit.planned[name].identity["code_sha256"]
+        identity = identity_of(explainer, loaded.trained.record, loaded.device.type, code=code)
         if identity != unit.planned[name].identity:
             raise store.ResultsError(
                 f"{socket.gethostname()} has another version of {name}, of the data or of the weights than "
                 "the run was planned with; use the same release and the same folders on every machine"
             )
+        if is_foreign(explainer.spec):
+            sent = reference if isinstance(reference, str) else None
+            explainer = processes.enter_context(
+                isolated(explainer, reference=sent, limit_s=unit.plan.limit_s, limit_gib=unit.plan.limit_gib)
+            )
         cells[name] = _Progress(explainer)
     return cells, failed
+
+
+def _unpickled(sent: bytes) -> methods.Explainer:
+    spec, parameters = pickle.loads(sent)  # from the process that planned the run
+    return methods.Explainer.from_spec(spec, parameters)
 
 
 def _fit(
@@ -159,6 +195,7 @@ def _fit(
         except Exception as error:
             failed[name] = error
         cell.timing["fit_s"] = time.perf_counter() - start
+    _raise_if_ended(failed)
 
 
 def _score(
@@ -177,6 +214,7 @@ def _score(
         working, model, batch.images, predicted,
         masks=batch.masks, object_masks=batch.object_masks, failed=failed, around=limits.around,
     )  # fmt: skip
+    _raise_if_ended(failed)
     images = loaded.test.table.iloc[batch.rows][["class", "view", "crop", "rotation"]].reset_index(drop=True)
     images["label"], images["predicted"] = batch.labels.cpu().numpy(), predicted.cpu().numpy()
     truth = batch.masks.cpu().numpy()
@@ -223,13 +261,21 @@ def _measure_cost(
             continue
         try:
             with limits.around(cell.explainer, calls=5):
-                measured = cost(
-                    cell.explainer, loaded.trained.model, first.images, predicted,
-                    masks=first.masks, object_masks=first.object_masks,
-                )  # fmt: skip
-            cell.cost = asdict(measured)
+                cell.cost = _cost_of(cell.explainer, loaded.trained.model, first, predicted)
         except Exception as error:
             failed[name] = error
+
+
+def _cost_of(
+    explainer: methods.Explainer, model: torch.nn.Module, batch: Batch, targets: torch.Tensor
+) -> dict[str, float]:
+    """Return the cost of an explainer, measured in the process in which it runs."""
+    every = {"masks": batch.masks, "object_masks": batch.object_masks}
+    truths = {name: every[name] for name in explainer.spec.truths}
+    if not isinstance(explainer.method, RemoteMethod):
+        return cost_as_json(explainer, model, batch.images, targets, **truths)
+    measured = explainer.method.apply(cost_as_json, model, batch.images, targets, calls=5, **truths)
+    return {field.name: float(measured[field.name]) for field in fields(Cost)}
 
 
 def _table(cell: _Progress, setup: Setup) -> pd.DataFrame:
@@ -265,10 +311,12 @@ def _summary(table: pd.DataFrame, cell: _Progress, unit: Unit, factors: pd.DataF
 def failure(planned: Record, error: Exception) -> Record:
     """Return the record of a cell that failed with an error."""
     if isinstance(error, methods.ExplainerError):
-        cause, reason = error.check, str(error)
+        cause, reason = error.check, one_line(str(error))
+    elif isinstance(error, ForeignError):
+        cause, reason = "raised", str(error)
     else:
-        cause, reason = "raised", f"{type(error).__name__}: {error}"
-    return replace(planned, status="failed", cause=cause, reason=" ".join(reason.split()))
+        cause, reason = "raised", error_line(error)
+    return replace(planned, status="failed", cause=cause, reason=reason)
 
 
 def _kept_too_much(name: str, gib: float) -> methods.ExplainerError:

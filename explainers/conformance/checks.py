@@ -241,6 +241,7 @@ TABLE: dict[str, Callable[[MethodUnderTest], str]] = {
     "inference mode": _inference_mode,
     "stdout": _stdout,
     "fork": lambda method: "one process",
+    "process": lambda method: "unchanged",
     "time": lambda method: f"{method.took_s:.2g} s per batch, limit {method.limit_s:g} s",
     "memory": lambda method: f"within the limit of {method.limit_gib:g} GiB",
     "cost": _cost,

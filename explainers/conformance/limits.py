@@ -17,6 +17,7 @@ from pathlib import Path
 from types import FrameType
 
 from an8flower.ground.job import JobWarning
+from an8flower.ground.process_state import altered
 from explainers.base import ExplainerError
 
 try:
@@ -162,6 +163,24 @@ def unforked(name: str) -> Iterator[None]:
         raise ExplainerError(
             name, "fork", "it forked its process; use subprocess or threads for what must run in parallel"
         )
+
+
+@contextmanager
+def unaltered(name: str) -> Iterator[None]:
+    """Raise if the block leaves the process changed: replaced functions, modes, settings, limits.
+
+    What was changed is undone as far as possible.
+
+    Args:
+        name: name of the explainer, for the message.
+    Raises:
+        ExplainerError: for "process", at the end, unless the block raises.
+    """
+    with altered() as changes:
+        yield
+    if changes:
+        some = ", ".join(changes[:3]) + (", ..." if len(changes) > 3 else "")
+        raise ExplainerError(name, "process", f"it changed {some}; undo this before the method returns")
 
 
 # Number of forks of the explainer that is running; None if none is running.

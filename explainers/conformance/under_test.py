@@ -12,7 +12,7 @@ import torch
 
 from explainers.base import Explainer
 from explainers.conformance import probes
-from explainers.conformance.limits import captured, limited, unforked
+from explainers.conformance.limits import captured, limited, unaltered, unforked
 from explainers.conformance.probes import Modular, ProbeBatch
 
 
@@ -90,5 +90,6 @@ class MethodUnderTest:
             limited(name, seconds=self.limit_s, gib=self.limit_gib),
             captured(self.printed),
             unforked(name),
+            unaltered(name),
         ):
             yield

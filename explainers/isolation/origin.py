@@ -1,0 +1,33 @@
+"""Where the code of an explainer comes from."""
+
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+from typing import Any
+
+from explainers.base import ExplainerSpec
+
+_OURS = Path(__file__).resolve().parents[1]
+
+
+def is_foreign(spec: ExplainerSpec) -> bool:
+    """Whether a method is not this project's own: from a script, a notebook, a plug-in or another library."""
+    return bool(spec.library) or not _is_ours(spec.build)
+
+
+def _is_ours(build: Any) -> bool:
+    """Whether a function or class, and all that it wraps, is defined in the files of this package."""
+    layer = build
+    while layer is not None:
+        following = getattr(layer, "func", None) or getattr(layer, "__wrapped__", None)
+        code = layer if inspect.isroutine(layer) or inspect.isclass(layer) else type(layer)
+        if following is None or code is layer:  # a functools.partial is of Python
+            try:
+                file = Path(inspect.getfile(code)).resolve()
+            except (TypeError, OSError):  # built in, or of an interactive session
+                return False
+            if not file.is_relative_to(_OURS):
+                return False
+        layer = following
+    return True
