@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any, Literal, get_args
+from typing import Any
 
+from an8flower.ground.deprecated import OnceDict
+from an8flower.ground.digest import AlteredError, check_digest, with_digest
+from benchmark.record_checks import Json, RecordError, Status, check
 from explainers.base import Role
 
-SCHEMA_VERSION = 3
+__all__ = ["SCHEMA_VERSION", "Json", "Record", "RecordError", "Status", "from_json", "to_json"]
 
-Json = dict[str, Any]  # an object as JSON holds it
-# A planned record belongs to a cell that is not measured yet; it is never written.
-Status = Literal["planned", "ok", "invalid", "failed"]
+SCHEMA_VERSION = 4
+_SELF_CHECKED = 4  # records have had a digest since this schema version
 
 
-class RecordError(ValueError):
-    """Content that is not a valid record; the message says which field is wrong."""
+class NewerRecordError(RecordError):
+    """A record that a newer release has written."""
 
 
 @dataclass(frozen=True)
-class Record:
+class Record(OnceDict):
     """All that is known of one cell: what was measured, with what result, when and where.
 
     Args:
@@ -46,6 +47,8 @@ class Record:
         host, versions: the machine, and the versions of Python and of the packages.
         scores_file: size and SHA-256 of the table of per-image scores.
         submission: for a submitted explainer, by whom and how it was checked.
+        digest: SHA-256 of the record as it was read or written; None for one that is in no file yet, or that
+            a release before schema version 4 wrote.
     """
 
     variant: str
@@ -80,13 +83,12 @@ class Record:
     versions: Json | None = None
     scores_file: Json | None = None
     submission: Json | None = None
+    digest: str | None = None
 
-    def __getitem__(self, name: str) -> Any:
-        """Deprecated: records were dictionaries in version 0.1."""
-        warnings.warn(f'write record.{name} instead of record["{name}"]', DeprecationWarning, stacklevel=2)
-        if name not in _FIELDS:
-            raise KeyError(name)
-        return getattr(self, name)
+    def _as_dict(self) -> Json:
+        return {"schema_version": SCHEMA_VERSION} | {
+            name: getattr(self, name) for name in _FIELDS if name not in _left_out(self)
+        }
 
     @property
     def place(self) -> str:
@@ -94,74 +96,53 @@ class Record:
         return f"fold {self.fold}" + (f" seed {self.seed}" if self.seed else "")
 
 
-_FIELDS = {field.name for field in fields(Record)}
+_FIELDS = tuple(field.name for field in fields(Record))
 # Fields that only a measured cell has.
 _MEASURED = ("images", "invalid", "undefined", "accuracy", "scores", "views", "curve", "cost", "timing")
 
 
+def _left_out(record: Record) -> set[str]:
+    """Return the fields that the file of a record does not have."""
+    left_out = {name for name in _MEASURED if record.status in ("planned", "failed")}
+    return left_out | {name for name in ("submission", "digest") if getattr(record, name) is None}
+
+
 def to_json(record: Record) -> Json:
-    """Return a record as it is written.
+    """Return a record as it is written, with its digest.
 
     Raises:
         RecordError: for a record that is only planned.
     """
     if record.status == "planned":
         raise RecordError(f"{record.explainer} on {record.place} is not measured yet")
-    content = asdict(record)
-    left_out = {name for name in _MEASURED if record.status == "failed"}
-    left_out |= {"submission"} if record.submission is None else set()
+    content, left_out = asdict(record), _left_out(record)
     kept = {name: value for name, value in content.items() if name not in left_out}
-    return {"schema_version": SCHEMA_VERSION, **kept}
+    return with_digest({"schema_version": SCHEMA_VERSION, **kept})
 
 
 def from_json(content: Any) -> Record:
     """Return the record that JSON holds, also one of an older schema version.
 
     Raises:
-        RecordError: naming the first field that is missing or of another type, or the version.
+        RecordError: naming what is wrong: the first field that is missing or has another type or range,
+            fields that contradict each other, a digest that does not fit, or the version.
     """
+    version = content.get("schema_version") if isinstance(content, dict) else None
+    if type(version) is not int or version < 1:
+        raise RecordError(f"its schema_version must be from 1 to {SCHEMA_VERSION}")
+    if version > SCHEMA_VERSION:
+        raise NewerRecordError(f"it has schema version {version}, this release reads 1 to {SCHEMA_VERSION}")
     try:
-        version = content["schema_version"]
-        while version in list(_MIGRATIONS):
-            content = _MIGRATIONS[version](content)
-            version = content["schema_version"]
+        if version >= _SELF_CHECKED:
+            check_digest(content)
+        for older in range(version, SCHEMA_VERSION):
+            content = _MIGRATIONS[older](content)
+    except AlteredError as error:
+        raise RecordError(str(error)) from None
     except (KeyError, TypeError, AttributeError) as error:
         raise RecordError(f"{type(error).__name__}: {error}") from error
-    if version != SCHEMA_VERSION:
-        raise RecordError(
-            f"it has schema version {version!r}, this release reads 1 to {SCHEMA_VERSION}; "
-            "install a newer release"
-        )
-    _check(content)
+    check(content)
     return Record(**{name: value for name, value in content.items() if name in _FIELDS})
-
-
-_NONE = type(None)
-# Types of the fields that boards read: in every record, and in those of measured cells.
-_ALWAYS: dict[str, Any] = {
-    "variant": str, "model": str, "explainer": str, "fold": int, "seed": int, "key": str, "identity": dict,
-    "metrics": dict, "role": str, "status": str, "source": str, "reason": (str, _NONE),
-}  # fmt: skip
-_OF_MEASURED: dict[str, Any] = {
-    "scores": dict, "images": int, "invalid": int, "accuracy": (float, int, _NONE), "layer": (str, _NONE),
-    "cost": (dict, _NONE), "views": (dict, _NONE), "curve": (list, _NONE),
-}  # fmt: skip
-
-
-def _check(content: Mapping[str, Any]) -> None:
-    types = {**_ALWAYS, **({} if content.get("status") == "failed" else _OF_MEASURED)}
-    for name, kind in types.items():
-        if name not in content:
-            raise RecordError(f"{name} is missing")
-        if not isinstance(content[name], kind) or isinstance(content[name], bool):
-            raise RecordError(f"{name} is {str(content[name])[:40]!r}")
-    if content["status"] not in get_args(Status)[1:] or content["role"] not in get_args(Role):
-        raise RecordError(f"status is {content['status']!r} and role {content['role']!r}")
-    if not isinstance(content["identity"].get("dataset_digest"), str):
-        raise RecordError("identity has no dataset_digest")
-    scores = content.get("scores") or {}
-    if not all(value is None or isinstance(value, int | float) for value in scores.values()):
-        raise RecordError("a score is not a number")
 
 
 def _from_1(content: Json) -> Json:
@@ -189,4 +170,9 @@ def _from_2(content: Json) -> Json:
     return content | {"schema_version": 3, "views": None}
 
 
-_MIGRATIONS: dict[int, Callable[[Json], Json]] = {1: _from_1, 2: _from_2}
+def _from_3(content: Json) -> Json:
+    """Version 3 had no digest of the record itself."""
+    return {name: value for name, value in content.items() if name != "digest"} | {"schema_version": 4}
+
+
+_MIGRATIONS: dict[int, Callable[[Json], Json]] = {1: _from_1, 2: _from_2, 3: _from_3}

@@ -5,23 +5,30 @@ A cell is one explainer on one fold of one model and variant, for one training s
 subfolder `seed<s>` for seeds other than 0. docs/results.md describes every field.
 
 A file is written completely or not at all, and the record last, so several processes may write to one folder:
-equal keys have equal heatmaps, and the last one wins.
+equal keys have equal heatmaps, and the last one wins. What is read is checked: a record against its own
+digest and against its place, a table against the digest in its record.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
+import io
+import re
 import shlex
 from dataclasses import dataclass, replace
 from pathlib import Path
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 import pandas as pd
 
 from an8flower.ground import files
 from an8flower.ground.deprecated import renamed
-from benchmark.record import Json, Record, RecordError, from_json, to_json
+from an8flower.ground.digest import FIELD, read_json
+from an8flower.ground.text import one_line
+from benchmark.record import Json, NewerRecordError, Record, RecordError, from_json, to_json
+from benchmark.record_checks import key as key
+
+SUBMITTED = "submitted:"  # the names of submitted explainers begin so
 
 
 class ResultsError(ValueError):
@@ -80,16 +87,29 @@ def cell_of(results: str | Path, record: Record) -> Cell:
     return Cell(Path(results), record.variant, record.model, record.explainer, record.fold, record.seed)
 
 
-def key(identity: Json) -> str:
-    """Return the SHA-256 of everything that determines the heatmaps of a cell."""
-    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+def cell_at(path: Path) -> Cell | None:
+    """Return the cell whose record belongs at a path, whatever the file contains; None for any other path.
+
+    >>> str(cell_at(Path("runs/single-6c/an8net/records/captum%3ALRP/seed1/fold2.json")))
+    'single-6c an8net seed 1 fold 2: captum:LRP'
+    """
+    fold = re.fullmatch(r"fold(\d)\.json", path.name)
+    seed = re.fullmatch(r"seed(\d{1,15})", path.parent.name)
+    folder = path.parent.parent if seed else path.parent
+    if fold is None or len(folder.parts) < 4:
+        return None
+    variant, model, _, explainer = folder.parts[-4:]
+    cell = Cell(
+        folder.parents[3], variant, model, unquote(explainer), int(fold[1]), int(seed[1]) if seed else 0
+    )
+    return cell if cell.record_path == path else None
 
 
 def lookup(cell: Cell, wanted: str, metrics: dict[str, str], *, tables: bool = False) -> Record | None:
     """Return the record of a cell that was measured, or failed, under exactly this key; else None.
 
-    A board needs records alone, so the table of per-image scores may be missing. A table whose size differs
-    from the recorded one counts as altered.
+    A board needs records alone, so the table of per-image scores may be missing. A record or a table that was
+    altered counts as not measured.
 
     Args:
         cell: which one.
@@ -116,27 +136,55 @@ def write(cell: Cell, record: Record, scores: pd.DataFrame | None) -> Record:
         the record as it was written, which describes the file with the scores.
     """
     description = None if scores is None else write_table(cell.scores_path, scores)
-    record = replace(record, scores_file=description)
-    files.write_json(cell.record_path, to_json(record))
-    return record
+    return _write_record(cell.record_path, replace(record, scores_file=description))
+
+
+def _write_record(path: Path, record: Record) -> Record:
+    content = to_json(record)
+    files.write_json(path, content)
+    return replace(record, digest=content[FIELD])
 
 
 def read_record(path: Path) -> Record:
     """Read one record, also one of an older release.
 
+    Args:
+        path: in a results folder, so that its place says of which cell the record must be.
     Raises:
-        ResultsError: if it is not a valid record, or its schema version is not known.
+        ResultsError: if it is not a valid record, was altered, is that of another cell, or its schema version
+            is not known; the message names the file and the remedy.
         FileNotFoundError: if the file does not exist.
     """
     try:
-        return from_json(json.loads(path.read_bytes()))
+        record = from_json(read_json(path.read_bytes()))
     except FileNotFoundError:
         raise
-    except RecordError as error:
-        reason = str(error)
-    except (ValueError, RecursionError, OSError) as error:
-        reason = f"{type(error).__name__}: {error}"
-    raise ResultsError(f"{path} is not a valid record ({reason}); delete it and evaluate again")
+    except NewerRecordError as error:
+        raise ResultsError(f"{path} cannot be read ({error}); install the release that wrote it") from None
+    except (ValueError, OSError) as error:
+        reason = str(error) if isinstance(error, RecordError) else f"{type(error).__name__}: {error}"
+        raise ResultsError(f"{path} is not a valid record ({one_line(reason)}); {_remedy(path)}") from error
+    own = cell_of("", record)
+    if own.record_path.parts != path.absolute().parts[-len(own.record_path.parts) :]:
+        raise ResultsError(f"{path} is the record of another cell ({one_line(str(own))}); {_remedy(path)}")
+    return record
+
+
+def _remedy(path: Path) -> str:
+    """Return what replaces a record that cannot be used."""
+    cell = cell_at(path)
+    if cell is None:
+        return "delete it"
+    if cell.explainer.startswith(SUBMITTED):
+        return "delete it and add the submission again"
+    return f"to measure it again, run '{_again(cell)}'"
+
+
+def _again(cell: Cell) -> str:
+    seed = ["--seed", str(cell.seed)] if cell.seed else []
+    options = ["--variant", cell.variant, "--model", cell.model, "--explainer", cell.explainer]
+    options += ["--folds", str(cell.fold), *seed, "--results", str(cell.results)]
+    return one_line(shlex.join(["an8flower", "evaluate", *options]), 1000)
 
 
 def read_scores(cell: Cell) -> pd.DataFrame:
@@ -148,10 +196,7 @@ def read_scores(cell: Cell) -> pd.DataFrame:
     try:
         return read_table(cell.scores_path, read_record(cell.record_path).scores_file)
     except AlteredTableError as error:
-        raise ResultsError(
-            f"{error}; run 'an8flower evaluate --variant {cell.variant} --model {cell.model} "
-            f"--results {shlex.quote(str(cell.results))} --tables' to measure it again"
-        ) from None
+        raise ResultsError(f"{error}; to measure it again, run '{_again(cell)} --tables'") from None
 
 
 def readable_records(results: str | Path, variant: str, model: str) -> tuple[list[Record], dict[Path, str]]:
@@ -164,20 +209,19 @@ def readable_records(results: str | Path, variant: str, model: str) -> tuple[lis
     broken: dict[Path, str] = {}
     for path in sorted((Path(results) / variant / model / "records").rglob("fold*.json")):
         try:
-            record = read_record(path)
+            records.append(read_record(path))
         except (ResultsError, OSError) as error:
             broken[path] = str(error)
-            continue
-        if (record.variant, record.model) == (variant, model) and cell_of(
-            results, record
-        ).record_path == path:
-            records.append(record)
-        else:
-            broken[path] = (
-                f"{path} is the record of another cell ({cell_of(results, record)}); "
-                "delete it and evaluate again"
-            )
     return sorted(records, key=lambda record: (record.explainer, record.seed, record.fold)), broken
+
+
+def add_digests(results: str | Path, variant: str, model: str) -> int:
+    """Write records of older releases again, unchanged but with a digest, and return how many there were."""
+    records, _ = readable_records(results, variant, model)
+    older = [record for record in records if record.digest is None]
+    for record in older:
+        _write_record(cell_of(results, record).record_path, record)
+    return len(older)
 
 
 class AlteredTableError(ValueError):
@@ -202,16 +246,23 @@ def read_table(path: Path, description: Json | None) -> pd.DataFrame:
         AlteredTableError: if it is missing or not the described file.
     """
     data = path.read_bytes() if path.is_file() else b""
-    if hashlib.sha256(data).hexdigest() != (description or {}).get("sha256"):
+    if not _is_described(data, description):
         raise AlteredTableError(f"{path} is not the file that its record describes")
-    return pd.read_parquet(path)
+    return pd.read_parquet(io.BytesIO(data))
 
 
 def is_usable(path: Path, description: Json | None, *, required: bool) -> bool:
-    """Return whether a table has the described size, or is missing and not required."""
+    """Return whether a table is the described file, or is missing and not required."""
     if not path.is_file():
         return not required
-    return path.stat().st_size == (description or {}).get("bytes")
+    # The size first: it tells of most changes without reading the file.
+    return path.stat().st_size == (description or {}).get("bytes") and _is_described(
+        path.read_bytes(), description
+    )
+
+
+def _is_described(data: bytes, description: Json | None) -> bool:
+    return hashlib.sha256(data).hexdigest() == (description or {}).get("sha256")
 
 
 __getattr__ = renamed(__name__, {"found": "lookup", "SCHEMA_VERSION": "benchmark.record.SCHEMA_VERSION"})

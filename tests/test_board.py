@@ -25,15 +25,20 @@ MEANS = {
     "upsampled_activations": 0.15, "grad_cam_pp": 0.12, "vebi_twin": 0.30, "random": 0.03, "centre": 0.05,
     "oracle": 1.0,
 }  # fmt: skip
+SUBMISSION = {
+    "status": "self-reported", "sha256": "0" * 64, "kind": "heatmaps", "method": "theirs", "authors": ["A"],
+    "paper": "none", "code": "none", "commit": "none",
+}  # fmt: skip
 ROLE = {"random": "floor", "centre": "floor", "oracle": "ceiling"}
 
 
 def record_of(name: str, fold: int, by_view: np.ndarray, **changes: Any) -> Record:
     """A record as `measuring` writes it, with the given mean score in each viewpoint."""
     views = [fold + 1 + 5 * k for k in range(len(by_view))]
+    identity = {"dataset_digest": "0" * 64, "weights_sha256": str(fold) * 64, "explainer": name}
     return Record(**{
-        "variant": "single-6c", "model": "an8net", "seed": 0, "fold": fold, "explainer": name, "key": "k",
-        "identity": {"dataset_digest": "0" * 64}, "metrics": {"iou_auc": "0" * 64},
+        "variant": "single-6c", "model": "an8net", "seed": 0, "fold": fold, "explainer": name,
+        "key": store.key(identity), "identity": identity, "metrics": {"iou_auc": "0" * 64},
         "role": ROLE.get(name, "method"), "source": "", "library": "", "reduction": "", "resize": "",
         "layer": None, "status": "ok", "cause": None, "reason": None, "images": 150 * len(by_view),
         "invalid": 0, "undefined": 0, "accuracy": 1.0, "scores": {"iou_auc": float(by_view.mean())},
@@ -124,7 +129,8 @@ def test_one_fold_of_one_view_has_no_statistics(tmp_path):
 
 def test_records_of_schema_2_are_shown_without_intervals(results):
     path = Cell(results, "single-6c", "an8net", "grad_cam", 0).record_path
-    old = {name: value for name, value in json.loads(path.read_text()).items() if name != "views"}
+    written = json.loads(path.read_text())
+    old = {name: value for name, value in written.items() if name not in ("views", "digest")}
     path.write_text(json.dumps(old | {"schema_version": 2}))
     rows = leaderboard(results, "single-6c").rows.set_index("explainer")
     assert np.isnan(rows.loc["grad_cam", "iou_auc_low"]) and rows.loc["grad_cam", "iou_auc"] > 15
@@ -138,7 +144,7 @@ def test_failed_and_submitted_rows_say_so(results):
     )
     store.write(cell, failed, None)
     cell = Cell(results, "single-6c", "an8net", "theirs", 0)
-    theirs = record_of("theirs", 0, np.full(8, 0.2), submission={"status": "self-reported"}, views=None)
+    theirs = record_of("theirs", 0, np.full(8, 0.2), submission=SUBMISSION, views=None)
     store.write(cell, replace(theirs, accuracy=None), None)
     board = leaderboard(results, "single-6c")
     rows = board.rows.set_index("explainer")

@@ -192,7 +192,7 @@ def test_certificates_are_kept_and_read(twinned, checkpoints, tmp_path):
         passing(tmp_path, TINY.name, "an8net")
     (record,) = certify_all(asked)
     path = record_path(tmp_path, Setup(TINY.name, "an8net", seed=0, fold=0))
-    assert record == json.loads(path.read_text()) and record["schema_version"] == 1
+    assert record == json.loads(path.read_text()) and record["schema_version"] == 2
     assert record["identity"]["dataset_digest"] == read_manifest(twinned, TINY.name).digest
     assert record["views"]["view"] == [5] and record["views"]["images"] == [50]
     (row,) = read_certificates(tmp_path, TINY.name, "an8net").to_dict("records")

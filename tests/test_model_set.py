@@ -7,11 +7,12 @@ import json
 import pytest
 from synthetic_results import write_one_board
 
+from an8flower.ground.digest import with_digest
 from benchmark import leaderboard
 from benchmark.board.model_set import board_records, model_sets, models_of
 from benchmark.board.published import published
 from benchmark.board.text import left_out
-from benchmark.store import ResultsError, readable_records
+from benchmark.store import ResultsError, key, readable_records
 
 OTHER_DATA, OTHER_WEIGHTS = "e" * 64, "9" * 64
 METHODS = {"grad_cam", "gradient", "vebi"}
@@ -28,7 +29,8 @@ def changed(results, explainer, only=range(5), *, finished=None, **identity):
         record = json.loads(path.read_text())
         record["identity"] |= identity
         record["finished"] = finished or record["finished"]
-        path.write_text(json.dumps(record))
+        record["key"] = key(record["identity"])
+        path.write_text(json.dumps(with_digest(record)))
 
 
 def shown(board):
@@ -122,9 +124,11 @@ def test_a_file_that_cannot_be_read_costs_no_other_row(results):
     certificate.write_text("[")
     board = leaderboard(results, "single-6c")
     assert shown(board)["vebi"] == 4 and shown(board)["grad_cam"] == 5
-    told = "\n".join(left_out(board))
-    assert f"left out: vebi (fold2): {path} is not a valid record" in told
-    assert "left out: the certificates: " in told and str(certificate) in told
+    failed = board.rows.set_index("explainer")["failed"]
+    assert failed["vebi"].startswith(f"fold 2: {path} is not a valid record")
+    assert (failed.drop("vebi") == "").all()
+    (told,) = left_out(board)
+    assert told.startswith(f"left out: a certificate: {certificate} ") and len(board.certificate) == 4
 
 
 def test_every_record_belongs_to_one_set(results):
@@ -163,6 +167,7 @@ def test_the_command_measures_just_what_was_left_out(results):
         {"identity": None},
         {"identity": {}},
         {"explainer": "gradient"},
+        {"key": "0" * 64},
         {"fold": 1},
         {"fold": "0"},
         {"variant": "part-2c"},
@@ -178,11 +183,14 @@ def test_the_command_measures_just_what_was_left_out(results):
 def test_a_damaged_record_costs_its_own_cell_alone(results, damage):
     path = results / "single-6c/an8net/records/vebi/fold0.json"
     whole = json.loads(path.read_text())
-    path.write_text(json.dumps(damage if "schema_version" in damage else whole | damage))
+    path.write_text(json.dumps(damage if "schema_version" in damage else with_digest(whole | damage)))
     board = leaderboard(results, "single-6c")
-    assert shown(board) == {"grad_cam": 5, "gradient": 5, "random": 5, "vebi": 4}
-    (said,) = left_out(board)
-    assert said.startswith(f"left out: vebi (fold0): {path} ") and said.endswith("evaluate again")
+    assert shown(board) == {"grad_cam": 5, "gradient": 5, "random": 5, "vebi": 4} and left_out(board) == []
+    said = board.rows.set_index("explainer")["failed"]["vebi"]
+    assert said.startswith(f"fold 0: {path} ") and said.endswith(
+        f"run 'an8flower evaluate --variant single-6c --model an8net --explainer vebi --folds 0 "
+        f"--results {results}'"
+    )
 
 
 def test_a_folder_in_the_place_of_a_record_is_no_record(results):
@@ -215,7 +223,7 @@ def test_a_failed_row_stands_next_to_published_scores(results):
             "library": "",
         }
         failed |= {name: record[name] for name in (*kept, "role", "source")}
-        path.write_text(json.dumps(failed))
+        path.write_text(json.dumps(with_digest(failed)))
     board = leaderboard(results, "single-6c")
     assert "ValueError: x" in board.rows.set_index("explainer")["failed"]["gradient"]
     published(board)

@@ -11,9 +11,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 
-import pandas as pd
-
 from an8flower.ground.deprecated import renamed
+from benchmark.board.unusable import failed_records
 from benchmark.record import Json, Record
 from benchmark.store import ResultsError, readable_records
 
@@ -50,6 +49,15 @@ class ModelSet:
         if protocol_version != self.protocol_version:
             return "measured with another version of the protocol"
         return "" if _weights(record) == self.weights.get(_place(record)) else "measured on other weights"
+
+    @property
+    def shared(self) -> Json:
+        """The entries of `Record.identity` that all records of the set share."""
+        return {
+            "dataset_digest": self.dataset_digest,
+            "folds": self.scheme,
+            "protocol_version": self.protocol_version,
+        }
 
     @property
     def name(self) -> str:
@@ -114,9 +122,10 @@ class BoardRecords:
     """The records in a results folder that belong to one board, and those that do not.
 
     Args:
-        records: the records of one set of models, sorted by explainer, seed and fold.
+        records: the records of one set of models, sorted by explainer, seed and fold. A file that cannot be
+            used is among them as a failed record with the cause "record" and the reason.
         models: this set.
-        left_out: records of other data or models, and files that cannot be read.
+        left_out: records of other data or models, and files that are in no place of a record.
         others: the sets of models of the records that are left out, the largest first.
     """
 
@@ -162,7 +171,10 @@ def board_records(
             f"{results} has no records of {model} on {variant} of these models; run '{again}' first"
         )
     rest = [record for record in records if record not in chosen]
-    left_out = [*_left_out(rest, chosen, again), *_unreadable(broken)]
+    unusable, elsewhere = failed_records(broken, chosen.shared, chosen.weights, records)
+    mine = sorted([*mine, *unusable], key=lambda record: (record.explainer, record.seed, record.fold))
+    left_out = _left_out(rest, chosen, again)
+    left_out += [LeftOut((path.parent.name,), f" ({path.stem})", why, "") for path, why in elsewhere.items()]
     return BoardRecords(mine, chosen, tuple(left_out), tuple(_counted(rest)))
 
 
@@ -264,21 +276,6 @@ def places_as_text(places: Iterable[Place]) -> str:
         + (f" of seed {seed}" if seed else "")
         for seed, folds in by_seed.items()
     )
-
-
-def _unreadable(broken: Mapping[Path, str]) -> list[LeftOut]:
-    return [LeftOut((path.parent.name,), f" ({path.stem})", why, "") for path, why in broken.items()]
-
-
-def certificates_of(certificates: pd.DataFrame, models: ModelSet) -> tuple[pd.DataFrame, str]:
-    """Return the certificates of these models, and the folds of other certificates as text."""
-    belongs = [
-        models.weights.get((int(row.fold), int(row.seed))) == row.weights_sha256
-        for row in certificates.itertuples()
-    ]
-    mine = certificates[belongs].reset_index(drop=True)
-    others = certificates[[not mine for mine in belongs]]
-    return mine, places_as_text((int(row.fold), int(row.seed)) for row in others.itertuples())
 
 
 __getattr__ = renamed(__name__, {"places_in_words": "places_as_text"})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -11,10 +10,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from an8flower.ground.text import one_line
 from benchmark import statistics
-from benchmark.board.model_set import BoardRecords, ModelSet, board_records, certificates_of
+from benchmark.board.certificates import certificates_of_board
+from benchmark.board.model_set import BoardRecords, ModelSet, board_records
 from benchmark.board.paper import TABLE_1, PaperComparison, compare_with_paper
-from benchmark.certificate import read_certificates
+from benchmark.board.unusable import CAUSE
 from benchmark.certificate.certified import certified_only as only_certified
 from benchmark.metrics import metrics
 from benchmark.record import Record
@@ -25,6 +26,7 @@ ROLES = {"method": "methods", "floor": "floors", "ceiling": "ceilings"}
 SCORE = "iou_auc"  # metric by which the board is sorted
 DIAGRAM = 15  # number of methods for which a critical-difference diagram is readable
 COSTS = ("ms_per_image", "forward_passes", "backward_passes", "peak_mib_per_image")
+REASON = 1000  # characters of a reason
 SEED = 0  # of the resampling, so that equal records give equal boards
 
 
@@ -56,7 +58,8 @@ class Leaderboard:
         stability: agreement between orders of the methods, one row per kind (folds, seeds, models, metrics):
             orders, tau_mean, tau_least.
         certified_only: whether only images that pass the certificate were scored.
-        notes: what else was left out, and why: certificates of other models or that cannot be read.
+        notes: what else was left out, and why: certificates of other models or that cannot be read; and how
+            many records have no digest.
     """
 
     variant: str
@@ -105,7 +108,7 @@ def board_of(source: BoardRecords, results: str | Path, *, certified_only: bool 
     """Build the board of records that belong together; see `leaderboard`."""
     records = source.records
     variant, model = records[0].variant, records[0].model
-    certificate, notes = _certificate(results, variant, model, source.models)
+    certificate, notes = certificates_of_board(results, variant, model, source.models)
     if certified_only:
         records = only_certified(records, results)
     rows = _rows(records)
@@ -127,22 +130,19 @@ def board_of(source: BoardRecords, results: str | Path, *, certified_only: bool 
         _friedman(whole, methods, records),
         _stability(results, records),
         certified_only,
-        notes,
+        (*notes, *_without_digest(source.records)),
     )
 
 
-def _certificate(
-    results: str | Path, variant: str, model: str, models: ModelSet
-) -> tuple[pd.DataFrame, tuple[str, ...]]:
-    """Return the certificates of these models, and a line on certificates of other models."""
-    again = f"an8flower certify --variant {variant} --model {model} --results {shlex.quote(str(results))}"
-    try:
-        certificates = read_certificates(results, variant, model)
-    except ResultsError as error:
-        return pd.DataFrame(), (f"left out: the certificates: {error}",)
-    mine, others = certificates_of(certificates, models)
-    reason = f"left out: the certificate of {others}: it is for other weights; to certify again: {again}"
-    return mine, (reason,) if others else ()
+def _without_digest(records: Sequence[Record]) -> tuple[str, ...]:
+    """Return a line on records that releases before schema version 4 wrote, of which there may be none."""
+    older = sum(record.digest is None and record.cause != CAUSE for record in records)
+    if not older:
+        return ()
+    return (
+        f"{older} of {len(records)} records are from an older release and have no digest, so that a change "
+        "to one of them may not be found; --add-digests writes them again with a digest",
+    )
 
 
 def boards_in(results: str | Path) -> list[tuple[str, str]]:
@@ -241,7 +241,7 @@ def _of_all_models(results: str | Path, variant: str) -> list[Record]:
 
 def _row(explainer: str, records: Sequence[Record]) -> dict[str, Any]:
     good = [record for record in records if record.status != "failed"]
-    failed = [f"{record.place}: {record.reason}" for record in records if record.status != "ok"]
+    reasons = [f"{record.place}: {record.reason}" for record in records if record.status != "ok"]
     layers = sorted({record.layer for record in good if record.layer})
     measured = dict.fromkeys(name for record in good for name in record.scores)
     return {
@@ -255,7 +255,7 @@ def _row(explainer: str, records: Sequence[Record]) -> dict[str, Any]:
         **{name: value for metric in measured for name, value in _over_folds(good, metric).items()},
         "invalid": sum(record.invalid for record in good),
         **{name: _mean([_cost(record, name) for record in good]) for name in COSTS},
-        "failed": "; ".join(failed),
+        "failed": "; ".join(one_line(reason, REASON) for reason in reasons),
     }
 
 

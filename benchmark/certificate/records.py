@@ -2,12 +2,11 @@
 
 In the results folder: `<variant>/<model>/certificate/fold<k>.json` and `.parquet`, in a folder `seed<s>` for
 seeds other than 0. docs/certificate.md describes each field. Files are written whole or not at all, the
-record last.
+record last, with a digest of itself.
 """
 
 from __future__ import annotations
 
-import json
 import shlex
 from collections.abc import Collection
 from pathlib import Path
@@ -16,9 +15,24 @@ import pandas as pd
 
 from an8flower.ground import files
 from an8flower.ground.deprecated import renamed
+from an8flower.ground.digest import FIELD, AlteredError, check_digest, read_json, with_digest
+from an8flower.ground.text import one_line
 from benchmark.certificate.judging import SHARES
 from benchmark.plan import Setup
 from benchmark.record import Json
+from benchmark.record_checks import (
+    FOLD,
+    NAME,
+    OBJECT,
+    SHA256,
+    SHARE,
+    TEXT,
+    WHOLE,
+    RecordError,
+    Rule,
+    key,
+    require_all,
+)
 from benchmark.store import (
     AlteredTableError,
     ResultsError,
@@ -28,7 +42,8 @@ from benchmark.store import (
     write_table,
 )
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+_SELF_CHECKED = 2  # certificates have had a digest since this schema version
 
 IMAGE = ["fold", "seed", "class", "view", "crop", "rotation"]
 # Columns of `read_certificates`; "passed" is the share of images that pass all three tests.
@@ -51,17 +66,21 @@ def record_path(results: str | Path, setup: Setup) -> Path:
 def write(path: Path, record: Json, flags: pd.DataFrame) -> Json:
     """Write the table of flags and then the record, and return the record as written."""
     described = write_table(path.with_suffix(".parquet"), flags)
-    record = {"schema_version": SCHEMA_VERSION, **record, "flags_file": described}
+    return _write_record(path, record | {"flags_file": described})
+
+
+def _write_record(path: Path, record: Json) -> Json:
+    record = with_digest({"schema_version": SCHEMA_VERSION} | record | {"schema_version": SCHEMA_VERSION})
     files.write_json(path, record)
     return record
 
 
-def lookup(path: Path, key: str, *, tables: bool = False) -> Json | None:
-    """Return the certificate at `path` if it has exactly this key; else None.
+def lookup(path: Path, wanted: str, *, tables: bool = False) -> Json | None:
+    """Return the certificate at `path` if it has exactly this key and was not altered; else None.
 
     Args:
         path: as `record_path` returns it.
-        key: key of the present identity.
+        wanted: key of the present identity.
         tables: whether the table of per-image flags must exist too.
     """
     try:
@@ -69,29 +88,91 @@ def lookup(path: Path, key: str, *, tables: bool = False) -> Json | None:
     except (FileNotFoundError, ResultsError):
         return None
     complete = is_usable(path.with_suffix(".parquet"), record["flags_file"], required=tables)
-    return record if record["key"] == key and complete else None
+    return record if record["key"] == wanted and complete else None
 
 
 def read_record(path: Path) -> Json:
     """Read one certificate.
 
+    Args:
+        path: in a results folder, so that its place says of which model the certificate must be.
     Raises:
-        ResultsError: if it is not valid or has an unknown schema version.
+        ResultsError: if it is not valid, was altered, is that of another model, or has an unknown schema
+            version; the message names the file and the remedy.
         FileNotFoundError: if it does not exist.
     """
     try:
-        record: Json = json.loads(path.read_text())
-        version = record["schema_version"]
-    except (ValueError, KeyError, TypeError) as error:
+        record: Json = read_json(path.read_bytes())
+        _check(record)
+    except FileNotFoundError:
+        raise
+    except _NewerError as error:
+        raise ResultsError(f"{path} cannot be read ({error}); install the release that wrote it") from None
+    except (ValueError, OSError) as error:
+        known = isinstance(error, RecordError | AlteredError)
+        reason = str(error) if known else f"{type(error).__name__}: {error}"
         raise ResultsError(
-            f"{path} is not a valid certificate ({error!r}); delete it and certify again"
+            f"{path} is not a valid certificate ({one_line(reason)}); delete it and certify again"
         ) from error
-    if version != SCHEMA_VERSION:
+    setup = Setup(record["variant"], record["model"], record["seed"], record["fold"])
+    own = record_path("", setup).parts
+    if own != path.absolute().parts[-len(own) :]:
         raise ResultsError(
-            f"{path} has schema version {version!r}, this release reads {SCHEMA_VERSION}; "
-            "install a newer release, or delete it and certify again"
+            f"{path} is the certificate of another model ({one_line(str(setup))}); "
+            "delete it and certify again"
         )
     return record
+
+
+class _NewerError(RecordError):
+    """A certificate that a newer release has written."""
+
+
+def _check(record: Json) -> None:
+    """Check a certificate against its own digest, and its content.
+
+    Raises:
+        RecordError, AlteredError: for the first thing that is wrong.
+    """
+    version = record.get("schema_version") if isinstance(record, dict) else None
+    if type(version) is not int or version < 1:
+        raise RecordError(f"its schema_version must be from 1 to {SCHEMA_VERSION}")
+    if version > SCHEMA_VERSION:
+        raise _NewerError(f"it has schema version {version}, this release reads 1 to {SCHEMA_VERSION}")
+    if version >= _SELF_CHECKED:
+        check_digest(record)
+    require_all(record, _FIELDS)
+    require_all(record["identity"], {"weights_sha256": SHA256}, "identity.")
+    require_all(record["shares"], _SHARES, "shares.")
+    if record["key"] != key(record["identity"]):
+        raise RecordError("key is not the SHA-256 of identity")
+    for name in _PLACE:
+        if record["identity"].get(name, record[name]) != record[name]:
+            raise RecordError(f"it is of {name} {record[name]!r}, its identity of another")
+    if record["certified"] != (record["reason"] == ""):
+        raise RecordError("certified contradicts reason")
+
+
+_PLACE = {"variant": NAME, "model": NAME, "seed": WHOLE, "fold": FOLD}
+_FIELDS: dict[str, Rule] = {
+    **_PLACE,
+    "key": SHA256,
+    "identity": OBJECT,
+    "certified": (lambda value: isinstance(value, bool), "true or false"),
+    "reason": TEXT,
+    "shares": OBJECT,
+    "flags_file": OBJECT,
+}
+_SHARES: dict[str, Rule] = {"images": WHOLE, "necessity_expected": SHARE, **dict.fromkeys(SHARES, SHARE)}
+
+
+def add_digests(results: str | Path, variant: str, model: str) -> int:
+    """Write certificates of older releases again, unchanged but with a digest; return how many there were."""
+    readable, _ = _readable(results, variant, model)
+    older = [(path, record) for path, record in readable if FIELD not in record]
+    for path, record in older:
+        _write_record(path, record)
+    return len(older)
 
 
 def read_certificates(results: str | Path, variant: str, model: str) -> pd.DataFrame:
@@ -107,8 +188,19 @@ def read_certificates(results: str | Path, variant: str, model: str) -> pd.DataF
     Raises:
         ResultsError: if a record is not valid.
     """
-    records = [_flat(record) for _, record in _records(results, variant, model)]
-    return pd.DataFrame(records, columns=COLUMNS).sort_values(["seed", "fold"], ignore_index=True)
+    table, broken = readable_certificates(results, variant, model)
+    if broken:
+        raise ResultsError(broken[0])
+    return table
+
+
+def readable_certificates(
+    results: str | Path, variant: str, model: str
+) -> tuple[pd.DataFrame, tuple[str, ...]]:
+    """Return the certificates as `read_certificates`, and one line for each that cannot be used."""
+    readable, broken = _readable(results, variant, model)
+    table = pd.DataFrame([_flat(record) for _, record in readable], columns=COLUMNS)
+    return table.sort_values(["seed", "fold"], ignore_index=True), broken
 
 
 def passing(
@@ -137,7 +229,10 @@ def _flags(
     place = f"--variant {variant} --model {model} --results {shlex.quote(str(results))}"
     again = f"an8flower certify {place} --tables"
     tables = []
-    for path, record in _records(results, variant, model):
+    readable, broken = _readable(results, variant, model)
+    if broken:
+        raise ResultsError(broken[0])
+    for path, record in readable:
         if weights is not None and record["identity"]["weights_sha256"] not in weights:
             continue
         try:
@@ -149,9 +244,19 @@ def _flags(
     return tables
 
 
-def _records(results: str | Path, variant: str, model: str) -> list[tuple[Path, Json]]:
+def _readable(
+    results: str | Path, variant: str, model: str
+) -> tuple[list[tuple[Path, Json]], tuple[str, ...]]:
+    """Return the certificates that can be used, with their files, and why the others cannot."""
+    readable: list[tuple[Path, Json]] = []
+    broken: list[str] = []
     folder = Path(results) / variant / model / "certificate"
-    return [(path, read_record(path)) for path in sorted(folder.rglob("fold*.json"))]
+    for path in sorted(folder.rglob("fold*.json")):
+        try:
+            readable.append((path, read_record(path)))
+        except (ResultsError, OSError) as error:
+            broken.append(str(error))
+    return readable, tuple(broken)
 
 
 def _flat(record: Json) -> Json:

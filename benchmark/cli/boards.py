@@ -31,6 +31,13 @@ def leaderboard(
             help="Set of trained models, if the records are of several; the command prints their names.",
         ),
     ] = None,
+    add_digests: Annotated[
+        bool,
+        typer.Option(
+            "--add-digests",
+            help="First write records and certificates of older releases again, unchanged but with a digest.",
+        ),
+    ] = False,
     results: RESULTS = Path("runs"),
     as_json: JSON = False,
 ) -> None:
@@ -44,7 +51,12 @@ def leaderboard(
     from benchmark import leaderboard as build
     from benchmark.board.figures import curves
     from benchmark.board.text import board_command, write_board
+    from benchmark.certificate.records import add_digests as add_to_certificates
+    from benchmark.store import add_digests as add_to_records
 
+    if add_digests:
+        count = add_to_records(results, variant, model) + add_to_certificates(results, variant, model)
+        notes.print(f"{count} files have a digest now")
     board = build(results, variant, model, certified_only=certified_only, models=model_set)
     written: list[Path] = []
     problems = []

@@ -20,7 +20,7 @@ from benchmark import store
 from benchmark.board.rows import leaderboard
 from benchmark.measuring.harness import UNIT
 from benchmark.metrics import metrics
-from benchmark.record import Record
+from benchmark.record import Json, Record
 from benchmark.store import Cell
 
 FOLDS = 5
@@ -78,7 +78,8 @@ def _measured(folder: Path, arguments: argparse.Namespace) -> list[tuple[str, fl
     written = time.monotonic()
     digests = dict.fromkeys(metrics.names(), "0" * 64)
     for model, method, fold in cells:
-        if store.lookup(Cell(folder, "variant", model, method, fold), "key", digests) is None:
+        cell, key = Cell(folder, "variant", model, method, fold), store.key(_identity(fold))
+        if store.lookup(cell, key, digests) is None:
             raise RuntimeError("a cell that was written is not found")
     looked_up = time.monotonic()
     of_models = sorted({model for model, _, _ in cells})
@@ -95,24 +96,31 @@ def _measured(folder: Path, arguments: argparse.Namespace) -> list[tuple[str, fl
     ]
 
 
+def _identity(fold: int) -> Json:
+    return {"dataset_digest": "0" * 64, "weights_sha256": f"{fold:064}"}
+
+
 def write_empty(tell: Tell, folder: Path, cells: list[tuple[str, str, int]], images: int) -> None:
     """Write records and tables as a measured unit does; runs as a job."""
     names, eight = metrics.names(), range(8)
     table = pd.DataFrame({name: [0.5] * images for name in names})
     for model, method, fold in cells:
         # Methods differ, as on a real board, so that the statistics do their usual work.
-        scores = np.random.default_rng([int(method[-5:]), fold]).normal(
-            0.2 + int(method[-5:]) / 2000, 0.02, 8
+        scores = (
+            np.random.default_rng([int(method[-5:]), fold])
+            .normal(0.2 + int(method[-5:]) / 2000, 0.02, 8)
+            .clip(0, 1)
         )
         views = {
             "view": [fold + 1 + 5 * k for k in eight], "images": [images // 8] * 8, "factors": {},
             "scores": dict.fromkeys(names, scores.tolist()),
         }  # fmt: skip
+        identity = _identity(fold)
         record = Record(
-            variant="variant", model=model, seed=0, fold=fold, explainer=method, key="key",
-            identity={"dataset_digest": "0" * 64, "weights_sha256": str(fold)},
-            metrics=dict.fromkeys(names, "0" * 64), role="method", source="", status="ok", images=images,
-            accuracy=1.0, scores=dict.fromkeys(names, 0.5), views=views, curve=[0.5] * 100,
+            variant="variant", model=model, seed=0, fold=fold, explainer=method,
+            key=store.key(identity), identity=identity, metrics=dict.fromkeys(names, "0" * 64),
+            role="method", source="", status="ok", images=sum(views["images"]), accuracy=1.0, layer=None,
+            scores=dict.fromkeys(names, float(scores.mean())), views=views, curve=[0.5] * 100,
         )  # fmt: skip
         store.write(Cell(folder, "variant", model, method, fold), record, table)
 
