@@ -46,10 +46,10 @@ class Reference:
         Raises:
             ValueError: for a parameter without a value.
         """
-        text, _, written = text.partition("?")
-        name, at, layer = text.rpartition("@")
-        if not at or "/" in layer or ":" in layer:  # an @ in a script's path
-            name, layer = text, ""
+        path, function = _path_and_function(text)
+        function, _, written = function.partition("?")
+        function, _, layer = function.partition("@")
+        name = f"{path}{function}"
         parameters: dict[str, Any] = {"layer": layer} if layer else {}
         for part in filter(None, written.split("&")):
             key, equals, value = part.partition("=")
@@ -180,6 +180,14 @@ def names() -> tuple[str, ...]:
     Methods of other libraries and of scripts are not among them; `get` finds these too.
     """
     return registry.names()
+
+
+def _path_and_function(text: str) -> tuple[str, str]:
+    """Split the name of an explainer after "file.py:"; a path may hold any sign, also ? and @."""
+    path, colon, function = text.partition(".py:")
+    if colon and ("?" not in path or Path(f"{path}.py").exists()):
+        return f"{path}{colon}", function
+    return (text, "") if text.endswith(".py") and Path(text).exists() else ("", text)
 
 
 def _literal(value: str) -> Any:
