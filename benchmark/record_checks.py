@@ -170,6 +170,11 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and -LARGEST <= value <= LARGEST
 
 
+def list_of(rule: Rule) -> Rule:
+    """Return the rule for a list of at least one value that passes a rule."""
+    return lambda value: _list_of(rule[0])(value) and len(value) > 0, f"a list, each entry {rule[1]}"
+
+
 def _or_none(test: Test) -> Test:
     return lambda value: value is None or test(value)
 
@@ -203,6 +208,7 @@ SHA256: Rule = (
 )
 WHOLE: Rule = (_is_whole, "a whole number from 0")
 FOLD: Rule = (lambda value: _is_whole(value) and value < FOLDS, f"a whole number from 0 to {FOLDS - 1}")
+AMOUNT: Rule = (_is_amount, "a number from 0")
 SHARE: Rule = (_is_share, "a number from 0 to 1")
 SHARE_OR_NONE: Rule = (_or_none(_is_share), "a number from 0 to 1, or null")
 OBJECT: Rule = (_object_of(_anything), "an object")

@@ -22,6 +22,7 @@ from benchmark.measuring.cells import default_explainers
 from benchmark.metrics import iou_auc
 from benchmark.metrics.iou import CURVE_THRESHOLDS
 from benchmark.models import models
+from benchmark.plan import Setup
 from benchmark.training.loader import TrainingBatches
 from benchmark.training.weights import load_model, weights_path
 from explainers.vebi.figures import HEATMAP_COLOURS
@@ -124,7 +125,9 @@ def heatmap_grid(
     Raises:
         DataFolderError: if data or weights are missing.
     """
-    trained = load_model(weights_path(checkpoints, variant, model, fold, seed))
+    trained = load_model(
+        weights_path(checkpoints, variant, model, fold, seed), of=Setup(variant, model, seed, fold)
+    )
     size_px = models.get(model).size_px
     test = An8Flower(
         root, variant, fold=fold, split="test", target=("label", "plant"), size_px=size_px, scheme=scheme

@@ -14,7 +14,7 @@ from typing import TypeVar
 from an8flower.ground.deprecated import renamed
 from benchmark.board.unusable import failed_records
 from benchmark.record import Json, Record
-from benchmark.store import ResultsError, readable_records
+from benchmark.store import SUBMITTED, ResultsError, readable_records
 
 Place = tuple[int, int]  # fold, seed
 
@@ -251,7 +251,7 @@ def _left_out(records: Sequence[Record], chosen: ModelSet, again: str) -> list[L
 
 def _again(command: str, names: Sequence[str], places: Sequence[Place]) -> str:
     """Return the commands that measure some explainers on some folds, one command per seed."""
-    if all(name.startswith("submitted:") for name in names):
+    if all(name.startswith(SUBMITTED) for name in names):
         return "submit the method again for these models"
     commands = []
     for seed in sorted({seed for _, seed in places}):

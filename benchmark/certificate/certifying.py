@@ -112,7 +112,7 @@ def draw_twins(
 def _certify(tell: Tell, plan: Plan, setup: Setup, command: str) -> Json:
     """Certify one model and write its certificate; a job, which reports the number of processed images."""
     device = device_of(plan.device)
-    trained = load_model(plan.weights_path(setup), device=device)
+    trained = load_model(plan.weights_path(setup), device=device, of=setup)
     pictures = Twinned.of(
         plan.root, setup.variant, fold=setup.fold, size_px=models.get(setup.model).size_px, folds=plan.scheme
     )
@@ -145,7 +145,7 @@ def _identity(plan: Plan, setup: Setup, manifest: Manifest) -> Json:
     return {
         **asdict(setup),
         "folds": plan.scheme,
-        "weights_sha256": read_record(plan.weights_path(setup))["weights_sha256"],
+        "weights_sha256": read_record(plan.weights_path(setup), of=setup)["weights_sha256"],
         "dataset_digest": manifest.digest,
         "code_sha256": code_digest(certify),
         "device": device_of(plan.device).type,

@@ -91,7 +91,7 @@ def cells_of(plan: Plan, setup: Setup, dataset: An8Flower) -> list[PlannedCell]:
         WeightsError: if the model is not trained yet.
         ResultsError: if the weights were trained on other data or folds.
     """
-    trained = load_model(plan.weights_path(setup))
+    trained = load_model(plan.weights_path(setup), of=setup)
     check_fit(trained.record, dataset.manifest, plan, setup.fold)
     images = int(in_split(dataset.table["view"], setup.fold, "test", plan.scheme).sum())
     names = plan.explainers or default_explainers()

@@ -51,7 +51,7 @@ class ModelAndImages:
             ResultsError: if the weights were trained on other data or folds.
         """
         device = device_of(plan.device)
-        trained = load_model(plan.weights_path(setup))
+        trained = load_model(plan.weights_path(setup), of=setup)
 
         def images(split: Split) -> An8Flower:
             return An8Flower(

@@ -148,12 +148,14 @@ def _about(submission: Submission, status: Status) -> Json:
 
 
 def _submitted(cells: Sequence[Cell]) -> dict[str, list[Record]]:
-    """Return the submitted records that have this name now, by the SHA-256 of their file."""
+    """Return the submitted records that have this name now, by the SHA-256 of their file.
+
+    Records that cannot be used are not among them: they are replaced.
+    """
     records: dict[str, list[Record]] = {}
-    for folder in sorted({_folder(cell, "records") for cell in cells}):
-        for path in sorted(folder.rglob("fold*.json")):
-            record = store.read_record(path)
-            if record.submission:
+    for place in sorted({(cell.results, cell.variant, cell.model, cell.explainer) for cell in cells}):
+        for record in store.readable_records(*place[:3])[0]:
+            if record.explainer == place[3] and record.submission:
                 records.setdefault(record.submission["sha256"], []).append(record)
     return records
 
@@ -162,9 +164,10 @@ def _known_status(
     submission: Submission, cells: Sequence[Cell], before: dict[str, list[Record]]
 ) -> Status | None:
     """Return the status that exactly these folds of exactly this file have on the board; None if none."""
-    if set(before) != {submission.sha256} or not all(cell.record_path.exists() for cell in cells):
+    records = before.get(submission.sha256, [])
+    here = {store.cell_of(cells[0].results, record) for record in records}
+    if set(before) != {submission.sha256} or not here.issuperset(cells):
         return None
-    records = before[submission.sha256]
     if any((record.submission or {})["status"] != "verified" for record in records):
         return "self-reported"
     current = metric_digests(localisation()).items()

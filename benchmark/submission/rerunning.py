@@ -55,8 +55,8 @@ def rerun(
     status = subprocess.run(
         command, check=False, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL
     ).returncode
-    records = results / setup.variant / setup.model / "records"
-    by_fold = {record.fold: record for record in map(store.read_record, records.rglob("fold*.json"))}
+    records, _ = store.readable_records(results, setup.variant, setup.model)
+    by_fold = {record.fold: record for record in records}
     return {claim.setup: _outcome(claim, by_fold, results, status) for claim in claims}
 
 

@@ -14,6 +14,7 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from an8flower.gallery import save_figure
 from an8flower.protocol import FOLDS
+from benchmark.plan import Setup
 from benchmark.training.weights import read_record, weights_path
 
 # Colours of Okabe and Ito, which colour-blind readers can distinguish; their yellow is too pale for a line.
@@ -52,7 +53,9 @@ def training_curves(
     weights = {fold: weights_path(checkpoints, variant, model, fold, seed) for fold in folds or range(FOLDS)}
     if folds is None:
         weights = {fold: trained for fold, trained in weights.items() if trained.exists()} or weights
-    records = {fold: read_record(trained) for fold, trained in weights.items()}
+    records = {
+        fold: read_record(trained, of=Setup(variant, model, seed, fold)) for fold, trained in weights.items()
+    }
     figure = Figure(figsize=(10.4, 4.2), dpi=120, layout="constrained")
     figure.suptitle(f"{variant}, {model}: training, seed {seed}", fontsize=11)
     losses, accuracies = figure.subplots(1, 2)

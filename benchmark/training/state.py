@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 from dataclasses import dataclass, field
@@ -15,8 +16,9 @@ from torch import nn
 
 from an8flower.ground import files
 from an8flower.ground.deprecated import renamed
+from an8flower.ground.text import one_line
 
-SCHEMA_VERSION = "1"
+SCHEMA_VERSION = "2"
 logger = logging.getLogger(__name__)
 
 Tensors = dict[str, torch.Tensor]
@@ -67,6 +69,7 @@ def write_state(path: Path, state: TrainingState, terms: dict[str, Any]) -> None
         "terms": json.dumps(terms, sort_keys=True),
         "curve": json.dumps(state.curve),
     }
+    about["sha256"] = _digest(tensors, about)
     files.write(path, safetensors.torch.save(tensors, metadata=about))
 
 
@@ -78,11 +81,13 @@ def read_state(path: Path, terms: dict[str, Any]) -> TrainingState | None:
         with safetensors.safe_open(path, framework="pt") as content:
             about = content.metadata() or {}
             tensors = {name: content.get_tensor(name) for name in content.keys()}  # noqa: SIM118
+        if about.get("schema_version") != SCHEMA_VERSION:
+            return _unusable(path, f"has another schema version than {SCHEMA_VERSION}")
+        if about["sha256"] != _digest(tensors, about):
+            return _unusable(path, "was altered after it was written")
         stored, curve = json.loads(about["terms"]), json.loads(about["curve"])
     except (safetensors.SafetensorError, OSError, KeyError, ValueError) as error:
-        return _unusable(path, f"is not readable ({error})")
-    if about.get("schema_version") != SCHEMA_VERSION:
-        return _unusable(path, f"has another schema version than {SCHEMA_VERSION}")
+        return _unusable(path, f"is not readable ({one_line(str(error))})")
     if stored != json.loads(json.dumps(terms)):
         differing = sorted(name for name in terms if stored.get(name) != terms[name])
         return _unusable(path, f"belongs to a training with another {' and '.join(differing)}")
@@ -91,6 +96,14 @@ def read_state(path: Path, terms: dict[str, Any]) -> TrainingState | None:
         group, _, parameter = name.partition("/")
         groups[group][parameter] = tensor
     return TrainingState(**groups, curve=curve)
+
+
+def _digest(tensors: Tensors, about: dict[str, str]) -> str:
+    """Return the SHA-256 of everything in the file, except of this digest."""
+    sha256 = hashlib.sha256(safetensors.torch.save(tensors))
+    for name in ("schema_version", "terms", "curve"):
+        sha256.update(about[name].encode())
+    return sha256.hexdigest()
 
 
 def momenta_of(optimiser: torch.optim.SGD, model: nn.Module) -> Tensors:

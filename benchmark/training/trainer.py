@@ -125,7 +125,7 @@ def trained_record(
 def _is_trained(path: Path, identity: dict[str, Any]) -> bool:
     # A run killed between the two files leaves weights without a record, which do not count.
     there = path.is_file() and path.with_suffix(".json").is_file()
-    return there and read_record(path).get("identity") == identity
+    return there and read_record(path)["identity"] == identity
 
 
 def _identity(

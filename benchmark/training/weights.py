@@ -1,23 +1,44 @@
-"""Trained weights on disk: where they are stored, and the record next to them."""
+"""Trained weights on disk: where they are stored, and the record next to them.
+
+Weights are checked against the digest in their record, the record against its own digest, and against the
+place that it should be of: the model of another fold was trained on the test images of this one.
+"""
 
 from __future__ import annotations
 
 import hashlib
-import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
+import safetensors
 import safetensors.torch
 import torch
 from torch import nn
 
 from an8flower.ground import files
+from an8flower.ground.digest import AlteredError, check_digest, read_json, with_digest
+from an8flower.ground.text import one_line
 from benchmark.device import device_of
 from benchmark.models import ModelSpec, models
+from benchmark.record_checks import (
+    AMOUNT,
+    FOLD,
+    NAME,
+    OBJECT,
+    SHA256,
+    SHARE,
+    WHOLE,
+    RecordError,
+    Rule,
+    list_of,
+    require_all,
+)
 from benchmark.store import seed_folder
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+_SELF_CHECKED = 2  # records of weights have had a digest since this schema version
+AGAIN = "delete both and train again"
 
 
 class WeightsError(ValueError):
@@ -49,23 +70,44 @@ def weights_path(checkpoints: str | Path, variant: str, model: str, fold: int, s
     return seed_folder(folder, seed) / f"fold{fold}.safetensors"
 
 
-def load_model(path: str | Path, *, device: str | torch.device = "cpu") -> Trained:
+class Place(Protocol):
+    """One trained model, e.g. a `benchmark.plan.Setup`."""
+
+    @property
+    def variant(self) -> str: ...
+    @property
+    def model(self) -> str: ...
+    @property
+    def seed(self) -> int: ...
+    @property
+    def fold(self) -> int: ...
+
+
+def load_model(path: str | Path, *, device: str | torch.device = "cpu", of: Place | None = None) -> Trained:
     """Load the model whose weights are at `path` (a .safetensors file) and its record.
 
     Args:
         path: as `weights_path` returns it.
         device: where to put the model, e.g. "auto".
+        of: the model that it must be; by default, any.
     Raises:
-        WeightsError: if weights or record are missing, altered, or do not fit each other.
+        WeightsError: if weights or record are missing, altered, do not fit each other, or are of another
+            model than `of`.
         ValueError: for a device that is not available.
     """
     path, place = Path(path), device_of(device)
-    record = read_record(path)
+    record = read_record(path, of=of)
     data = path.read_bytes()
-    if hashlib.sha256(data).hexdigest() != record.get("weights_sha256"):
-        raise WeightsError(f"{path} is not the file that its record describes; delete it and train again")
+    if hashlib.sha256(data).hexdigest() != record["weights_sha256"]:
+        raise WeightsError(f"{path} is not the file that its record describes; {AGAIN}")
     network = built(models.get(record["identity"]["model"]), len(record["classes"]))
-    network.load_state_dict(safetensors.torch.load(data))
+    try:
+        network.load_state_dict(safetensors.torch.load(data))
+    except (RuntimeError, safetensors.SafetensorError) as error:
+        raise WeightsError(
+            f"{path} does not fit {record['identity']['model']}, which its record names "
+            f"({one_line(str(error))}); {AGAIN}"
+        ) from error
     return Trained(network.to(place).eval(), record)
 
 
@@ -73,39 +115,88 @@ def save_model(path: Path, model: nn.Module, record: dict[str, Any]) -> dict[str
     """Write weights, then their record; without a record, weights do not count.
 
     Returns:
-        the record, with schema version and the hash of the weights.
+        the record, with schema version, the hash of the weights, and its own digest.
     """
     weights = {name: tensor.cpu().contiguous() for name, tensor in model.state_dict().items()}
     data = safetensors.torch.save(weights)
-    record = {
-        "schema_version": SCHEMA_VERSION,
-        **record,
-        "weights_sha256": hashlib.sha256(data).hexdigest(),
-    }
+    record = with_digest(
+        {"schema_version": SCHEMA_VERSION, **record, "weights_sha256": hashlib.sha256(data).hexdigest()}
+    )
     files.write(path, data)
     files.write_json(path.with_suffix(".json"), record)
     return record
 
 
-def read_record(path: str | Path) -> dict[str, Any]:
+def read_record(path: str | Path, *, of: Place | None = None) -> dict[str, Any]:
     """Read the record of the weights at `path`, but not the weights.
 
+    Args:
+        path: as `weights_path` returns it.
+        of: the model that it must be of; by default, any.
     Raises:
-        WeightsError: if weights or record are missing, or the record is not readable.
+        WeightsError: if weights or record are missing, or the record is not valid, was altered, or is of
+            another model than `of`.
     """
     path = Path(path)
     record = path.with_suffix(".json")
     if not path.is_file() or not record.is_file():
         raise WeightsError(f"no trained model at {path}; run 'an8flower train' first")
     try:
-        content: dict[str, Any] = json.loads(record.read_text())
-    except ValueError as error:
-        raise WeightsError(f"{record} is not readable ({error}); delete it and train again") from error
-    if content.get("schema_version") != SCHEMA_VERSION:
+        content: dict[str, Any] = read_json(record.read_bytes())
+        _check(content)
+    except (ValueError, OSError) as error:
+        known = isinstance(error, RecordError | AlteredError)
+        reason = str(error) if known else f"{type(error).__name__}: {error}"
         raise WeightsError(
-            f"{record} has another schema version than {SCHEMA_VERSION}; delete it and train again"
-        )
+            f"{record} is not a valid record of the weights next to it ({one_line(reason)}); {AGAIN}"
+        ) from error
+    if of is not None:
+        wanted = {name: getattr(of, name) for name in _PLACE}
+        found = {name: content["identity"][name] for name in _PLACE}
+        if found != wanted:
+            raise WeightsError(
+                f"{path} has the weights of another model ({_as_text(found)}; it should be "
+                f"{_as_text(wanted)}), which may have been trained on these test images; {AGAIN}"
+            )
     return content
+
+
+def _as_text(place: dict[str, Any]) -> str:
+    return one_line(", ".join(f"{name} {value}" for name, value in place.items()))
+
+
+def _check(content: Any) -> None:
+    """Check a record against its own digest, and its content.
+
+    Raises:
+        RecordError, AlteredError: for the first thing that is wrong.
+    """
+    version = content.get("schema_version") if isinstance(content, dict) else None
+    if type(version) is not int or not 1 <= version <= SCHEMA_VERSION:
+        raise RecordError(f"it has another schema version than 1 to {SCHEMA_VERSION}")
+    if version >= _SELF_CHECKED:
+        check_digest(content)
+    require_all(content, _FIELDS)
+    require_all(content["identity"], _IDENTITY, "identity.")
+    require_all(content["identity"]["recipe"], {"enough_loss": AMOUNT}, "identity.recipe.")
+    for epoch in content["curve"]:
+        require_all(epoch, _EPOCH, "curve: ")
+
+
+_PLACE: dict[str, Rule] = {"variant": NAME, "model": NAME, "seed": WHOLE, "fold": FOLD}
+_IDENTITY: dict[str, Rule] = _PLACE | {"dataset_digest": SHA256, "folds": NAME, "recipe": OBJECT}
+_EPOCH: dict[str, Rule] = {
+    f"{part}_{kind}": rule
+    for part in ("train", "validation")
+    for kind, rule in (("loss", AMOUNT), ("accuracy", SHARE))
+}
+_FIELDS: dict[str, Rule] = {
+    "identity": OBJECT,
+    "classes": list_of(NAME),
+    "curve": list_of(OBJECT),
+    "test_accuracy": SHARE,
+    "weights_sha256": SHA256,
+}
 
 
 def built(spec: ModelSpec, classes: int) -> nn.Module:
