@@ -9,7 +9,7 @@ import pkgutil
 import sys
 import warnings
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from typing import Generic, Protocol, TypeVar
 
 
@@ -72,18 +72,27 @@ class Registry(Generic[T]):
         self._package = package
         self._group = group
         self._entries: dict[str, T] = {}
-        self._loaded = False
+        self._homes: dict[str, str] = {}  # the modules that have added the entries
+        self._has_built_in = self._has_plug_ins = False
 
     def add(self, entry: T) -> T:
         """Register `entry` under its name.
 
+        An entry that a notebook cell, an interactive session or a reloaded module has added before is
+        replaced, as Python replaces a function that is defined again.
+
         Raises:
             DuplicateNameError: if the name is taken by another entry.
         """
-        if self._entries.setdefault(entry.name, entry) is not entry:
+        home = _home(entry, sys._getframe(1).f_globals["__name__"])
+        if home.partition(".")[0] not in _OURS:
+            self._load_built_in()  # so that the error for a taken name blames the newcomer
+        again = self._homes.get(entry.name) == home and _is_edited(home)
+        if self._entries.get(entry.name, entry) is not entry and not again:
             raise DuplicateNameError(
                 f"{self.kind} {entry.name!r} is registered twice; give one of them another name"
             )
+        self._entries[entry.name], self._homes[entry.name] = entry, home
         return entry
 
     def get(self, name: str) -> T:
@@ -113,12 +122,12 @@ class Registry(Generic[T]):
         False
         """
         self._load()
-        before = dict(self._entries)
+        before = dict(self._entries), dict(self._homes)
         try:
             self._entries.update((entry.name, entry) for entry in entries)
             yield
         finally:
-            self._entries = before
+            self._entries, self._homes = before
 
     def names(self) -> tuple[str, ...]:
         """Return all names, sorted."""
@@ -126,16 +135,22 @@ class Registry(Generic[T]):
         return tuple(sorted(self._entries))
 
     def _load(self) -> None:
-        if self._loaded:
+        self._load_built_in()
+        if self._has_plug_ins:
             return
-        self._loaded = True
-        package = importlib.import_module(self._package)
-        for module in pkgutil.iter_modules(package.__path__, f"{self._package}."):
-            importlib.import_module(module.name)
+        self._has_plug_ins = True
         # Plug-ins of others: one that fails must not prevent the others from loading, also if warnings are
         # errors. So all are loaded before the first warning.
         for message in self._load_plug_ins():
             warnings.warn(message, PlugInWarning, stacklevel=3)
+
+    def _load_built_in(self) -> None:
+        if self._has_built_in:
+            return
+        self._has_built_in = True
+        package = importlib.import_module(self._package)
+        for module in pkgutil.iter_modules(package.__path__, f"{self._package}."):
+            importlib.import_module(module.name)
 
     def _load_plug_ins(self) -> list[str]:
         """Load all entry points, in an order that does not depend on the folders they are installed in.
@@ -148,7 +163,8 @@ class Registry(Generic[T]):
         points = importlib.metadata.entry_points(group=self._group)
         for point in sorted(points, key=lambda point: point.value):
             try:
-                loaded = point.load()
+                with redirect_stdout(sys.stderr):  # standard output is for the result of the command
+                    loaded = point.load()
                 if isinstance(loaded, kinds):
                     self.add(loaded)
                 elif callable(loaded) and not self._holds(loaded):
@@ -166,6 +182,25 @@ class Registry(Generic[T]):
     def _holds(self, thing: object) -> bool:
         """Return whether `thing` is the function or class of an entry."""
         return any(thing is value for entry in self._entries.values() for value in vars(entry).values())
+
+
+_OURS = ("an8flower", "explainers", "benchmark")
+
+
+def _home(entry: object, adder: str) -> str:
+    """Return the name of the module that defines an entry: its function or class, else what adds it."""
+    for value in vars(entry).values():
+        code = getattr(value, "func", value)  # of a partial
+        if callable(code) and isinstance(module := getattr(code, "__module__", None), str):
+            return module
+    return adder
+
+
+def _is_edited(module: str) -> bool:
+    """Return whether a module may define a name again: a notebook or console, or while it is reloaded."""
+    interactive = hasattr(sys, "ps1") or not hasattr(sys.modules["__main__"], "__file__")
+    # importlib has no public way to ask.
+    return (module == "__main__" and interactive) or module in getattr(importlib, "_RELOADING", ())
 
 
 def _reason(error: BaseException) -> str:

@@ -2,7 +2,7 @@
 
 Docstrings, comments, annotations, texts of errors and names of local variables do not change a digest, and
 neither does moving a module or a file that the code does not import. A changed constant, expression or import
-does.
+does. For code that is in no file, of a notebook or a console, see `benchmark.measuring.interactive`.
 """
 
 from __future__ import annotations
@@ -23,12 +23,22 @@ from typing import Any
 import torch
 
 from an8flower.ground.moved import current
+from benchmark.measuring.interactive import is_interactive, source_and_uses
 from benchmark.measuring.syntax import plain, tree_of
-from explainers.scripts import is_script
+from explainers.scripts import is_script, name_beside
 
 # Modules that call all explainers and metrics in the same way, or read the data, which has its own digest. Of
 # these only constants that are imported by name count; PROTOCOL_VERSION covers the rest.
-NOT_FOLLOWED = ("an8flower", "explainers.base", "explainers.guard", "benchmark.metrics.base")
+NOT_FOLLOWED = (
+    "an8flower",
+    "explainers.base",
+    "explainers.guard",
+    "explainers.names",
+    "explainers.scripts",
+    "explainers.together",
+    "explainers.conformance",
+    "benchmark.metrics.base",
+)
 OURS = ("an8flower", "explainers", "benchmark")
 _HERE = Path(__file__).resolve().parents[2]
 
@@ -42,18 +52,58 @@ def code_digest(build: Callable[..., Any]) -> str:
     Args:
         build: a function, a class, or a partial of one; decorators are followed to what they wrap.
     Raises:
-        ValueError: if the code is not in a file.
+        ValueError: if the code is neither in a file nor kept by the interpreter.
     """
     digests = {_reached(file, _places(file, name)): None for file, name in _files_of(build)}
+    digests |= {_interactive_digest(code): None for code in _layers(build) if is_interactive(code)}
+    if not digests:
+        name = getattr(build, "__name__", type(build).__name__)
+        raise ValueError(
+            f"the code of {name!r} is not in a file; save it in one and name it as file.py:{name}"
+        )
     return _hash([*digests, _given(build)]) if len(digests) > 1 or _given(build) else next(iter(digests))
+
+
+def _layers(build: Any) -> Iterator[Any]:
+    """Yield a function or class and everything that it wraps."""
+    layer: Any = build
+    while layer is not None:
+        yield layer if inspect.isroutine(layer) or inspect.isclass(layer) else type(layer)
+        layer = getattr(layer, "func", None) or getattr(layer, "__wrapped__", None)
+
+
+def _interactive_digest(code: Any) -> str:
+    """Return the digest of a function or class of a notebook, and of all that it uses."""
+    used = source_and_uses(code)
+    digests = []
+    for bound, name, module in used.imports:
+        top = module.partition(".")[0]
+        file = Path(getattr(sys.modules.get(top), "__file__", None) or "")
+        own = file.suffix == ".py" and top not in OURS and not _is_library(file)
+        beside = [_Place(_root(file), ())] if own else []
+        places = (*beside, _Place(_HERE, OURS))
+        binding = _binding(bound, name, module, places)
+        digests.append(binding.digest)
+        if binding.file is not None:
+            digests.append(_reached(binding.file, places))
+    return _hash(["interactive", used.trees, used.values, sorted(digests)])
+
+
+def _is_library(file: Path) -> bool:
+    return any(file.is_relative_to(folder) for folder in _INSTALLED)
+
+
+def _root(file: Path) -> Path:
+    """Return the folder that holds a top-level module or package."""
+    return file.parents[1] if file.name == "__init__.py" else file.parent
 
 
 def _files_of(build: Any) -> list[tuple[Path, str]]:
     """Return the files, with the names of their modules, of a function and of everything that it wraps."""
     modules: dict[Path, str] = {}
-    layer: Any = build
-    while layer is not None:
-        code = layer if inspect.isroutine(layer) or inspect.isclass(layer) else type(layer)
+    for code in _layers(build):
+        if is_interactive(code):
+            continue
         module = getattr(code, "__module__", None) or ""
         names = [getattr(sys.modules.get(module), "__file__", None)]  # where it was defined
         with suppress(TypeError, OSError):
@@ -61,18 +111,14 @@ def _files_of(build: Any) -> list[tuple[Path, str]]:
         for name in filter(None, names):
             file = Path(name).resolve()
             if file.suffix == ".py" and file.is_file() and not _is_standard(file):
-                modules.setdefault(file, module)
-        layer = getattr(layer, "func", None) or getattr(layer, "__wrapped__", None)
-    if not modules:
-        name = getattr(build, "__name__", type(build).__name__)
-        raise ValueError(
-            f"the code of {name!r} is not in a file; save it in one and name it as file.py:{name}"
-        )
+                modules.setdefault(file, name_beside(module))
     return list(modules.items())
 
 
 def _is_standard(file: Path) -> bool:
-    """Return whether a file belongs to Python or PyTorch, whose wrappers do not change what is computed."""
+    """Return whether a file is of Python or PyTorch, or not followed: wrappers that change no result."""
+    if file in _DOORS:
+        return True
     own = file.is_relative_to(_STANDARD) and "site-packages" not in file.relative_to(_STANDARD).parts
     return own or file.is_relative_to(_TORCH)
 
@@ -97,6 +143,8 @@ def _places(file: Path, name: str) -> _Places:
     return (_Place(file.parents[len(package)], (package[0] if package else file.stem,)), _Place(_HERE, OURS))
 
 
+# Files of ours whose wrappers are around methods and metrics of others.
+_DOORS = {(_HERE / name.replace(".", "/")).with_suffix(".py") for name in NOT_FOLLOWED}
 _STANDARD = Path(sysconfig.get_path("stdlib")).resolve()
 _TORCH = Path(torch.__file__).resolve().parent
 _INSTALLED = {Path(sysconfig.get_path(name)).resolve() for name in ("purelib", "platlib", "stdlib")}
@@ -216,6 +264,10 @@ def _initialised(file: Path, places: _Places) -> list[Path]:
 
 def _binding(bound: str, name: str, module: str, places: _Places) -> _Binding:
     inner, outer = current(f"{module}.{name}"), current(module)
+    if outer in _ROOTS and not (name and _find(inner, places)):
+        # Their names are those of other modules, and a release may add some that the code does not use.
+        home = _home_of(name, outer)
+        return _binding(bound, name, home, places) if home else _Binding(_hash([bound, name, outer]))
     submodule = _find(inner, places) if name else None
     file = submodule or _find(outer, places)
     whole = inner if submodule else outer
@@ -224,6 +276,17 @@ def _binding(bound: str, name: str, module: str, places: _Places) -> _Binding:
     if any(whole == house or whole.startswith(f"{house}.") for house in NOT_FOLLOWED):
         return _Binding(_hash([bound, name, _constant(file, name)]))
     return _Binding(_hash([bound, "" if submodule else name, _tree_digest(file)]), file)
+
+
+_ROOTS = ("explainers", "benchmark")
+
+
+def _home_of(name: str, package: str) -> str | None:
+    """Return the module from which the __init__ of one of our packages imports a name."""
+    for node in tree_of(_HERE / package / "__init__.py").body:
+        if isinstance(node, ast.ImportFrom) and node.module and name in {alias.name for alias in node.names}:
+            return node.module
+    return None
 
 
 def _constant(file: Path, name: str) -> Any:

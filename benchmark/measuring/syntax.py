@@ -26,7 +26,11 @@ _FIRST_KEYWORDS = {("An8Flower", "scheme"): "folds"}
 @cache
 def tree_of(file: Path) -> ast.Module:
     """Return the syntax tree without docstrings, and with numbers for the names of local variables."""
-    data = file.read_bytes()
+    return parsed(file.read_bytes())
+
+
+def parsed(data: bytes) -> ast.Module:
+    """Return the syntax tree of the source of a module; see `tree_of`."""
     try:
         tree = ast.parse(data)
     except (SyntaxError, ValueError):  # a module that this Python cannot import counts by its bytes
