@@ -5,14 +5,21 @@
 True
 """
 
-from explainers.base import Explainer, ExplainerError, ExplainerSpec, explainer, registry
+from explainers.base import Explainer, ExplainerSpec, explainer, registry
+from explainers.classifier import Classifier
+from explainers.errors import ExplainerError, ModelError, NoReLURuleWarning
 from explainers.names import get, names
+from explainers.outputs import all_zero
 from explainers.together import explain_many
 
 __all__ = [
+    "Classifier",
     "Explainer",
     "ExplainerError",
     "ExplainerSpec",
+    "ModelError",
+    "NoReLURuleWarning",
+    "all_zero",
     "explain_many",
     "explainer",
     "get",

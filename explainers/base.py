@@ -13,7 +13,13 @@ from torch import nn
 
 from an8flower.ground.deprecated import warn_renamed
 from an8flower.ground.registry import Registry
+from explainers.classifier import classifier
+from explainers.errors import ExplainerError as ExplainerError
+from explainers.examination import prepared, recalled
+from explainers.fitness import fitting, must_be_live
 from explainers.guard import unchanged
+from explainers.inputs import checked_images, checked_targets, checked_truths, left_alone, peeked
+from explainers.outputs import checked_heatmaps
 
 Role = Literal["method", "floor", "ceiling"]
 # Images (n, 3, H, W) and labels (n,), and masks (n, H, W) for a method that needs them.
@@ -21,20 +27,6 @@ Loader = Iterable[tuple[torch.Tensor, ...]]
 TRUTHS = ("masks", "object_masks")
 # Pixels of a piece, 32 images of 112 x 112: small CNNs run up to 1.5 times faster than on 100 images at once.
 CPU_PIECE_PX = 32 * 112 * 112
-
-
-class ExplainerError(ValueError):
-    """An explainer breaks a rule that all explainers must follow; the message names both.
-
-    Args:
-        explainer: name of the explainer.
-        check: name of the check that fails, one of `conformance.CHECKS`.
-        detail: what was observed, and what would be right.
-    """
-
-    def __init__(self, explainer: str, check: str, detail: str) -> None:
-        super().__init__(f"explainer {explainer!r} fails {check!r}: {detail}")
-        self.explainer, self.check, self.detail = explainer, check, detail
 
 
 class Saliency(Protocol):
@@ -198,7 +190,15 @@ class Explainer:
             ExplainerError: if the method changes the model.
         """
         if self.spec.needs_fit:
-            with unchanged(model) as changes:
+            model = classifier(model)
+            first = torch.empty(0)
+            if recalled(model) is None:
+                first, loader = peeked(loader)
+            with (
+                prepared(model, first) as found,
+                fitting(self.spec, found),
+                unchanged(model, found.own) as changes,
+            ):
                 self.method.fit(model, loader)  # type: ignore[attr-defined]
             self._require_unchanged(changes)
         return self
@@ -215,15 +215,17 @@ class Explainer:
         """Return heatmaps that explain the scores of `targets` for `images`.
 
         Args:
-            model: any classifier from images to logits (N, C); left unchanged.
+            model: any classifier from images to scores (N, C): a module, or a function; left unchanged. Of
+                several outputs that may be scores, `Classifier` chooses one.
             images: (N, 3, H, W) float32 in [0, 1].
-            targets: (N,) int64, the classes to explain.
+            targets: (N,) integers, the classes to explain; one integer stands for all images.
             masks, object_masks: (N, H, W) bool, the discriminative part and the whole object; passed
                 only to methods that declare `needs_masks`.
         Returns:
             (N, H, W) float32, unnormalised, higher = more relevant, detached from the gradient graph.
         Raises:
-            ValueError: if the method needs masks that were not passed.
+            ValueError: if the images, targets or masks are not of this form, or masks are missing.
+            ModelError: if the model cannot be explained by this method.
             ExplainerError: if the method returns anything else, or changes the model or the images.
         """
         parameters = {} if self.spec.needs_fit else self.parameters
@@ -232,50 +234,45 @@ class Explainer:
         for name, truth in truths.items():
             if truth is None:
                 raise ValueError(f"explainer {self.spec.name!r} needs the ground truth; pass {name}=")
-        images, targets = plain(images), plain(targets)
-        version = images._version
-        with unchanged(model) as changes:
-            heatmaps = [
-                self._checked(self.method(model, piece, labels, **parameters, **more), piece)
-                for piece, labels, more in pieces(images, targets, truths)
-            ]
-        self._require_unchanged(changes)
-        if images._version != version:
-            raise ExplainerError(self.spec.name, "input", "it wrote into the images; work on a copy of them")
-        return heatmaps[0] if len(heatmaps) == 1 else torch.cat(heatmaps)
+        model, images = classifier(model), checked_images(images)
+        truths = checked_truths(truths, images)
+        with prepared(model, images) as found:
+            targets = checked_targets(targets, images, found.classes)
+            inputs = {} if self._is_ours else {"images": images, "targets": targets, **truths}
+            with (
+                fitting(self.spec, found),
+                left_alone(inputs) as written,
+                unchanged(model, found.own) as changes,
+            ):
+                heatmaps = [
+                    checked_heatmaps(
+                        self.spec.name,
+                        self.method(model, piece, labels, **parameters, **more),
+                        piece,
+                        mixed=found.mixed,
+                    )
+                    for piece, labels, more in pieces(images, targets, truths)
+                ]
+            self._require_unchanged(changes)
+            if written:
+                raise ExplainerError(
+                    self.spec.name, "input", f"it wrote into the {written[0]}; work on a copy of them"
+                )
+            explained = heatmaps[0] if len(heatmaps) == 1 else torch.cat(heatmaps)
+            must_be_live(self.spec, self.parameters, found, model, images, explained)
+            return explained
+
+    @property
+    def _is_ours(self) -> bool:
+        """Whether this package wrote the method; others are not trusted to leave their inputs alone."""
+        build = self.spec.build.func if isinstance(self.spec.build, partial) else self.spec.build
+        module = f"{build.__module__}."
+        return module.startswith("explainers.") and not module.startswith("explainers.adapters.")
 
     def _require_unchanged(self, changes: list[str]) -> None:
         if changes:
             some = ", ".join(changes[:3]) + (", ..." if len(changes) > 3 else "")
             raise ExplainerError(self.spec.name, "model", f"it changed {some} (now restored)")
-
-    def _checked(self, heatmaps: Any, images: torch.Tensor) -> torch.Tensor:
-        name, expected = self.spec.name, (images.shape[0], *images.shape[2:])
-        if not isinstance(heatmaps, torch.Tensor):
-            kind = type(heatmaps)
-            what = "a NumPy array" if kind.__module__ == "numpy" else f"a {kind.__name__}"
-            raise ExplainerError(name, "tensor", f"it returned {what}, not a torch.Tensor")
-        if tuple(heatmaps.shape) != expected:
-            raise ExplainerError(name, "shape", f"it returned {tuple(heatmaps.shape)}, not {expected}")
-        if heatmaps.dtype != torch.float32:
-            raise ExplainerError(name, "dtype", f"it returned {heatmaps.dtype}, not torch.float32")
-        if heatmaps.device != images.device:
-            raise ExplainerError(name, "device", f"it returned {heatmaps.device}, not {images.device}")
-        if heatmaps.requires_grad:
-            raise ExplainerError(
-                name, "detached", "its heatmaps carry a gradient graph; return heatmaps.detach()"
-            )
-        return heatmaps
-
-
-def plain(tensor: torch.Tensor) -> torch.Tensor:
-    """Return the tensor without gradient graph, usable by autograd; the same object if possible."""
-    # Autograd cannot use tensors created in inference mode, so those are copied. Other tensors are not
-    # copied: methods that share passes recognise their inputs by object identity.
-    if tensor.is_inference():
-        with torch.inference_mode(False):
-            return tensor.clone()
-    return tensor.detach() if tensor.requires_grad else tensor
 
 
 def pieces(

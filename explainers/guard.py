@@ -1,12 +1,20 @@
-"""Protect a model against changes by a method, also when the method raises."""
+"""Protect a model against changes by a method, also when the method raises, and against other threads."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import types
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from threading import Lock, RLock
+from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import nn
+
+from explainers.classifier import Classifier
 
 # The dictionaries of a module (its parts and its hooks), and their names in messages.
 _DICTIONARIES = {
@@ -21,59 +29,178 @@ _DICTIONARIES = {
     "_backward_hooks": "backward hooks",
     "_backward_pre_hooks": "backward hooks",
 }
+# Attributes that PyTorch itself sets: by hooks that were removed since, and for its recurrent layers.
+_PYTORCHS = {"training", "_is_full_backward_hook", "_flat_weights", "_flat_weight_refs", *_DICTIONARIES}
+# Types whose values are compared; other attributes must be the same object.
+_COMPARED = (int, float, complex, str, bytes, set, torch.dtype, torch.device, types.MethodType)
+
+Attribute = tuple[str, str]  # name of a module and of its attribute
 
 
 @contextmanager
-def unchanged(model: nn.Module) -> Iterator[list[str]]:
+def alone(model: nn.Module) -> Iterator[None]:
+    """Let one thread at a time work with `model`; others wait. The thread itself may enter again."""
+    while isinstance(model, Classifier) and "model" in model._modules:
+        model = model.model
+    with _guard:
+        lock = _locks.setdefault(model, RLock())
+    with lock:
+        yield
+
+
+_guard = Lock()
+_locks: WeakKeyDictionary[nn.Module, Any] = WeakKeyDictionary()
+
+
+@contextmanager
+def unchanged(model: nn.Module, own: Collection[Attribute] | None = None) -> Iterator[list[str]]:
     """Run the block with `model` in eval mode, without parameter gradients and with autograd enabled.
 
-    Afterwards mode, hooks, submodules, parameters, buffers, gradients and `requires_grad` are restored.
-    This costs one copy of the weights.
+    Afterwards modes, hooks, submodules, classes, attributes, parameters, buffers, gradients and
+    `requires_grad` are restored. This costs one copy of the weights. Other threads wait until the end.
 
+    Args:
+        model: the model to protect.
+        own: attributes that the model itself changes in a forward pass, which it may; None if they are not
+            known: then only the attributes of PyTorch's own modules are watched.
     Yields:
         a list that is filled at the end with all that had to be restored, e.g. "the values of conv1.weight".
     """
-    modules = dict(model.named_modules())
-    modes = {name: module.training for name, module in modules.items()}
-    contents = {
-        name: {kind: dict(getattr(module, kind)) for kind in _DICTIONARIES}
-        for name, module in modules.items()
-    }
-    parameters = {name: (p, p.requires_grad, p.grad) for name, p in model.named_parameters()}
-    tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
-    values = {name: (tensor, tensor.detach().clone()) for name, tensor in tensors.items()}
-    changes: list[str] = []
+    with alone(model), passive(model):
+        saved = [_Saved.of(name, module, own) for name, module in model.named_modules()]
+        parameters = dict(model.named_parameters())
+        tensors = {**parameters, **dict(model.named_buffers())}
+        values = {name: (tensor, tensor.detach().clone()) for name, tensor in tensors.items()}
+        changes: list[str] = []
+        try:
+            yield changes
+        finally:
+            steps: list[Callable[[], Iterator[str]]] = [one.restored for one in saved]
+            steps += [partial(_value_restored, name, *both) for name, both in values.items()]
+            steps += [partial(_gradient_dropped, name, one) for name, one in parameters.items()]
+            changes += dict.fromkeys(_all_done(steps))
+
+
+@contextmanager
+def passive(model: nn.Module) -> Iterator[None]:
+    """Run the block with `model` in eval mode, without parameter gradients and with autograd enabled.
+
+    Afterwards its modes, gradients and `requires_grad` are as before.
+    """
+    modes = [(module, module.training) for module in model.modules()]
+    parameters = [(parameter, parameter.requires_grad, parameter.grad) for parameter in model.parameters()]
     try:
         model.eval()
-        for parameter, _, _ in parameters.values():
+        for parameter, _, _ in parameters:
             parameter.requires_grad_(False)
             parameter.grad = None
         with torch.inference_mode(False), torch.enable_grad():
-            yield changes
+            yield
     finally:
-        for name, module in modules.items():
-            if module.training:
-                changes.append(f"the mode of {name or 'the model'}")
-            module.training = modes[name]
-            for kind, saved in contents[name].items():
-                current = getattr(module, kind)
-                if not _same(current, saved):
-                    changes.append(f"the {_DICTIONARIES[kind]} of {name or 'the model'}")
-                    current.clear()
-                    current.update(saved)
-        for name, (tensor, value) in values.items():
-            # Values are compared, since writing to .data does not change the version of a tensor.
-            if not _equal(tensor, value):
-                changes.append(f"the values of {name}")
-                tensor.data = value
-        for name, (parameter, requires_grad, grad) in parameters.items():
-            if parameter.grad is not None:
-                changes.append(f"the gradient of {name}")
-            if parameter.requires_grad:
-                changes.append(f"requires_grad of {name}")
+        for module, mode in modes:
+            module.training = mode
+        for parameter, requires_grad, grad in parameters:
             parameter.requires_grad_(requires_grad)
             parameter.grad = grad
-        changes[:] = dict.fromkeys(changes)
+
+
+def attributes(module: nn.Module) -> dict[str, Any]:
+    """Return the attributes of a module that are neither its parts nor its hooks, containers copied."""
+    return {name: _copied(value) for name, value in vars(module).items() if name not in _PYTORCHS}
+
+
+def changed_attributes(module: nn.Module, before: dict[str, Any]) -> list[str]:
+    """Return the names of the attributes that differ from what `attributes` returned before."""
+    now = {name: value for name, value in vars(module).items() if name not in _PYTORCHS}
+    return [
+        name
+        for name in {**before, **now}
+        if name not in before or name not in now or not _same_value(now[name], before[name])
+    ]
+
+
+@dataclass(frozen=True)
+class _Saved:
+    """What one module was before the block, except for the values of its tensors."""
+
+    name: str
+    module: nn.Module
+    kind: type[nn.Module]
+    dictionaries: dict[str, dict[str, Any]]
+    attributes: dict[str, Any]
+    identities: dict[str, Any]
+    watched: Callable[[str], bool]
+
+    @classmethod
+    def of(cls, name: str, module: nn.Module, own: Collection[Attribute] | None) -> _Saved:
+        of_torch = type(module).__module__.startswith("torch.")
+
+        def watched(attribute: str) -> bool:
+            return attribute == "forward" or (of_torch if own is None else (name, attribute) not in own)
+
+        scripted = isinstance(module, torch.jit.ScriptModule)  # its parts are out of Python's reach
+        kinds = [kind for kind in _DICTIONARIES if not scripted or "hooks" in kind]
+        return cls(
+            name or "the model",
+            module,
+            type(module),
+            {kind: dict(getattr(module, kind)) for kind in kinds},
+            {} if scripted else attributes(module),
+            {} if scripted else dict(vars(module)),
+            (lambda attribute: False) if scripted else watched,
+        )
+
+    def restored(self) -> Iterator[str]:
+        """Restore the module and yield what had changed."""
+        if type(self.module) is not self.kind:
+            yield f"the class of {self.name}"
+            self.module.__class__ = self.kind
+        if self.module.training:
+            yield f"the mode of {self.name}"
+            self.module.training = False
+        for kind, saved in self.dictionaries.items():
+            current = getattr(self.module, kind)
+            if not _same(current, saved):
+                yield f"the {_DICTIONARIES[kind]} of {self.name}"
+                current.clear()
+                current.update(saved)
+        for attribute in changed_attributes(self.module, self.attributes):
+            if not self.watched(attribute):
+                continue
+            yield f"the attribute {attribute!r} of {self.name}"
+            if attribute in self.attributes:
+                _put_back(self.module, attribute, self.identities[attribute], self.attributes[attribute])
+            else:
+                del vars(self.module)[attribute]
+
+
+def _value_restored(name: str, tensor: torch.Tensor, value: torch.Tensor) -> Iterator[str]:
+    # Values are compared, since writing to .data does not change the version of a tensor.
+    if not _equal(tensor, value):
+        yield f"the values of {name}"
+        tensor.data = value
+
+
+def _gradient_dropped(name: str, parameter: nn.Parameter) -> Iterator[str]:
+    if parameter.grad is not None:
+        yield f"the gradient of {name}"
+        parameter.grad = None
+    if parameter.requires_grad:
+        yield f"requires_grad of {name}"
+
+
+def _all_done(steps: list[Callable[[], Iterator[str]]]) -> list[str]:
+    """Take all steps, also if one of them fails, and return what they yield."""
+    changes: list[str] = []
+    errors: list[Exception] = []
+    for step in steps:
+        try:
+            changes += step()
+        except Exception as error:
+            errors.append(error)
+    if errors:
+        raise errors[0]
+    return changes
 
 
 def _equal(tensor: torch.Tensor, value: torch.Tensor) -> bool:
@@ -83,5 +210,32 @@ def _equal(tensor: torch.Tensor, value: torch.Tensor) -> bool:
         return torch.equal(tensor, value) or torch.allclose(tensor, value, rtol=0, atol=0, equal_nan=True)
 
 
-def _same(current: dict[object, object], saved: dict[object, object]) -> bool:
+def _same(current: dict[str, Any], saved: dict[str, Any]) -> bool:
     return current.keys() == saved.keys() and all(current[key] is value for key, value in saved.items())
+
+
+def _copied(value: Any) -> Any:
+    return value.copy() if type(value) in (list, dict, set) else value
+
+
+def _same_value(now: Any, before: Any) -> bool:
+    if now is before:
+        return True
+    if type(now) is not type(before):
+        return False
+    if isinstance(now, list | tuple):
+        return len(now) == len(before) and all(map(_same_value, now, before))
+    if isinstance(now, dict):
+        return now.keys() == before.keys() and all(_same_value(now[key], before[key]) for key in now)
+    if isinstance(now, _COMPARED):
+        return bool(now == before)
+    return False
+
+
+def _put_back(module: nn.Module, attribute: str, value: Any, content: Any) -> None:
+    if type(value) is list:
+        value[:] = content
+    elif type(value) in (dict, set):
+        value.clear()
+        value.update(content)
+    vars(module)[attribute] = value

@@ -9,7 +9,10 @@ import torch
 from torch import nn
 
 from an8flower.ground.memo import Memory, sharing
-from explainers.base import Explainer, pieces, plain
+from explainers.base import Explainer, pieces
+from explainers.classifier import classifier
+from explainers.examination import examine
+from explainers.inputs import checked_images, checked_targets, checked_truths
 from explainers.names import get
 
 
@@ -47,8 +50,10 @@ def explain_many(
     """
     chosen = [get(explainer) if isinstance(explainer, str) else explainer for explainer in explainers]
     maps: dict[str, list[torch.Tensor]] = {explainer.name: [] for explainer in chosen}
-    truths = {"masks": masks, "object_masks": object_masks}
-    for piece, labels, more in pieces(plain(images), plain(targets), truths):
+    model, images = classifier(model), checked_images(images)
+    targets = checked_targets(targets, images, examine(model, images).classes)
+    truths = checked_truths({"masks": masks, "object_masks": object_masks}, images)
+    for piece, labels, more in pieces(images, targets, truths):
         memory = _fresh(model, piece, labels)
         for explainer in chosen:
             name = explainer.name

@@ -369,8 +369,10 @@ def test_what_cannot_be_explained_is_said(modular, loader, images, labels):
     with pytest.raises(ValueError, match="top must be 1 or more; got 0"):
         explainers.get("vebi", top=0)
     fitted = unfitted.fit(modular, loader)
-    with pytest.raises(SelectionError, match="target 3 does not exist: there are 3 classes"):
+    with pytest.raises(ValueError, match="targets must be from 0 to 2, the model has 3 classes; got 3"):
         fitted(modular, images, labels + 1)
+    with pytest.raises(SelectionError, match="target 3 does not exist: there are 3 classes"):
+        fitted.method.explain(modular, images, labels + 1)
     other = nn.Sequential(nn.Conv2d(3, 5, 5), nn.ReLU(), nn.Flatten(), nn.Linear(5 * 24 * 24, 3)).eval()
     with pytest.raises(
         SelectionError,

@@ -1,0 +1,111 @@
+"""Whether a method fits a model: refuse what would be silently wrong, and say where a method has no rule."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from explainers.errors import ExplainerError, ModelError, NoReLURuleWarning
+from explainers.examination import Examination, is_cut
+
+if TYPE_CHECKING:
+    from explainers.base import ExplainerSpec
+
+# Methods of other libraries that have a rule for ReLUs and are the plain gradient elsewhere. Whether our own
+# methods use such a rule is observed, see `Examination.ruled`.
+RULED = frozenset(
+    (
+        *("captum:Deconvolution", "captum:GuidedBackprop", "captum:GuidedGradCam"),
+        *("zennit:BetaSmooth", "zennit:DeconvNet", "zennit:GuidedBackprop"),
+    )
+)
+# Methods of other libraries that do not look into the model.
+BLACK_BOX = frozenset(
+    f"captum:{name}"
+    for name in (
+        *("FeatureAblation", "GradientShap", "InputXGradient", "IntegratedGradients", "KernelShap", "Lime"),
+        *("Occlusion", "Saliency", "ShapleyValueSampling", "ShapleyValues"),
+    )
+)
+_OF_NO_GRADIENT = (RuntimeError, IndexError, TypeError, AttributeError, AssertionError)
+_HIDDEN = (
+    "parts of the model are TorchScript, which hides its layers; pass the model that was scripted or traced"
+)
+
+
+@contextmanager
+def fitting(spec: ExplainerSpec, found: Examination) -> Iterator[None]:
+    """Enclose the call of a method on a model, within `prepared`.
+
+    Raises:
+        ModelError: if the method cannot see the layers that it needs, or the model cuts its gradient.
+    Warns:
+        NoReLURuleWarning: once per method and model, if the method has a rule for ReLUs and the model has
+            other activations.
+    """
+    if found.hidden and spec.library and spec.name not in BLACK_BOX:
+        raise ModelError(f"explainer {spec.name!r} needs the layers of the model, but {_HIDDEN}")
+    try:
+        yield
+    except (ExplainerError, ModelError):
+        raise
+    except (ValueError, LookupError, *_OF_NO_GRADIENT) as error:
+        if found.hidden:
+            raise ModelError(f"explainer {spec.name!r} failed ({error}): {_HIDDEN}") from error
+        if found.cut and spec.role == "method" and isinstance(error, _OF_NO_GRADIENT):
+            raise _cut(spec, "the images") from error
+        raise
+    if not (found.ruled or spec.name in RULED):
+        return
+    if found.hidden:
+        raise ModelError(f"explainer {spec.name!r} needs the ReLUs of the model, but {_HIDDEN}")
+    if found.unruled and spec.name not in found.told:
+        found.told.add(spec.name)
+        rest = "its maps use their plain gradient"
+        if not found.relus:
+            rest = "and the model has no ReLU: its maps are those of the plain gradient"
+        warnings.warn(
+            f"explainer {spec.name!r} has a rule for ReLUs but none for {', '.join(found.unruled)}; {rest}",
+            NoReLURuleWarning,
+            stacklevel=4,
+        )
+
+
+def must_be_live(
+    spec: ExplainerSpec,
+    parameters: Mapping[str, Any],
+    found: Examination,
+    model: nn.Module,
+    images: torch.Tensor,
+    heatmaps: torch.Tensor,
+) -> None:
+    """Raise if all heatmaps are zero because the model cuts the gradient; other maps of zeros are legal.
+
+    Args:
+        spec, parameters: the method.
+        found: what is known of the model.
+        model, images: what was explained.
+        heatmaps: (N, H, W).
+    Raises:
+        ModelError: naming what no gradient reaches.
+    """
+    if spec.role != "method" or spec.class_agnostic or heatmaps.any():
+        return
+    layer = parameters.get("layer")
+    if isinstance(layer, str) and "," not in layer:
+        if is_cut(model, images, layer):
+            raise _cut(spec, f"layer {layer!r}")
+    elif found.cut:
+        raise _cut(spec, "the images")
+
+
+def _cut(spec: ExplainerSpec, end: str) -> ModelError:
+    return ModelError(
+        f"explainer {spec.name!r}: no gradient leads from the class scores to {end}; the model detaches, "
+        "rounds or converts what it computes: let it compute in floating point, within the gradient graph"
+    )
