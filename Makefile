@@ -6,7 +6,7 @@ BROWSER_PACKAGES := chromium libatomic1
 VARIANT ?= single-6c
 
 .DEFAULT_GOAL := help
-.PHONY: help leaderboard results test quick check format architecture bench bench-data bench-lasso bench-methods bench-metrics bench-run parity reliability public-index bare-machine clean gl browser
+.PHONY: help leaderboard results test quick attack check format architecture bench bench-data bench-lasso bench-methods bench-metrics bench-run parity reliability public-index bare-machine clean gl browser
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-13s %s\n", $$1, $$2}'
@@ -31,6 +31,9 @@ test: gl browser .venv/.dev ## run the test suite, in one process per core
 
 quick: gl .venv/.dev ## run the quick tests, at least one per module, in one process per core
 	$(BIN)/python -m pytest -n auto --dist loadfile -m "not slow and not browser"
+
+attack: gl .venv/.dev ## hand over altered files, hostile methods and unusual models, and check what comes of it
+	$(BIN)/python -m pytest -n auto --dist loadfile tests/attack
 
 check: .venv/.dev ## lint, format, types, import directions, and pinned versions
 	@! grep -nE '==[^ ]*\+' constraints.txt \

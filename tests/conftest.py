@@ -44,7 +44,7 @@ SLOW_FIXTURES = {"dask_cluster", "part_2c", "turntable", "twinned", "varied"}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark tests by their fixtures and folder: browser, slow, oracle."""
+    """Mark tests by their fixtures and folder: browser, slow, oracle, attack."""
     for item in items:
         if SLOW_FIXTURES & set(getattr(item, "fixturenames", ())):
             item.add_marker("slow")
@@ -52,6 +52,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker("browser")
         if item.path.parent.name == "oracles":
             item.add_marker("oracle")
+        if item.path.parent.name == "attack":
+            item.add_marker("attack")
+            item.add_marker("slow")
 
 
 def pytest_configure(config: pytest.Config) -> None:
