@@ -156,15 +156,23 @@ class Registry(Generic[T]):
         """Load all entry points, in an order that does not depend on the folders they are installed in.
 
         Returns:
-            one line for each entry point that fails.
+            one line for each entry point that fails, or that changes its process.
         """
         failed: dict[str, str] = {}
+        said: list[str] = []
         kinds = tuple({type(entry) for entry in self._entries.values()})
         points = importlib.metadata.entry_points(group=self._group)
+        if not points:
+            return []
+        from an8flower.ground.process_state import altered, undone_text  # imports PyTorch
+
         for point in sorted(points, key=lambda point: point.value):
             try:
-                with redirect_stdout(sys.stderr):  # standard output is for the result of the command
+                # Standard output is for the result of the command.
+                with altered() as changes, redirect_stdout(sys.stderr):
                     loaded = point.load()
+                if changes:
+                    said.append(undone_text(f"the plug-in {point.value!r}", changes))
                 if isinstance(loaded, kinds):
                     self.add(loaded)
                 elif callable(loaded) and not self._holds(loaded):
@@ -177,11 +185,12 @@ class Registry(Generic[T]):
                 failed.setdefault(
                     failing, f"{self.kind} plug-in {point.value!r} is left out: {_reason(error)}"
                 )
-        return list(failed.values())
+        return [*failed.values(), *said]
 
     def _holds(self, thing: object) -> bool:
         """Return whether `thing` is the function or class of an entry."""
-        return any(thing is value for entry in self._entries.values() for value in vars(entry).values())
+        held = (value for entry in self._entries.values() for value in vars(entry).values())
+        return any(thing is value or thing is getattr(value, "__wrapped__", None) for value in held)
 
 
 _OURS = ("an8flower", "explainers", "benchmark")
