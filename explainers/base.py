@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from an8flower.ground.deprecated import warn_renamed
+from an8flower.ground.process_state import undone
 from an8flower.ground.registry import Registry
 from explainers.classifier import classifier
 from explainers.errors import ExplainerError as ExplainerError
@@ -153,7 +154,10 @@ class Explainer:
             parameters: keyword arguments of the method that differ from the defaults.
         """
         arguments = {**spec.parameters, **(parameters or {})}
-        return cls(spec, arguments, spec.build(**arguments) if spec.needs_fit else spec.build)
+        if not spec.needs_fit:
+            return cls(spec, arguments, spec.build)
+        with undone(f"explainer {spec.name!r}"):
+            return cls(spec, arguments, spec.build(**arguments))
 
     @classmethod
     def of(cls, spec: ExplainerSpec, parameters: Mapping[str, Any]) -> Self:

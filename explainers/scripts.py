@@ -22,6 +22,7 @@ from types import ModuleType
 from typing import Any
 from weakref import WeakKeyDictionary
 
+from an8flower.ground.process_state import undone
 from an8flower.ground.registry import unknown
 from explainers.base import ExplainerSpec, registry
 
@@ -113,7 +114,8 @@ def _import(name: str, file: Path) -> ModuleType:
     before, folder = set(sys.modules), str(file.parent)
     sys.path.insert(0, folder)  # as Python does for a script: for what does not call `import`, such as pickle
     try:
-        with redirect_stdout(sys.stderr):  # standard output is for the result of the command
+        # Standard output is for the result of the command.
+        with undone(f"the script {file.name}"), redirect_stdout(sys.stderr):
             spec.loader.exec_module(module)
     finally:
         with suppress(ValueError):

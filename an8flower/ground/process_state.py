@@ -12,6 +12,7 @@ import os
 import signal
 import sys
 import threading
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -22,6 +23,8 @@ from typing import Any
 import numpy as np
 import torch
 from torch.utils import _python_dispatch as dispatch
+
+from an8flower.ground.registry import PlugInWarning
 
 try:
     import resource
@@ -69,6 +72,34 @@ def altered() -> Iterator[list[str]]:
                 with suppress(Exception):  # e.g. a limit that only the administrator may raise again
                     setting.set(before)
         changes[:] = dict.fromkeys(changes)
+
+
+@contextmanager
+def undone(what: str) -> Iterator[None]:
+    """Undo what the block changes in the process, and warn about it.
+
+    Args:
+        what: whose code runs in the block, for the warning.
+    Warns:
+        PlugInWarning: naming what was changed.
+    """
+    with altered() as changes:
+        yield
+    if changes:
+        warnings.warn(undone_text(what, changes), PlugInWarning, stacklevel=3)
+
+
+def undone_text(what: str, changes: list[str]) -> str:
+    """Return the sentence that says what was undone.
+
+    >>> undone_text("my.py", ["torch.relu"]).partition(";")[0]
+    'my.py changed torch.relu while it was loaded'
+    """
+    some = ", ".join(changes[:3]) + (", ..." if len(changes) > 3 else "")
+    return (
+        f"{what} changed {some} while it was loaded; this was undone, because it would change other methods: "
+        "change it inside the method, and restore it"
+    )
 
 
 @dataclass(frozen=True)

@@ -113,6 +113,7 @@ def measure_all(
     for planned in to_do:
         if planned.state == "failed":  # otherwise the old failure would be taken for one of this run
             planned.cell.record_path.unlink(missing_ok=True)
+    to_do = _sendable(to_do)
     _write_arrays(plan, to_do)
     images = sum(planned.images for planned in cells)
     kept = images - sum(planned.images for planned in to_do)
@@ -174,6 +175,19 @@ def _units(plan: Plan, to_do: Sequence[PlannedCell]) -> Iterator[Unit]:
                 {planned.explainer.name: planned.record for planned in group},
                 any("object_masks" in planned.explainer.spec.truths for planned in group),
             )
+
+
+def _sendable(to_do: Sequence[PlannedCell]) -> list[PlannedCell]:
+    """Return the cells whose explainer can be sent to another process; the others are written as failed."""
+    sendable = []
+    for planned in to_do:
+        try:
+            _sent(planned.explainer)
+        except Exception as error:
+            store.write(planned.cell, failure(planned.record, error), None)
+        else:
+            sendable.append(planned)
+    return sendable
 
 
 def _sent(explainer: Explainer) -> str | bytes:
