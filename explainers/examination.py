@@ -63,7 +63,7 @@ class Examination:
 
 
 def examine(model: nn.Module, images: torch.Tensor) -> Examination:
-    """Return what is known of a model, after one forward pass of the first image if it is not known yet.
+    """Return what is known of a model, after two forward passes of the first image if it is not known yet.
 
     A model that was changed since, e.g. by another activation, is examined again. What cannot be examined,
     since its forward pass raises, is handed on as it is, and raises where it is used.
@@ -160,31 +160,36 @@ def _examined(model: nn.Module, image: torch.Tensor) -> Examination | None:
 
 
 def _look(model: nn.Module, image: torch.Tensor, attempt: Presentation, differentiated: bool) -> Examination:
-    leaf = (image.contiguous() if attempt.contiguous else laid_out(image)).clone()
-    leaf.requires_grad_(differentiated)
+    # Twice the image, since one image alone is laid out in two ways at once; and once, since some models
+    # drop the axis of a batch of one.
+    twice = image.repeat(2, 1, 1, 1)
+    leaf = (twice if attempt.contiguous else laid_out(twice)).clone().requires_grad_(differentiated)
     given = leaf.clone()
     version = given._version
     relus: list[Any] = []
 
     def note(call: Call) -> Any:
         output = call.run()
-        if call.kind == "relu":
-            relus.append(value(output).grad_fn)
+        if call.kind == "relu" and (node := value(output).grad_fn) is not None:
+            relus.append(node)
         return output
 
     with torch.set_grad_enabled(differentiated), presented(model, attempt) as forward, Watch(note):
         scores = model(given)
-    assert forward is not None
-    raw = forward.raw
+        assert forward is not None
+        raw, unusual = forward.raw, forward.respelled > 0
+        with torch.no_grad():
+            model(image.clone())
+        plain = all(isinstance(one, torch.Tensor) and one.dim() == 2 for one in (raw, forward.raw))
     hidden = any(isinstance(module, torch.jit.ScriptModule) for module in model.modules())
     unruled = _unruled(scores, set(relus))
     return Examination(
         classes=scores.shape[1],
         presentation=replace(
             attempt,
-            scores=type(raw) is not torch.Tensor or raw.dim() != 2 or raw.dtype != torch.float32,
+            scores=not plain or raw.dtype != torch.float32,
             copied=given._version != version or not torch.equal(given, leaf),
-            respelled=forward.respelled > 0,
+            respelled=unusual,
             watched=hidden or bool(unruled),
         ),
         relus=len(relus),

@@ -57,6 +57,11 @@ def fitting(spec: ExplainerSpec, found: Examination) -> Iterator[None]:
     except (ValueError, LookupError, *_OF_NO_GRADIENT) as error:
         if found.hidden:
             raise ModelError(f"explainer {spec.name!r} failed ({error}): {_HIDDEN}") from error
+        if found.mixed and isinstance(error, RuntimeError):
+            raise ModelError(
+                f"explainer {spec.name!r} failed ({error}): the model computes in another type than float32, "
+                "whatever the type of its weights; let it compute in that of its weights"
+            ) from error
         if found.cut and spec.role == "method" and isinstance(error, _OF_NO_GRADIENT):
             raise _cut(spec, "the images") from error
         raise

@@ -73,6 +73,7 @@ class Spellings:
     def __init__(self, depends: Callable[[torch.Tensor], bool]) -> None:
         self._depends = depends
         self._notes: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
+        self._copies: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
 
     def as_relu(self, name: str, given: Mapping[str, Any]) -> tuple[torch.Tensor, float | None] | None:
         """Return the input and the upper bound, if any, of a call that is a ReLU; else None."""
@@ -94,8 +95,8 @@ class Spellings:
             return self._beside_zero(x, other)
         if name in ("masked_fill", "setitem"):
             mask, value = self._noted(given.get("mask")), given.get("value")
-            cuts = mask is not None and mask.is_of(x, "negative") and self._is_zero(value, x)
-            return (x, None) if cuts else None
+            of_this = mask is not None and any(mask.is_of(one, "negative") for one in (x, self._original(x)))
+            return (x, None) if of_this and self._is_zero(value, x) else None
         if name == "where":
             mask = self._noted(given.get("mask"))
             if mask is None:
@@ -123,6 +124,13 @@ class Spellings:
             return (note.source, None) if note is not None and note.is_of(note.source, "minus") else None
         return None
 
+    def _original(self, tensor: Any) -> Any:
+        """Return the tensor that this is still a copy of, else itself."""
+        if isinstance(tensor, torch.Tensor) and tensor in self._copies and tensor._version == 0:
+            source, version = self._copies[tensor]
+            return source if source._version == version else tensor
+        return tensor
+
     def _noted(self, value: Any) -> _Note | None:
         note: _Note | None = None
         if isinstance(value, torch.Tensor):
@@ -130,8 +138,10 @@ class Spellings:
         return note
 
     def converted(self, name: str, source: Any, output: Any) -> None:
-        """Remember that the output is the same mask, or the opposite one, if the call makes it so."""
+        """Remember that the output is a copy, the same mask or the opposite one, if the call makes it so."""
         note = self._noted(source)
+        if note is None and name == "clone" and isinstance(source, torch.Tensor):
+            self._copies[output] = source, source._version
         if note is None:
             return
         if name in _CONVERSIONS:
