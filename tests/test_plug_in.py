@@ -339,7 +339,7 @@ class TestStartingFiles:
         ]
         lines = [line for line in (tmp_path / "my_method.py").read_text().splitlines() if line]
         assert len(lines) == 10
-        assert "24 of 24 checks pass" in an8flower("check", "my_method.py:my_method", cwd=tmp_path).stdout
+        assert f"{len(CHECKS)} of {len(CHECKS)} checks pass" in an8flower("check", "my_method.py:my_method", cwd=tmp_path).stdout
         assert "1 passed" in run(sys.executable, "-m", "pytest", "-q", cwd=tmp_path).stdout
         command = (sys.executable, "-m", "ruff", "check", "--config", PROJECT / "pyproject.toml", ".")
         run(*command, cwd=tmp_path)

@@ -1,7 +1,7 @@
 """Show the progress of long work: a bar on a terminal, otherwise one line every few seconds.
 
 The lines are records of level INFO of the logger "an8flower.ground.progress", which writes them to standard
-error. `logging.getLogger("an8flower.ground.progress").setLevel("WARNING")` silences lines and bar.
+error. `logging.getLogger("an8flower").setLevel("WARNING")` silences lines and bar.
 """
 
 from __future__ import annotations
@@ -28,13 +28,20 @@ class _StandardError(logging.Handler):
 
 
 _logger = logging.getLogger(__name__)
-_logger.setLevel(logging.INFO)
+# Of the whole project, and only if the user has set none before: otherwise the level of the root logger,
+# which is WARNING, would silence the lines.
+if logging.getLogger("an8flower").level == logging.NOTSET:
+    logging.getLogger("an8flower").setLevel(logging.INFO)
 _logger.addHandler(_StandardError())
 _logger.propagate = False  # otherwise a handler of the root logger would show each line again
 
 
 class Advance(Protocol):
-    """Reports that `n` more units are done; `note` says what is being done now."""
+    """Reports that `n` more units are done; `note` says what is being done now.
+
+    If work is lost, e.g. because a process has died, `n` is negative. The count that is shown then stays
+    until the work is done again.
+    """
 
     def __call__(self, n: int, note: str = "") -> None: ...
 
@@ -74,11 +81,18 @@ class _Pace:
     total: int
     unit: str
     done: int
+    shown: int = field(init=False)
     before: int = field(init=False)
     begun: float = field(init=False)
 
     def __post_init__(self) -> None:
-        self.before, self.begun = self.done, time.monotonic()
+        self.before = self.shown = self.done
+        self.begun = time.monotonic()
+
+    def advance(self, n: int) -> None:
+        """Count `n` more units as done; the count that is shown never runs back."""
+        self.done += n
+        self.shown = max(self.shown, self.done)
 
     @property
     def elapsed_s(self) -> float:
@@ -130,8 +144,9 @@ def _bar(pace: _Pace) -> Iterator[Advance]:
         shown = bar.add_task(pace.task, total=pace.total, completed=pace.done, note="")
 
         def advance(n: int, note: str = "") -> None:
-            pace.done += n
-            bar.update(shown, advance=n, note=note if len(note) <= room else f"{note[: max(room - 1, 0)]}…")
+            pace.advance(n)
+            cut = note if len(note) <= room else f"{note[: max(room - 1, 0)]}…"
+            bar.update(shown, completed=pace.shown, note=cut)
 
         yield advance
 
@@ -141,13 +156,13 @@ def _lines(pace: _Pace) -> Advance:
 
     def advance(n: int, note: str = "") -> None:
         nonlocal last
-        pace.done += n
+        pace.advance(n)
         now = time.monotonic()
         finished = n > 0 and pace.done >= pace.total
         if not finished and now - last < LINE_EVERY_S:
             return
         last = now
-        count = f"{pace.done}/{pace.total} {pace.unit}"
+        count = f"{pace.shown}/{pace.total} {pace.unit}"
         _logger.info("%s: %s", pace.task, ", ".join(filter(None, (count, note, pace.rate(), pace.left()))))
 
     return advance

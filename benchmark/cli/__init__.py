@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any, TextIO
 
 import typer
@@ -19,7 +19,7 @@ from benchmark.cli.console import notes
 from benchmark.cli.data import export, gallery, generate, verify
 from benchmark.cli.listing import list_names
 from benchmark.cli.measuring import evaluate, train
-from benchmark.cli.renamed import with_new_names
+from benchmark.cli.renamed import closest, with_new_names
 from benchmark.cli.reporting import report
 from benchmark.cli.running import run
 from benchmark.cli.showing import explain, interpret
@@ -80,7 +80,10 @@ def main() -> None:
     """Run the command; an error is printed as one line, with its traceback only under --debug."""
     debug = "--debug" in sys.argv[1:]
     # Anywhere in the line, so that a failed command can be repeated with --debug at its end.
-    arguments, renamed = with_new_names([argument for argument in sys.argv[1:] if argument != "--debug"])
+    arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
+    options = _options_of(arguments)
+    with_value = [name for name, has_value in options.items() if has_value]
+    arguments, renamed = with_new_names(arguments, with_value)
     if renamed:
         sys.argv[1:] = arguments  # what a submission records as its command
         changes = ", ".join(f"{old} is now called {new}" for old, new in renamed.items())
@@ -92,6 +95,8 @@ def main() -> None:
         code = INTERRUPTED
     except Exception as error:
         if hasattr(error, "show") and hasattr(error, "exit_code"):  # wrong usage, which Typer explains
+            if hasattr(error, "possibilities") and hasattr(error, "option_name"):
+                error.possibilities = closest(error.option_name, arguments, list(options))
             error.show()
             sys.exit(error.exit_code)
         if debug:
@@ -103,6 +108,17 @@ def main() -> None:
             "interrupted: finished work is kept; run the same command again to continue", soft_wrap=True
         )
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _options_of(arguments: Sequence[str]) -> dict[str, bool]:
+    """Return the options of the command that is called, and for each whether a value follows it."""
+    command: Any = typer.main.get_command(app)
+    for name in arguments:
+        if not hasattr(command, "commands") or name not in command.commands:
+            break
+        command = command.commands[name]
+    found = [one for one in command.params if one.param_type_name == "option"]
+    return {name: not one.is_flag for one in found for name in (*one.opts, *one.secondary_opts)}
 
 
 _usual = warnings.showwarning

@@ -1,0 +1,1 @@
+from benchmark.board import *

@@ -1,0 +1,1 @@
+from benchmark.statistics import *

@@ -1,0 +1,1 @@
+from explainers.layers import *

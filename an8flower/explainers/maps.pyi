@@ -1,0 +1,1 @@
+from explainers.maps import *

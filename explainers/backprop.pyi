@@ -1,0 +1,1 @@
+from explainers.backward.backprop import *
