@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import operator
 from collections.abc import Callable, Iterator
 from copy import copy
@@ -20,6 +21,7 @@ from an8flower import png
 from an8flower.arrays import Arrays
 from an8flower.folds import in_split
 from an8flower.ground.deprecated import warn_renamed
+from an8flower.ground.shown import brief, html_table
 from an8flower.ground.torchvision_shim import import_torchvision
 from an8flower.manifest import (
     TWINS,
@@ -35,6 +37,7 @@ from an8flower.protocol import PLANT_PARTS, Scheme, Split
 
 Target = Literal["label", "mask", "plant", "parts", "view"]
 Twin = Literal["part_only", "all_but_part"]
+SHOWN = 6  # the most images, of one class each, that a notebook shows
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,8 @@ class Batch:
     masks: torch.Tensor
     rows: NDArray[np.int64]
     object_masks: torch.Tensor | None = None
+
+    __repr__ = brief
 
     @property
     def plants(self) -> torch.Tensor | None:
@@ -186,6 +191,13 @@ class An8Flower(Dataset[Any]):
         }
         lines = [f"{name}: {value}" for name, value in facts.items() if value is not None]
         return "\n".join(["Dataset An8Flower", indent("\n".join(lines), " " * 4)])
+
+    def _repr_html_(self) -> str:
+        names = [line.strip().partition(": ")[::2] for line in repr(self).splitlines()[1:]]
+        first = self.table.drop_duplicates("class").index[:SHOWN]
+        encoded = (base64.b64encode(png.encode(self._image(row))).decode() for row in first)
+        images = "".join(f'<img width="112" src="data:image/png;base64,{data}">' for data in encoded)
+        return html_table(["", "An8Flower"], names) + images
 
     def batches(self, size: int, *, rng: np.random.Generator | None = None) -> Iterator[Batch]:
         """Yield all images in batches.

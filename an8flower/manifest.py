@@ -15,6 +15,7 @@ import pandas as pd
 
 from an8flower.ground import files
 from an8flower.ground.registry import unknown
+from an8flower.ground.shown import html_table
 
 SCHEMA_VERSION = 1
 HEADER, TABLE = "manifest.json", "manifest.parquet"
@@ -55,6 +56,16 @@ class Manifest:
     folder: Path
     header: Mapping[str, Any]
     table: pd.DataFrame
+
+    def __repr__(self) -> str:
+        classes, views = len(self.header["classes"]), len(self.header["views"])
+        return f"Manifest({self.folder}: {classes} classes, {views} views, {len(self.table)} files)"
+
+    def _repr_html_(self) -> str:
+        counts = self.table["kind"].value_counts(sort=False)
+        sizes = self.table.groupby("kind")["size_bytes"].sum() / 2**20
+        rows = [(kind, count, f"{sizes[kind]:.1f} MiB") for kind, count in counts.items()]
+        return html_table(["kind", "files", "size"], rows, repr(self))
 
     @cached_property
     def digest(self) -> str:

@@ -9,6 +9,7 @@ from typing import Any, get_args
 
 import pandas as pd
 
+from an8flower.ground.shown import brief, html_table
 from an8flower.protocol import VIEWPOINTS
 from benchmark.certificate.certifying import known_certificate
 from benchmark.measuring.cells import CellState, cells_of, default_explainers, with_datasets
@@ -34,6 +35,17 @@ class Preview:
     trained: dict[tuple[str, str], tuple[int, int]]
     certified: dict[tuple[str, str], tuple[int, int]]
     cells: pd.DataFrame
+
+    __repr__ = brief
+
+    def _repr_html_(self) -> str:
+        stages = [
+            (what, ", ".join(place) if isinstance(place, tuple) else place, f"{there} of {wanted}")
+            for what, stage in zip(("drawn", "trained", "certified"), self.stages(), strict=True)
+            for place, (there, wanted) in stage.items()
+        ]
+        cells = self.cells.to_numpy().tolist()
+        return html_table(["stage", "of", "done"], stages) + html_table(list(self.cells), cells)
 
     def stages(self) -> tuple[Mapping[Any, tuple[int, int]], ...]:
         """Return what is done and what is asked for in the stages before measuring."""

@@ -8,6 +8,7 @@ from typing import Any
 
 from an8flower.ground.deprecated import OnceDict
 from an8flower.ground.digest import AlteredError, check_digest, with_digest
+from an8flower.ground.shown import html_table
 from benchmark.record_checks import Json, RecordError, Status, check
 from explainers.base import Role
 
@@ -89,6 +90,20 @@ class Record(OnceDict):
         return {"schema_version": SCHEMA_VERSION} | {
             name: getattr(self, name) for name in _FIELDS if name not in _left_out(self)
         }
+
+    def __repr__(self) -> str:
+        scores = "".join(
+            f", {name} {value:.3f}" for name, value in list(self.scores.items())[:3] if value is not None
+        )
+        why = f", {self.reason}" if self.reason else ""
+        of = f"{self.explainer}, {self.variant} {self.model} {self.place}"
+        return f"Record({of}: {self.status}{scores}{why})"
+
+    def _repr_html_(self) -> str:
+        names = ("explainer", "variant", "model", "fold", "seed", "status", "reason", "layer", "images")
+        facts = [(name, getattr(self, name)) for name in names if getattr(self, name) is not None]
+        scores = [(name, "undefined" if v is None else f"{v:.4f}") for name, v in self.scores.items()]
+        return html_table(["", "record"], [*facts, *scores])
 
     @property
     def place(self) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -29,6 +30,7 @@ from explainers.vebi.feature_selection import weights_sha256
 from explainers.vebi.figures import explanation_figure
 
 TOGETHER = 100  # images explained at once
+SHOWN = 24  # the most images that a notebook shows
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,19 @@ class Explained:
             probabilities=self.probabilities[chosen],
             explanation=explanation,
         )
+
+    def __repr__(self) -> str:
+        titles = [f"{path.name} {self._title(k)}" for k, path in enumerate(self.paths[:3])]
+        more = ", ..." if len(self) > len(titles) else ""
+        return f"Explained({len(self)} images: {'; '.join(titles)}{more})".replace("\n", ", ")
+
+    def _repr_png_(self) -> bytes | None:
+        """Return the figure for a notebook, unless it would be too long."""
+        if len(self) > SHOWN:
+            return None
+        data = io.BytesIO()
+        self.figure().savefig(data, format="png", bbox_inches="tight")
+        return data.getvalue()
 
     def figure(self) -> Figure:
         """Draw the paper's figure 6: one row per image."""

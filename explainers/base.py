@@ -14,6 +14,7 @@ from torch import nn
 from an8flower.ground.deprecated import warn_renamed
 from an8flower.ground.process_state import undone
 from an8flower.ground.registry import Registry
+from an8flower.ground.shown import html_table
 from explainers.classifier import classifier
 from explainers.errors import ExplainerError as ExplainerError
 from explainers.examination import prepared, recalled
@@ -144,6 +145,14 @@ class Explainer:
     spec: ExplainerSpec
     parameters: Mapping[str, Any]
     method: Callable[..., torch.Tensor] = field(repr=False)
+
+    def __repr__(self) -> str:
+        return f"Explainer({self.name!r})"
+
+    def _repr_html_(self) -> str:
+        about = [("source", self.spec.source), ("role", self.spec.role), ("library", self.spec.library)]
+        facts = [*self.parameters.items(), *((name, text) for name, text in about if text)]
+        return html_table(["", self.name], facts)
 
     @classmethod
     def from_spec(cls, spec: ExplainerSpec, parameters: Mapping[str, Any] | None = None) -> Self:

@@ -10,9 +10,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from an8flower.ground.shown import html_table
 from an8flower.ground.text import one_line
 from benchmark import statistics
 from benchmark.board.certificates import certificates_of_board
+from benchmark.board.columns import columns_of
 from benchmark.board.model_set import BoardRecords, ModelSet, board_records
 from benchmark.board.paper import TABLE_1, PaperComparison, compare_with_paper
 from benchmark.board.unusable import CAUSE
@@ -74,6 +76,17 @@ class Leaderboard:
     stability: pd.DataFrame = field(default_factory=pd.DataFrame)
     certified_only: bool = False
     notes: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        first = self.rows[self.rows["rank"] == 1]
+        best = "".join(f", best {row.explainer} {row.iou_auc:.1f} %" for row in first.itertuples())
+        return f"Leaderboard({self.variant} {self.model}: {len(self.rows)} explainers{best})"
+
+    def _repr_html_(self) -> str:
+        columns = columns_of(self.rows)
+        rows = [[column.text(row) for column in columns] for row in self.rows.to_dict("records")]
+        caption = f"{self.variant}, {self.model}: mean ± std over folds, 95 % interval over views"
+        return html_table([column.heading for column in columns], rows, caption)
 
 
 def leaderboard(

@@ -18,6 +18,7 @@ from torch import nn
 
 from an8flower.ground import files
 from an8flower.ground.digest import AlteredError, check_digest, read_json, with_digest
+from an8flower.ground.shown import html_table
 from an8flower.ground.text import one_line
 from benchmark.device import device_of
 from benchmark.models import ModelSpec, models
@@ -56,6 +57,21 @@ class Trained:
 
     model: nn.Module
     record: dict[str, Any]
+
+    def __repr__(self) -> str:
+        of = self.record["identity"]
+        seed = f" seed {of['seed']}" if of.get("seed") else ""
+        accuracy = f"test accuracy {self.record['test_accuracy']:.1%}"
+        return f"Trained({of['model']} on {of['variant']} fold {of['fold']}{seed}: {accuracy})"
+
+    def _repr_html_(self) -> str:
+        of, names = self.record["identity"], ("model", "variant", "fold", "seed")
+        facts = [
+            *((name, of.get(name, "")) for name in names),
+            ("classes", ", ".join(self.record["classes"])),
+        ]
+        facts += [(name, self.record.get(name, "")) for name in ("test_accuracy", "epochs", "weights_sha256")]
+        return html_table(["", "trained model"], facts)
 
 
 def weights_path(checkpoints: str | Path, variant: str, model: str, fold: int, seed: int = 0) -> Path:
