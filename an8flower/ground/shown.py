@@ -37,7 +37,7 @@ def _short(value: Any) -> str:
     if len(text) <= LENGTH:
         return text
     if isinstance(value, list | tuple | set | frozenset | dict):
-        left, right = {list: "[]", tuple: "()"}.get(type(value), "{}")
+        left, right = {list: ("[", "]"), tuple: ("(", ")")}.get(type(value), ("{", "}"))
         return f"{left}{len(value)} items{right}"
     return f"{text[: LENGTH - 3]}..."
 
