@@ -162,6 +162,11 @@ def _is_text(value: Any) -> bool:
     return isinstance(value, str)
 
 
+def _is_name(value: Any) -> bool:
+    """Return whether a value is a text that a path can hold, so without halves of characters."""
+    return _is_text(value) and value != "" and value == value.encode(errors="replace").decode()
+
+
 def _is_whole(value: Any) -> bool:
     return type(value) is int and 0 <= value < 2**53
 
@@ -201,7 +206,7 @@ def _is_amount(value: Any) -> bool:
 
 TEXT: Rule = (_is_text, "a text")
 TEXT_OR_NONE: Rule = (_or_none(_is_text), "a text or null")
-NAME: Rule = (lambda value: _is_text(value) and value != "", "a name")
+NAME: Rule = (_is_name, "a name")
 SHA256: Rule = (
     lambda value: _is_text(value) and re.fullmatch("[0-9a-f]{64}", value) is not None,
     "a SHA-256, 64 hexadecimal digits",

@@ -113,7 +113,7 @@ def _write(
             "scores": {one: (by_view * 0 + value if one != "iou_auc" else by_view).tolist()
                        for one, value in scores.items()},
         },
-        "curve": (mean * np.sin(np.linspace(0, np.pi, 100)) * 1.5).clip(0).tolist(),
+        "curve": (mean * np.sin(np.linspace(0, np.pi, 100)) * 1.5).clip(0, 1).tolist(),
         "cost": {"ms_per_image": 1 + len(name) if role == "method" else 0.1,
                  "forward_passes": 1.0, "backward_passes": 1.0, "peak_mib_per_image": 2.0},
         "timing": {}, "command": "an8flower run results/board.toml", "finished": "2026-11-24T12:00:00+00:00",

@@ -151,7 +151,7 @@ def test_failed_and_submitted_rows_say_so(results):
     assert rows.loc["broken", "failed"] == "fold 0: no | luck" and pd.isna(rows.loc["broken", "rank"])
     assert rows.loc["theirs", "origin"] == "self-reported"
     text = to_markdown(board, "x")
-    assert "Failed: `broken`: fold 0: no | luck" in text and "| self-reported |" in text
+    assert "Failed: `broken`: fold 0: no \\| luck" in text and "| self-reported |" in text
 
 
 @pytest.mark.slow

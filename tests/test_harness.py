@@ -17,13 +17,14 @@ import torch
 
 import explainers
 from an8flower import An8Flower
+from an8flower.ground.digest import with_digest
 from an8flower.ground.registry import UnknownNameError
 from benchmark import evaluate, leaderboard
 from benchmark.board.figures import curves, heatmap_grid
 from benchmark.board.text import to_markdown, write_board
 from benchmark.metrics import iou_auc, iou_curve
 from benchmark.record import to_json
-from benchmark.store import ResultsError, read_record
+from benchmark.store import ResultsError, key, read_record
 from explainers.base import ExplainerSpec
 from explainers.conformance.limits import PrintedWarning
 
@@ -109,7 +110,7 @@ def test_done_cells_are_kept_and_changed_ones_redone(go, tmp_path, tiny, checkpo
     (other / tiny.name / "an8net/fold0.safetensors").write_bytes(weights.read_bytes())
     content = json.loads(record.read_text())
     content["weights_sha256"] = json.loads(weights.with_suffix(".json").read_text())["weights_sha256"]
-    record.write_text(json.dumps(content))
+    record.write_text(json.dumps(with_digest(content)))
     assert go(["random"], checkpoints=other, folds=[0])[0].key != first[2].key
 
 
@@ -313,15 +314,15 @@ def test_broken_or_mixed_records_are_told(go, tmp_path, tiny):
     record = tmp_path / tiny.name / "an8net/records/random/fold0.json"
     content = json.loads(record.read_text())
     content["identity"]["dataset_digest"] = "f" * 64
-    record.write_text(json.dumps(content))
+    record.write_text(json.dumps(with_digest(content | {"key": key(content["identity"])})))
     board = leaderboard(tmp_path, tiny.name)
     assert board.rows.set_index("explainer")["folds"].to_dict() == {"grad_cam": 2, "random": 1, "oracle": 2}
     assert [(one.what, one.folds, one.reason) for one in board.source.left_out] == [
         (("random",), " (fold 0)", "measured on other data")
     ]
     record.write_text(json.dumps({**content, "schema_version": 0}))
-    with pytest.raises(ResultsError, match="schema version 0, this release reads 1"):
+    with pytest.raises(ResultsError, match="schema_version must be from 1 to 4"):
         read_record(record)
     record.write_text("[")
-    (left_out,) = leaderboard(tmp_path, tiny.name).source.left_out
-    assert left_out.what == ("random",) and f"{record} is not a valid record" in left_out.reason
+    failed = leaderboard(tmp_path, tiny.name).rows.set_index("explainer")["failed"]
+    assert f"{record} is not a valid record" in failed["random"] and failed["oracle"] == ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 
 LIMIT = 300  # characters of a reason; a board has one line for it
@@ -33,6 +34,15 @@ def error_line(error: BaseException, limit: int = LIMIT) -> str:
     except BaseException as inner:
         text = f"(its text cannot be shown: {type(inner).__name__})"
     return one_line(f"{name}: {text}" if text else name, limit)
+
+
+def printable(text: str) -> str:
+    r"""Return a text of any number of lines, with the signs that `one_line` escapes written as escapes too.
+
+    >>> printable("a = 1\n\x1b[2J").splitlines()
+    ['a = 1', '\\x1b[2J']
+    """
+    return re.sub(r"[^\n\t -~]", lambda sign: _visible(sign[0]), text)
 
 
 def _visible(character: str) -> str:

@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from matplotlib import colormaps
+from matplotlib import colormaps, rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 import explainers as methods
 from an8flower import An8Flower
 from an8flower.gallery import save_figure
+from an8flower.ground.text import one_line
 from an8flower.protocol import Scheme
 from benchmark.board.rows import ROLES, Leaderboard
 from benchmark.measuring.cells import default_explainers
@@ -30,8 +31,11 @@ from explainers.vebi.figures import HEATMAP_COLOURS
 _DASHES = {"method": "-", "floor": ":", "ceiling": "--"}
 BAND = 12  # heatmaps in a line
 NAMED = 10  # methods with their own colour
+LABEL = 80  # characters of a name
+_AS_TEXT: dict[Any, Any] = {"text.parse_math": False}  # a name may contain a dollar sign
 
 
+@rc_context(_AS_TEXT)
 def curves(board: Leaderboard, path: str | Path) -> Path:
     """Draw IoU against the threshold for each explainer, mean and standard deviation over folds.
 
@@ -57,7 +61,8 @@ def curves(board: Leaderboard, path: str | Path) -> Path:
             top = max(top, (mean + spread).max())
         colour, width = styles[row.explainer]
         for axes in (close, whole):
-            label = f"{row.explainer} ({row.iou_auc:.1f})" if axes is close and width > 1 else None
+            named = axes is close and width > 1
+            label = f"{one_line(row.explainer, LABEL)} ({row.iou_auc:.1f})" if named else None
             axes.plot(CURVE_THRESHOLDS, mean, _DASHES[row.role], color=colour, label=label, linewidth=width)
             if width > 1:
                 axes.fill_between(
@@ -96,6 +101,7 @@ def _styles(board_rows: pd.DataFrame) -> dict[str, tuple[Any, float]]:
     return styles
 
 
+@rc_context(_AS_TEXT)
 def heatmap_grid(
     root: str | Path,
     variant: str,
@@ -182,6 +188,7 @@ def heatmap_grid(
 
 def _wrapped(key: str) -> str:
     """Break a method's name into lines that are short enough for a title."""
+    key = one_line(key, LABEL)
     for sign in (":", "@", "?", "&"):
         key = key.replace(sign, f"{sign}\n" if sign == ":" else f"\n{sign}")
     return key

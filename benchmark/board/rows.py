@@ -260,7 +260,7 @@ def _row(explainer: str, records: Sequence[Record]) -> dict[str, Any]:
     return {
         "explainer": explainer,
         "role": records[0].role,
-        "layer": ", ".join(layers),
+        "layer": one_line(", ".join(layers), REASON),
         "origin": ", ".join(dict.fromkeys(_origin(record) for record in records)),
         "folds": len({record.fold for record in good}),
         "images": sum(record.images for record in good),

@@ -10,6 +10,7 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table
 
+from an8flower.ground.text import printable
 from benchmark.board.columns import Column, columns_of
 from benchmark.board.published import Published
 from benchmark.board.rows import Leaderboard
@@ -27,8 +28,9 @@ def to_table(board: Leaderboard, width: int = 80, *, published: Published | None
         published: the project's scores, shown in their own column.
     """
     only = ", certified images only" if board.certified_only else ""
+    of = escape(printable(f"{board.variant}, {board.model}"))
     table = Table(
-        title=f"{board.variant}, {board.model}{only}: mean ± std over folds, 95 % interval over views",
+        title=f"{of}{only}: mean ± std over folds, 95 % interval over views",
         title_justify="left", box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0),
     )  # fmt: skip
     rows = board.rows.to_dict("records")
@@ -44,8 +46,8 @@ def to_table(board: Leaderboard, width: int = 80, *, published: Published | None
             table.add_section()
         last = row["role"]
         cells = (
-            escape(broken(column.text(row), room) if column.name == "explainer" else column.text(row))
-            for column in columns
+            escape(broken(text, room) if column.name == "explainer" else text)
+            for column, text in ((column, printable(column.text(row))) for column in columns)
         )
         table.add_row(*cells, style="red" if row["failed"] else None)
     return table
@@ -56,11 +58,12 @@ def _that_fit(
 ) -> tuple[list[Column], int]:
     """Return the columns that fit a terminal, and the number of characters left for names."""
     kept = sorted((column for column in columns if column.terminal), key=lambda column: column.terminal)
-    names = max((len(str(row["explainer"])) for row in rows), default=0)
+    names = max((len(printable(str(row["explainer"]))) for row in rows), default=0)
     while True:
         others = [column for column in kept if column.name != "explainer"]
         taken = sum(
-            max(len(text) for text in [column.heading, *map(column.text, rows)]) + 2 for column in others
+            max(len(printable(text)) for text in [column.heading, *map(column.text, rows)]) + 2
+            for column in others
         )
         room = width - taken - 1
         if room >= min(names, NAMES) or kept[-1].terminal == 1:

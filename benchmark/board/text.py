@@ -13,6 +13,7 @@ import pandas as pd
 from an8flower.ground import files
 from an8flower.ground.deprecated import renamed
 from benchmark.board.columns import Column, Row, columns_of, counted, measured, named, scored
+from benchmark.board.foreign_text import as_code, in_csv, in_markdown
 from benchmark.board.rows import Leaderboard
 from benchmark.plan import Plan
 
@@ -44,8 +45,13 @@ def board_command(board: Leaderboard, results: str | Path, models: str | None = 
 
 
 def to_csv(board: Leaderboard) -> str:
-    """Return the board as CSV, one line per row, numbers with four decimals."""
-    return str(board.rows.to_csv(index=False, float_format="%.4f"))
+    """Return the board as CSV, one line per row, numbers with four decimals.
+
+    A text that a spreadsheet would compute as a formula gets an apostrophe in front.
+    """
+    texts = board.rows.select_dtypes(exclude="number")
+    rows = board.rows.assign(**{name: texts[name].map(in_csv) for name in texts})
+    return str(rows.to_csv(index=False, float_format="%.4f"))
 
 
 def to_json(board: Leaderboard, command: str) -> str:
@@ -96,14 +102,19 @@ def to_markdown(board: Leaderboard, command: str) -> str:
         else "No fold was measured."
     )
     parts = [
-        f"# {board.variant}, {board.model}" + (", certified images only" if board.certified_only else ""),
-        f"Created by `{command}`.\n{accuracy}\nScores are in percent, mean ± standard deviation over folds. "
-        "95 %: confidence interval, by bootstrap over views. Group: methods with the same letter do not "
-        "differ significantly from the best of that group (paired by view, corrected over all pairs, "
+        f"# {in_markdown(f'{board.variant}, {board.model}')}"
+        + (", certified images only" if board.certified_only else ""),
+        f"Created by {as_code(command)}.\n{accuracy}\nScores are in percent, mean ± standard deviation over "
+        "folds. 95 %: confidence interval, by bootstrap over views. Group: methods with the same letter do "
+        "not differ significantly from the best of that group (paired by view, corrected over all pairs, "
         "p < 0.05). Normalised: 0 is the best floor, 100 the best ceiling. Passes and times are per image.",
         _table(columns_of(board.rows), board.rows.to_dict("records")),
-        *(f"Failed: `{row.explainer}`: {row.failed}" for row in board.rows.itertuples() if row.failed),
-        *(f"{line[0].upper()}{line[1:]}." for line in left_out(board)),
+        *(
+            f"Failed: {as_code(row.explainer)}: {in_markdown(row.failed)}"
+            for row in board.rows.itertuples()
+            if row.failed
+        ),
+        *(in_markdown(f"{line[0].upper()}{line[1:]}.") for line in left_out(board)),
         *_certificate_text(board),
         *_paper_text(board),
         *_statistics_text(board),
@@ -205,8 +216,8 @@ def _statistics_text(board: Leaderboard) -> list[str]:
         rows = board.first.sort_values("difference").rename_axis("explainer").reset_index().to_dict("records")
         parts += [
             "## Is the best method of table 1 significantly better?",
-            f"`{board.first.attrs['best']}` compared with each other method of table 1: paired by view, with "
-            "95 % intervals.",
+            f"{as_code(board.first.attrs['best'])} compared with each other method of table 1: paired by "
+            "view, with 95 % intervals.",
             _table(columns, rows),
         ]
     if board.friedman is not None:
@@ -230,13 +241,9 @@ def _table(columns: tuple[Column, ...] | list[Column], rows: list[dict[str, Any]
     lines = [
         "| " + " | ".join(column.heading for column in columns) + " |",
         "|" + "".join("---|" if column.left else "---:|" for column in columns),
-        *("| " + " | ".join(_in_cell(column.text(row)) for column in columns) + " |" for row in rows),
+        *("| " + " | ".join(in_markdown(column.text(row)) for column in columns) + " |" for row in rows),
     ]
     return "\n".join(lines)
-
-
-def _in_cell(text: str) -> str:
-    return text.replace("|", "\\|")
 
 
 def _share(name: str, heading: str) -> Column:

@@ -10,12 +10,14 @@ from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from importlib.resources import files as resources
 from pathlib import Path
+from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from matplotlib import colormaps
 
 from an8flower.ground import files
+from an8flower.ground.text import printable
 from benchmark.board.model_set import board_records
 from benchmark.board.rows import boards_in, leaderboard
 from benchmark.board.text import left_out
@@ -135,7 +137,7 @@ def render(shown: Sequence[Shown]) -> str:
     script = _own("page.js")
     environment.filters["breakable"] = breakable
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    return environment.get_template("page.html.j2").render(
+    page = environment.get_template("page.html.j2").render(
         shown=shown,
         variants=list(dict.fromkeys(board.content.variant for board in shown)),
         models=list(dict.fromkeys(board.content.model for board in shown)),
@@ -143,9 +145,21 @@ def render(shown: Sequence[Shown]) -> str:
         script=script,
         script_digest=digest,
         ramp=_ramp(),
-        details={board.content.key: [asdict(detail) for detail in board.content.details] for board in shown},
+        details={
+            board.content.key: [_shown(asdict(detail)) for detail in board.content.details] for board in shown
+        },
         version=version("an8flower"),
     )
+    return printable(page)
+
+
+def _shown(value: Any) -> Any:
+    """Return data with texts that are safe to show."""
+    if isinstance(value, dict):
+        return {name: _shown(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_shown(item) for item in value]
+    return printable(value) if isinstance(value, str) else value
 
 
 def _notes(panels: Sequence[Panel], gallery: Gallery) -> list[str]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from an8flower.ground.text import printable as printable
+
 SHOWN = 60  # characters of foreign text in a message
 
 
@@ -24,15 +26,3 @@ def shown(value: Any) -> str:
     if isinstance(value, int) and abs(value) > 10**SHOWN:
         return "a huge number"
     return {"None": "null", "True": "true", "False": "false"}.get(repr(value), repr(value))
-
-
-def printable(text: str) -> str:
-    """Return text as a terminal may show it: other than line breaks and tabs, control characters are escaped.
-
-    >>> printable("a = 1\\n\\x1b[2J").splitlines()
-    ['a = 1', '\\\\x1b[2J']
-    """
-    return "".join(
-        sign if sign.isprintable() or sign in "\n\t" else sign.encode("unicode_escape").decode()
-        for sign in text
-    )
