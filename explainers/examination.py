@@ -11,8 +11,9 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import nn
 
+from explainers.attributes import Attributes
 from explainers.errors import ModelError
-from explainers.guard import Attribute, alone, attributes, changed_attributes, passive
+from explainers.guard import Attribute, alone, passive
 from explainers.layers import Call, Watch, forward_from, laid_out, value
 from explainers.presentation import Presentation, is_presented, presented
 
@@ -80,16 +81,14 @@ def examine(model: nn.Module, images: torch.Tensor) -> Examination:
             return known
         if not len(images):
             return Examination()
-        state = [(name, module, attributes(module)) for name, module in model.named_modules()]
+        state = [(name, module, Attributes.of(module)) for name, module in model.named_modules()]
         gpus = [images.device] if images.is_cuda else []
         with passive(model), torch.random.fork_rng(devices=gpus):
             found = _examined(model, images[:1].detach())
         if found is None:
             return Examination()
         found.own = frozenset(
-            (name, attribute)
-            for name, module, before in state
-            for attribute in changed_attributes(module, before)
+            (name, attribute) for name, module, before in state for attribute in before.changed(module)
         )
         _known[model] = _fingerprint(model), found
         return found

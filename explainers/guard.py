@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import types
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,25 +13,8 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import nn
 
+from explainers.attributes import DICTIONARIES, Attributes
 from explainers.classifier import Classifier
-
-# The dictionaries of a module (its parts and its hooks), and their names in messages.
-_DICTIONARIES = {
-    "_parameters": "parameters",
-    "_buffers": "buffers",
-    "_modules": "submodules",
-    "_forward_hooks": "forward hooks",
-    "_forward_hooks_with_kwargs": "forward hooks",
-    "_forward_hooks_always_called": "forward hooks",
-    "_forward_pre_hooks": "forward hooks",
-    "_forward_pre_hooks_with_kwargs": "forward hooks",
-    "_backward_hooks": "backward hooks",
-    "_backward_pre_hooks": "backward hooks",
-}
-# Attributes that PyTorch itself sets: by hooks that were removed since, and for its recurrent layers.
-_PYTORCHS = {"training", "_is_full_backward_hook", "_flat_weights", "_flat_weight_refs", *_DICTIONARIES}
-# Types whose values are compared; other attributes must be the same object.
-_COMPARED = (int, float, complex, str, bytes, set, torch.dtype, torch.device, types.MethodType)
 
 Attribute = tuple[str, str]  # name of a module and of its attribute
 
@@ -104,21 +86,6 @@ def passive(model: nn.Module) -> Iterator[None]:
             parameter.grad = grad
 
 
-def attributes(module: nn.Module) -> dict[str, Any]:
-    """Return the attributes of a module that are neither its parts nor its hooks, containers copied."""
-    return {name: _copied(value) for name, value in vars(module).items() if name not in _PYTORCHS}
-
-
-def changed_attributes(module: nn.Module, before: dict[str, Any]) -> list[str]:
-    """Return the names of the attributes that differ from what `attributes` returned before."""
-    now = {name: value for name, value in vars(module).items() if name not in _PYTORCHS}
-    return [
-        name
-        for name in {**before, **now}
-        if name not in before or name not in now or not _same_value(now[name], before[name])
-    ]
-
-
 @dataclass(frozen=True)
 class _Saved:
     """What one module was before the block, except for the values of its tensors."""
@@ -127,8 +94,7 @@ class _Saved:
     module: nn.Module
     kind: type[nn.Module]
     dictionaries: dict[str, dict[str, Any]]
-    attributes: dict[str, Any]
-    identities: dict[str, Any]
+    attributes: Attributes | None
     watched: Callable[[str], bool]
 
     @classmethod
@@ -139,15 +105,14 @@ class _Saved:
             return attribute == "forward" or (of_torch if own is None else (name, attribute) not in own)
 
         scripted = isinstance(module, torch.jit.ScriptModule)  # its parts are out of Python's reach
-        kinds = [kind for kind in _DICTIONARIES if not scripted or "hooks" in kind]
+        kinds = [kind for kind in DICTIONARIES if not scripted or "hooks" in kind]
         return cls(
             name or "the model",
             module,
             type(module),
             {kind: dict(getattr(module, kind)) for kind in kinds},
-            {} if scripted else attributes(module),
-            {} if scripted else dict(vars(module)),
-            (lambda attribute: False) if scripted else watched,
+            None if scripted else Attributes.of(module),
+            watched,
         )
 
     def restored(self) -> Iterator[str]:
@@ -161,17 +126,15 @@ class _Saved:
         for kind, saved in self.dictionaries.items():
             current = getattr(self.module, kind)
             if not _same(current, saved):
-                yield f"the {_DICTIONARIES[kind]} of {self.name}"
+                yield f"the {DICTIONARIES[kind]} of {self.name}"
                 current.clear()
                 current.update(saved)
-        for attribute in changed_attributes(self.module, self.attributes):
-            if not self.watched(attribute):
-                continue
-            yield f"the attribute {attribute!r} of {self.name}"
-            if attribute in self.attributes:
-                _put_back(self.module, attribute, self.identities[attribute], self.attributes[attribute])
-            else:
-                del vars(self.module)[attribute]
+        if self.attributes is None:
+            return
+        for attribute in self.attributes.changed(self.module):
+            if self.watched(attribute):
+                yield f"the attribute {attribute!r} of {self.name}"
+                self.attributes.put_back(self.module, attribute)
 
 
 def _value_restored(name: str, tensor: torch.Tensor, value: torch.Tensor) -> Iterator[str]:
@@ -212,30 +175,3 @@ def _equal(tensor: torch.Tensor, value: torch.Tensor) -> bool:
 
 def _same(current: dict[str, Any], saved: dict[str, Any]) -> bool:
     return current.keys() == saved.keys() and all(current[key] is value for key, value in saved.items())
-
-
-def _copied(value: Any) -> Any:
-    return value.copy() if type(value) in (list, dict, set) else value
-
-
-def _same_value(now: Any, before: Any) -> bool:
-    if now is before:
-        return True
-    if type(now) is not type(before):
-        return False
-    if isinstance(now, list | tuple):
-        return len(now) == len(before) and all(map(_same_value, now, before))
-    if isinstance(now, dict):
-        return now.keys() == before.keys() and all(_same_value(now[key], before[key]) for key in now)
-    if isinstance(now, _COMPARED):
-        return bool(now == before)
-    return False
-
-
-def _put_back(module: nn.Module, attribute: str, value: Any, content: Any) -> None:
-    if type(value) is list:
-        value[:] = content
-    elif type(value) in (dict, set):
-        value.clear()
-        value.update(content)
-    vars(module)[attribute] = value

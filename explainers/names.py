@@ -18,6 +18,8 @@ from an8flower.ground.deprecated import warn_renamed
 from an8flower.ground.registry import MissingExtraError, unknown
 from explainers import adapters, scripts
 from explainers.base import Explainer, ExplainerSpec, registry
+from explainers.classifier import classifier
+from explainers.examination import prepared
 from explainers.guard import unchanged
 from explainers.layers import before_scores, layers
 
@@ -130,7 +132,8 @@ def explainers_named(names: Sequence[str], model: nn.Module, images: torch.Tenso
         if explainer.parameters.get("layer") != "all":
             expanded.append(explainer)
             continue
-        with unchanged(model), torch.no_grad():
+        model = classifier(model)
+        with prepared(model, images), unchanged(model), torch.no_grad():
             classes = model(images[:1]).shape[1]
             spatial = [layer for layer in before_scores(layers(model, images), classes) if layer.has_map]
         expanded += [
