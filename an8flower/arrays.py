@@ -1,9 +1,18 @@
-"""Resized images and masks of a variant as memory-mapped arrays, which processes share."""
+"""Resized images and masks of a variant as memory-mapped arrays, which processes share.
+
+Beside each array is a JSON file, its marker, with the SHA-256 of the array and what it was computed from. An
+array that is not what was written is written again. The marker also has a digest of the states (size and
+times of change) of the PNG files. So a file that was altered later is noticed without reading all files: they
+are checked against their hashes only after a state has changed.
+"""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable
+import hashlib
+import operator
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, Self
@@ -14,32 +23,49 @@ from numpy.typing import NDArray
 
 from an8flower.ground import files
 from an8flower.ground.deprecated import warn_renamed
-from an8flower.manifest import TWINS, Manifest
+from an8flower.ground.digest import check_digest, read_json, with_digest
+from an8flower.manifest import TWINS, DataFolderError, Manifest, read_verified, require_complete
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
+CACHE = "cache"
+# For each kind of array the kind of file that it is computed from.
+SOURCES = {
+    "image": "image", "part_only": "part_only", "all_but_part": "all_but_part",
+    "mask": "mask", "plant": "parts", "parts": "parts",
+}  # fmt: skip
+Marker = dict[str, Any]
+Rows = list[tuple[str, str]]  # path and SHA-256 of the file of each derivative
 
 
 class Arrays:
     """The arrays of a folder, one per kind of image; each is (n, size, size) or (n, size, size, 3).
 
-    A pickle holds only the folder and the kinds, so that all workers of a DataLoader map the same memory.
+    A pickle holds only the folder and the hashes, so that all workers of a DataLoader map the same memory.
 
     Args:
         folder: that holds `<kind>.npy` for each kind.
-        kinds: the arrays to open.
+        hashes: SHA-256 of the file of each array to open, by kind; the caller has checked them.
     """
 
-    def __init__(self, folder: Path, kinds: Iterable[str]) -> None:
-        self._folder = folder
+    def __init__(self, folder: Path, hashes: Mapping[str, str]) -> None:
+        self._folder, self._hashes = folder, dict(hashes)
         self._arrays: dict[str, NDArray[Any]] = {
-            kind: np.load(folder / f"{kind}.npy", mmap_mode="r", allow_pickle=False) for kind in kinds
+            kind: np.load(folder / f"{kind}.npy", mmap_mode="r", allow_pickle=False) for kind in hashes
         }
 
     @classmethod
-    def open(cls, manifest: Manifest, table: pd.DataFrame, size_px: int, kinds: Iterable[str]) -> Self:
-        """Open the arrays of a variant; first write those that are missing or out of date.
+    def open(
+        cls,
+        manifest: Manifest,
+        table: pd.DataFrame,
+        size_px: int,
+        kinds: Iterable[str],
+        states: Mapping[str, files.FileState] | None = None,
+    ) -> Self:
+        """Open the arrays of a variant; first write those that are missing, damaged or out of date.
 
-        They are in the folder `cache/<size>px` of the variant.
+        They are in the folder `cache/<size>px` of the variant. Each array is hashed every time; 300 MB take
+        about 0.2 s.
 
         Args:
             manifest: of the variant.
@@ -47,25 +73,28 @@ class Arrays:
             size_px: side of the square images.
             kinds: "image", "part_only", "all_but_part" (uint8, averaged over areas), "mask", "plant" (bool,
                 set where at least half of the area is), "parts" (uint8 ids, nearest neighbour).
+            states: of all files, from `require_complete`; by default it is called.
         Raises:
             DataFolderError: if a file is missing or altered; the message names it.
         """
-        folder = manifest.folder / "cache" / f"{size_px}px"
-        kinds = sorted(set(kinds))
-        for kind in kinds:
-            digest = manifest.digest if kind in TWINS else manifest.images_digest
-            expected = {"format": FORMAT_VERSION, "digest": digest, "size_px": size_px}
+        folder = manifest.folder / CACHE / f"{size_px}px"
+        states = require_complete(manifest) if states is None else states
+        hashes = {}
+        for kind in sorted(set(kinds)):
+            rows = list(zip(table[f"{SOURCES[kind]}_path"], table[f"{SOURCES[kind]}_sha256"], strict=True))
+            expected = _expected(manifest, size_px, kind)
+            current = _digest_of_states(states, rows)
             array = folder / f"{kind}.npy"
-            if _is_current(array, expected):
-                continue
-            from an8flower.resizing import write_array  # imports OpenCV, which reading does not need
-
-            with files.locked(folder, wait=True):  # another process may write the same array
-                if not _is_current(array, expected):
-                    array.with_suffix(".json").unlink(missing_ok=True)
-                    files.write_with(array, partial(write_array, manifest, table, size_px, kind))
-                    files.write_json(array.with_suffix(".json"), expected)
-        return cls(folder, kinds)
+            marker = _marker_of(array, expected)
+            if marker is None:
+                marker = {**expected, "states": current}
+                marker["sha256"] = _written(manifest, rows, array, marker)
+            elif marker["states"] != current:
+                _check_files(manifest, rows)
+                with suppress(OSError):  # in a folder that cannot be written to, they are checked each time
+                    _write_marker(array, {**marker, "states": current})
+            hashes[kind] = marker["sha256"]
+        return cls(folder, hashes)
 
     @classmethod
     def of(cls, manifest: Manifest, table: pd.DataFrame, size_px: int, kinds: Iterable[str]) -> Self:
@@ -80,13 +109,121 @@ class Arrays:
         """Return a copy of one image, mask or part-id map."""
         return np.array(self._arrays[kind][index])
 
-    def __reduce__(self) -> tuple[type[Arrays], tuple[Path, list[str]]]:
-        return type(self), (self._folder, list(self._arrays))
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _reopened, (self._folder, self._hashes)
 
 
-def _is_current(array: Path, expected: dict[str, Any]) -> bool:
-    marker = array.with_suffix(".json")
+def altered_arrays(manifest: Manifest) -> Iterator[Path]:
+    """Yield each array of a variant that is not what was written, or its marker if that is not.
+
+    Arrays without a marker, of other data or of another release are never read, and so not yielded.
+    """
+    for marker_path in sorted((manifest.folder / CACHE).glob("*px/*.json")):
+        array = marker_path.with_suffix(".npy")
+        kind, size = array.stem, array.parent.name.removesuffix("px")
+        if kind not in SOURCES or not size.isdecimal():
+            continue
+        expected = _expected(manifest, int(size), kind)
+        marker = _parsed(array)
+        if marker is None or not _is_whole(marker):
+            if marker is None or marker.get("format") in (None, FORMAT_VERSION):
+                yield marker_path
+        elif marker["data"] == expected["data"] and _marker_of(array, expected) is None:
+            yield array
+
+
+def remove_altered(manifest: Manifest) -> None:
+    """Delete the arrays of a variant that are not what was written; they are written again when needed."""
+    for path in altered_arrays(manifest):
+        path.with_suffix(".json").unlink(missing_ok=True)
+        path.with_suffix(".npy").unlink(missing_ok=True)
+
+
+def checked_size(size_px: int | None) -> int | None:
+    """Return a size as an int of Python, also if it is one of NumPy.
+
+    Raises:
+        ValueError: if it is not a whole number of at least 1.
+    """
+    if size_px is None:
+        return None
+    with suppress(TypeError):
+        if not isinstance(size_px, bool) and operator.index(size_px) >= 1:
+            return operator.index(size_px)
+    raise ValueError(f"size_px must be a whole number of at least 1, got {size_px!r}")
+
+
+def _reopened(folder: Path, hashes: Mapping[str, str]) -> Arrays:
+    for kind, sha256 in hashes.items():
+        if _sha256(folder / f"{kind}.npy") != sha256:
+            raise DataFolderError(
+                f"{folder / kind}.npy is not the array that this dataset was opened with; open it again with "
+                f"An8Flower({str(folder.parent.parent.parent)!r}, {folder.parent.parent.name!r}, ...)"
+            )
+    return Arrays(folder, hashes)
+
+
+def _expected(manifest: Manifest, size_px: int, kind: str) -> Marker:
+    digest = manifest.digest if kind in TWINS else manifest.images_digest
+    return {"format": FORMAT_VERSION, "data": digest, "kind": kind, "size_px": size_px}
+
+
+def _marker_of(array: Path, expected: Marker) -> Marker | None:
+    """Return the marker of an array if both are what was written for `expected`, otherwise None."""
+    marker = _parsed(array)
+    if marker is None or any(marker.get(name) != value for name, value in expected.items()):
+        return None
+    return marker if _is_whole(marker) and _sha256(array) == marker["sha256"] else None
+
+
+def _parsed(array: Path) -> Marker | None:
     try:
-        return array.is_file() and bool(json.loads(marker.read_text()) == expected)
-    except (OSError, ValueError):  # the marker is missing or invalid: write the array again
+        marker = read_json(array.with_suffix(".json").read_bytes())
+    except (OSError, ValueError):
+        return None
+    return marker if isinstance(marker, dict) else None
+
+
+def _is_whole(marker: Marker) -> bool:
+    try:
+        check_digest(marker)
+    except ValueError:
         return False
+    return True
+
+
+def _write_marker(array: Path, marker: Marker) -> None:
+    files.write_json(array.with_suffix(".json"), with_digest(marker))
+
+
+def _sha256(file: Path) -> str | None:
+    try:
+        with file.open("rb") as content:
+            return hashlib.file_digest(content, "sha256").hexdigest()
+    except OSError:
+        return None
+
+
+def _written(manifest: Manifest, rows: Rows, array: Path, marker: Marker) -> str:
+    """Write an array and its marker, unless another process has just done so; return the SHA-256."""
+    from an8flower.resizing import write_array  # imports OpenCV, which reading does not need
+
+    with files.locked(array.parent, wait=True):
+        known = _marker_of(array, marker)
+        if known is not None:
+            return str(known["sha256"])
+        array.with_suffix(".json").unlink(missing_ok=True)
+        files.write_with(array, partial(write_array, manifest, rows, marker["size_px"], marker["kind"]))
+        sha256 = str(_sha256(array))
+        _write_marker(array, {**marker, "sha256": sha256})
+        return sha256
+
+
+def _digest_of_states(states: Mapping[str, files.FileState], rows: Rows) -> str:
+    return hashlib.sha256("\n".join(f"{path} {states[path]}" for path, _ in rows).encode()).hexdigest()
+
+
+def _check_files(manifest: Manifest, rows: Rows) -> None:
+    with ThreadPoolExecutor() as pool:  # hashing releases the interpreter lock
+        for _ in pool.map(lambda row: read_verified(manifest, *row), rows):
+            pass

@@ -18,11 +18,11 @@ from numpy.typing import ArrayLike, NDArray
 from torch.utils.data import Dataset
 
 from an8flower import png
-from an8flower.arrays import Arrays
+from an8flower.arrays import Arrays, checked_size
 from an8flower.folds import in_split
 from an8flower.ground.deprecated import warn_renamed
 from an8flower.ground.shown import brief, html_table
-from an8flower.ground.torchvision_shim import import_torchvision
+from an8flower.ground.torchvision_shim import TorchvisionImport, as_image, as_mask
 from an8flower.manifest import (
     TWINS,
     DataFolderError,
@@ -88,7 +88,8 @@ class An8Flower(Dataset[Any]):
             the three, masks and part ids are `tv_tensors.Mask`, which v2 resamples by nearest neighbour.
         size_px: side of the images. None reads the 250 px files at each access. A number reads images,
             masks and part ids of that size from memory-mapped arrays, which are written once to the
-            variant's folder after every file was checked against its hash. Images are averaged over
+            variant's folder after every file was checked against its hash. They are written again if
+            they were altered; see `arrays`. Images are averaged over
             pixel areas, a mask is set where at least half of the area is, and part ids are taken at
             the centre of a pixel.
         scheme: how views are grouped into folds: "interleaved" (view % 5) or "blocks" of 8 views.
@@ -99,8 +100,8 @@ class An8Flower(Dataset[Any]):
     Raises:
         DataFolderError: if a file is missing or altered; the message names the file and the command
             that repairs it.
-        ValueError: for an unknown fold, split or target, a split without images, or transforms that
-            exclude each other.
+        ValueError: for an unknown fold, split or target, a split without images, a size below 1, or
+            transforms that exclude each other.
     """
 
     def __init__(
@@ -135,9 +136,9 @@ class An8Flower(Dataset[Any]):
             self.manifest = draw(root, variant)
         else:
             self.manifest = read_manifest(root, variant)
-        require_complete(self.manifest)
+        states = require_complete(self.manifest)
         self.root, self.variant, self.fold, self.split = Path(root), variant, fold, split
-        self.target, self.size_px, self.twin = target, size_px, twin
+        self.target, self.size_px, self.twin = target, checked_size(size_px), twin
         self.transform, self.target_transform, self.transforms = transform, target_transform, transforms
         self.classes: tuple[str, ...] = tuple(spec["name"] for spec in self.manifest.header["classes"])
         derivatives = _derivative_table(self.manifest)
@@ -151,9 +152,9 @@ class An8Flower(Dataset[Any]):
         self.table: pd.DataFrame = derivatives[selected].reset_index(drop=True)
         self._array_rows = np.flatnonzero(selected)
         self._arrays = None
-        if size_px is not None:
+        if self.size_px is not None:
             kinds = {twin or "image", "mask"} | ({"plant", "parts"} & set(self._targets))
-            self._arrays = Arrays.open(self.manifest, derivatives, size_px, kinds)
+            self._arrays = Arrays.open(self.manifest, derivatives, self.size_px, kinds, states)
 
     def __len__(self) -> int:
         return len(self.table)
@@ -164,9 +165,9 @@ class An8Flower(Dataset[Any]):
         items = tuple(self._target(name, index) for name in self._targets)
         target: Any = items[0] if isinstance(self.target, str) else items
         if self.transforms is not None:
-            return cast(tuple[Any, Any], self.transforms(_as_image(image), target))
+            return cast(tuple[Any, Any], self.transforms(as_image(image), target))
         if self.transform is not None:
-            image = self.transform(_as_image(image))
+            image = self.transform(as_image(image))
         if self.target_transform is not None:
             target = self.target_transform(target)
         return image, target
@@ -174,7 +175,7 @@ class An8Flower(Dataset[Any]):
     def __getstate__(self) -> dict[str, Any]:
         # "_torchvision" comes first: a worker must import torchvision before it unpickles the transforms.
         state = {name: value for name, value in self.__dict__.items() if name != "_torchvision"}
-        return {"_torchvision": _Torchvision(), **state} if self._transformed else state
+        return {"_torchvision": TorchvisionImport(), **state} if self._transformed else state
 
     def __repr__(self) -> str:
         facts = {
@@ -205,7 +206,11 @@ class An8Flower(Dataset[Any]):
         Args:
             size: images per batch; the last batch may have fewer.
             rng: shuffles the images; without it they come in the order of the table.
+        Raises:
+            ValueError: if `size` is below 1.
         """
+        if size < 1:
+            raise ValueError(f"a batch must have at least 1 image, got size {size}")
         order = np.arange(len(self)) if rng is None else rng.permutation(len(self))
         labels = self.table["class"].to_numpy() - 1
         for start in range(0, len(order), size):
@@ -222,8 +227,20 @@ class An8Flower(Dataset[Any]):
             )
 
     def where(self, chosen: ArrayLike) -> An8Flower:
-        """Return a dataset with only those images for which `chosen`, (len(self),) bool, is true."""
-        index = np.flatnonzero(np.asarray(chosen, bool))
+        """Return a dataset with only those images for which `chosen` is true; it may have none.
+
+        Args:
+            chosen: (len(self),) bool.
+        Raises:
+            ValueError: if it has another shape or type, e.g. because it lists positions.
+        """
+        selected = np.asarray(chosen)
+        if selected.shape != (len(self),) or selected.dtype != bool:
+            raise ValueError(
+                f"where() takes one bool for each of the {len(self)} images, not {selected.dtype} of shape "
+                f"{selected.shape}"
+            )
+        index = np.flatnonzero(selected)
         subset = copy(self)
         subset.table = self.table.iloc[index].reset_index(drop=True)
         subset._array_rows = self._array_rows[index]
@@ -243,7 +260,7 @@ class An8Flower(Dataset[Any]):
         array = torch.from_numpy(
             {"mask": self._mask, "plant": self._plant, "parts": self._parts}[name](index)
         )
-        return _as_mask(array) if self._transformed else array
+        return as_mask(array) if self._transformed else array
 
     def _image(self, index: int) -> NDArray[np.uint8]:
         return self._stored(self.twin or "image", index)
@@ -264,27 +281,6 @@ class An8Flower(Dataset[Any]):
             return self._arrays.get(kind, self._array_rows[index])
         row = self.table.iloc[index]
         return png.decode(read_verified(self.manifest, row[f"{kind}_path"], row[f"{kind}_sha256"]))
-
-
-class _Torchvision:
-    """Imports torchvision through the shim when it is unpickled."""
-
-    def __reduce__(self) -> tuple[Callable[[], object], tuple[()]]:
-        return import_torchvision, ()
-
-
-def _as_image(image: torch.Tensor) -> Any:
-    import_torchvision()
-    from torchvision import tv_tensors
-
-    return tv_tensors.Image(image)
-
-
-def _as_mask(mask: torch.Tensor) -> Any:
-    import_torchvision()
-    from torchvision import tv_tensors
-
-    return tv_tensors.Mask(mask)
 
 
 def _derivative_table(manifest: Manifest) -> pd.DataFrame:

@@ -1,12 +1,16 @@
-"""The manifest of a dataset folder: a table of all files with their hashes, and a header on their origin."""
+"""The manifest of a dataset folder: a table of all files with their hashes, and a header on their origin.
+
+The header has the SHA-256 of the table's file, and a digest of itself. So a change to either is found before
+anything in it is believed.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import io
 import json
-import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -14,31 +18,43 @@ from typing import Any
 import pandas as pd
 
 from an8flower.ground import files
+from an8flower.ground.digest import check_digest, read_json, with_digest
 from an8flower.ground.registry import unknown
 from an8flower.ground.shown import html_table
+from an8flower.manifest_checks import COLUMNS, KEYS, KINDS, check_header, check_table, file_path
+from an8flower.repair import command
 
-SCHEMA_VERSION = 1
+__all__ = [
+    "COLUMNS", "HEADER", "KEYS", "KINDS", "SCHEMA_VERSION", "TABLE", "TWINS", "DamagedManifestError",
+    "DataFolderError", "Manifest", "command", "damaged", "empty_split", "file_path",
+    "read_header", "read_manifest", "read_table", "read_verified", "require_complete", "write_manifest",
+]  # fmt: skip
+
+# Version 1 has no digest of header and table. It can be read, and `generate` turns it into version 2.
+SCHEMA_VERSION = 2
 HEADER, TABLE = "manifest.json", "manifest.parquet"
-KEYS = ["kind", "class", "view", "crop", "rotation"]
-COLUMNS = [*KEYS, "path", "sha256", "size_bytes", "mask_area_px"]
-# Kinds of file and their folders.
-KINDS: dict[str, str] = {
-    "frame": "frames",
-    "frame_parts": "frame_parts",
-    "image": "images",
-    "mask": "masks",
-    "parts": "parts",
-    "part_only_frame": "twins/part_only/frames",
-    "part_only": "twins/part_only/images",
-    "all_but_part_frame": "twins/all_but_part/frames",
-    "all_but_part": "twins/all_but_part/images",
-}
-_HEADER_KEYS = ("variant", "seed", "classes", "factors", "views", "part_ids", "fingerprints", "digest")
 TWINS = ("part_only", "all_but_part")
 
 
 class DataFolderError(ValueError):
     """A dataset folder that does not match its manifest; the message names the command to run."""
+
+
+class DamagedManifestError(DataFolderError):
+    """A header or table that is missing, or not what was written; `generate` draws the dataset again.
+
+    Args:
+        file: the header or the table.
+        what: what is wrong with it, e.g. "is missing".
+        again: the command that draws the dataset again.
+    """
+
+    def __init__(self, file: Path, what: str, again: str) -> None:
+        super().__init__(file, what, again)
+        self.file, self.what, self.again = file, what, again
+
+    def __str__(self) -> str:
+        return f"{self.file} {self.what}; run '{self.again}' to draw the dataset again"
 
 
 @dataclass(frozen=True)
@@ -47,7 +63,8 @@ class Manifest:
 
     Args:
         folder: `<root>/<variant>`.
-        header: schema version, variant, seed, classes, part ids, package versions, renderers.
+        header: schema version, variant, seed, classes, part ids, package versions, renderers, the digest of
+            all files, the SHA-256 of the table, and the digest of the header itself.
         table: one row per file: kind, class, view, crop and rotation (from 1; crop and rotation are 0
             for a whole frame), path within the folder, sha256, size_bytes, mask_area_px; and one
             column for each factor that was set, with its value in that view.
@@ -95,92 +112,141 @@ def _digest(table: pd.DataFrame) -> str:
     return hashlib.sha256(lines.encode()).hexdigest()
 
 
-def file_path(kind: str, class_id: int, view: int, crop: int = 0, rotation: int = 0) -> str:
-    """Return the path of a file within its variant's folder; crop and rotation are 0 for a whole frame.
-
-    >>> file_path("mask", class_id=2, view=11, crop=5, rotation=1)
-    'masks/class2/class2_img11_p5_r1.png'
-    """
-    derived = f"_p{crop}_r{rotation}" if crop else ""
-    return f"{KINDS[kind]}/class{class_id}/class{class_id}_img{view}{derived}.png"
-
-
 def write_manifest(manifest: Manifest) -> None:
     """Write table and header; the header is written last and so marks the folder as complete."""
-    table = manifest.table.sort_values(KEYS)
     (manifest.folder / HEADER).unlink(missing_ok=True)
-    files.write_with(manifest.folder / TABLE, lambda path: table.to_parquet(path, index=False))
-    files.write_json(manifest.folder / HEADER, {**manifest.header, "digest": manifest.digest})
+    buffer = io.BytesIO()
+    manifest.table.sort_values(KEYS).to_parquet(buffer, index=False)
+    table = buffer.getvalue()
+    files.write(manifest.folder / TABLE, table)
+    header = {
+        **manifest.header,
+        "schema_version": SCHEMA_VERSION,
+        "files_digest": manifest.digest,
+        "table_sha256": hashlib.sha256(table).hexdigest(),
+    }
+    files.write_json(manifest.folder / HEADER, with_digest(header))
 
 
 def read_manifest(root: str | Path, variant: str) -> Manifest:
     """Read the manifest of a variant under `root`.
 
+    A manifest of schema version 2 is checked against its digests. One of version 1 has a digest of paths and
+    hashes only; what follows from these and from the registered variant is checked, too.
+
     Raises:
-        DataFolderError: if it is missing, has another schema version, was altered, or names a path
-            outside its folder.
-        UnknownNameError: if it is missing and no such variant is registered.
+        DamagedManifestError: if header or table is missing, or not what was written.
+        DataFolderError: if there is no dataset, or one of a newer release or of another variant.
+        UnknownNameError: if there is no dataset, and no such variant is registered.
     """
     folder = Path(root) / variant
-    header_path, table_path = folder / HEADER, folder / TABLE
-    if not header_path.is_file() or not table_path.is_file():
+    if not (folder / HEADER).exists() and not (folder / TABLE).exists():
         _require_known(variant)
         raise DataFolderError(f"no complete dataset in {folder}; run '{command(root, variant)}'")
-    try:
-        header = json.loads(header_path.read_text())
-        version = header["schema_version"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise DataFolderError(f"{header_path} is not a valid manifest header: {error!r}") from error
-    if version != SCHEMA_VERSION:
-        raise DataFolderError(
-            f"{header_path} has schema version {version!r}, but this release reads {SCHEMA_VERSION}; "
-            f"move {folder} away and run '{command(root, variant)}'"
-        )
-    missing = [name for name in _HEADER_KEYS if name not in header]
-    if missing:
-        raise DataFolderError(f"{header_path} is not a valid manifest header: it lacks {', '.join(missing)}")
-    try:
-        table = pd.read_parquet(table_path)
-        manifest = Manifest(folder, header, table[[*COLUMNS, *header["factors"]]])
-        digest = manifest.digest
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DataFolderError(f"{table_path} is not a valid manifest table: {error}") from error
-    for path in table["path"]:
-        if path.startswith("/") or ".." in path.split("/"):
-            raise DataFolderError(f"{table_path} names a path outside its folder: {path}")
-    if digest != header.get("digest"):
-        raise DataFolderError(
-            f"{table_path} does not match {HEADER}: its digest is {digest[:12]}, "
-            f"not {str(header.get('digest'))[:12]}; move {folder} away and run '{command(root, variant)}'"
-        )
-    return manifest
+    header = read_header(folder)
+    return Manifest(folder, header, read_table(folder, header))
 
 
-def require_complete(manifest: Manifest) -> None:
+def read_header(folder: Path) -> dict[str, Any]:
+    """Read the header of the manifest in a variant's folder; raise as `read_manifest`."""
+    path, again = folder / HEADER, command(folder.parent, folder.name)
+    try:
+        header = read_json(path.read_bytes())
+        if not isinstance(header, dict):
+            raise ValueError("it is not a JSON object")
+        version = header.get("schema_version")
+        newer = isinstance(version, int) and version > SCHEMA_VERSION
+        if not newer:
+            if version == SCHEMA_VERSION:
+                check_digest(header)
+            elif version != 1 or "table_sha256" in header:
+                raise ValueError(f"it has schema version {version!r:.20}")
+            check_header(header)
+    except OSError as error:
+        raise DamagedManifestError(path, _unreadable(error), again) from None
+    except ValueError as error:
+        raise DamagedManifestError(path, f"is not a valid manifest header: {error}", again) from None
+    if newer:
+        readable = f"has schema version {version}, but this release reads 1 and {SCHEMA_VERSION}"
+        raise DataFolderError(f"{path} {readable}; move {folder} away and run '{again}'")
+    _require_own_variant(folder, header)
+    return header
+
+
+def read_table(folder: Path, header: Mapping[str, Any]) -> pd.DataFrame:
+    """Read the table of the manifest in a variant's folder; raise as `read_manifest`.
+
+    Args:
+        folder: `<root>/<variant>`.
+        header: of the same manifest.
+    """
+    path, again = folder / TABLE, command(folder.parent, folder.name, header)
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise DamagedManifestError(path, _unreadable(error), again) from None
+    recorded = header.get("table_sha256")
+    if header["schema_version"] != 1 and hashlib.sha256(content).hexdigest() != recorded:
+        raise DamagedManifestError(path, f"does not match its SHA-256 in {HEADER}", again)
+    try:
+        table = pd.read_parquet(io.BytesIO(content))
+        check_table(table, header)
+    except Exception as error:  # Arrow raises errors of many types for bytes that are not Parquet
+        what = f"is not a valid manifest table: {' '.join(str(error).split())}"
+        raise DamagedManifestError(path, what, again) from None
+    table = table[[*COLUMNS, *header["factors"]]]
+    digest, recorded = _digest(table), header["digest" if header["schema_version"] == 1 else "files_digest"]
+    if digest != recorded:
+        what = f"does not match {HEADER}: its digest is {digest[:12]}, not {str(recorded)[:12]}"
+        raise DamagedManifestError(path, what, again)
+    return table
+
+
+def _unreadable(error: OSError) -> str:
+    return "is missing" if isinstance(error, FileNotFoundError) else f"cannot be read: {error.strerror}"
+
+
+def _require_own_variant(folder: Path, header: Mapping[str, Any]) -> None:
+    """Check that a folder with the name of a registered variant holds this variant."""
+    if header["variant"] == folder.name and header["schema_version"] != 1:
+        return
+    from an8flower.variants import variants
+
+    if folder.name not in variants.names():
+        return
+    again = f"move {folder} away and run '{command(folder.parent, folder.name)}'"
+    if header["variant"] != folder.name:
+        raise DataFolderError(f"{folder} holds the variant {header['variant']!r:.80}; {again}")
+    # Version 1 has no digest of the classes.
+    classes = [asdict(spec) for spec in variants.get(folder.name).classes]
+    if header["classes"] != json.loads(json.dumps(classes)):
+        raise DataFolderError(
+            f"{folder / HEADER} has other classes than the variant {folder.name!r}; {again}"
+        )
+
+
+def require_complete(manifest: Manifest) -> dict[str, files.FileState]:
     """Check that every file exists and has the recorded size; it takes a fraction of a second.
 
+    Returns:
+        the state of each file, by its path in the table.
     Raises:
         DataFolderError: for the first file that is missing or has another size; the message names the
             command that redraws it.
     """
     # Listing each folder once is several times as fast as checking each file.
-    folders: dict[str, dict[str, int]] = {}
+    folders: dict[str, dict[str, files.FileState]] = {}
+    states: dict[str, files.FileState] = {}
     for path, size in zip(manifest.table["path"], manifest.table["size_bytes"], strict=True):
         parent, _, name = path.rpartition("/")
         if parent not in folders:
-            folders[parent] = _sizes(manifest.folder / parent)
-        size_on_disk = folders[parent].get(name)
-        if size_on_disk != size:
-            what = "is missing" if size_on_disk is None else f"has {size_on_disk} bytes instead of {size}"
+            folders[parent] = files.states(manifest.folder / parent)
+        state = folders[parent].get(name)
+        if state is None or state.size_bytes != size:
+            what = "is missing" if state is None else f"has {state.size_bytes} bytes instead of {size}"
             raise damaged(manifest, manifest.folder / path, what)
-
-
-def _sizes(folder: Path) -> dict[str, int]:
-    """Return the size in bytes of each file in a folder, links to files included."""
-    if not folder.is_dir():
-        return {}
-    with os.scandir(folder) as entries:
-        return {entry.name: entry.stat().st_size for entry in entries if entry.is_file()}
+        states[path] = state
+    return states
 
 
 def read_verified(manifest: Manifest, path: str, sha256: str) -> bytes:
@@ -200,21 +266,18 @@ def read_verified(manifest: Manifest, path: str, sha256: str) -> bytes:
 
 def damaged(manifest: Manifest, file: Path, what: str) -> DataFolderError:
     """Return the error for a damaged file, with the command that repairs it."""
-    again = command(manifest.folder.parent, manifest.folder.name)
+    again = command(manifest.folder.parent, manifest.folder.name, manifest.header)
     return DataFolderError(f"{file} {what}; run '{again}' to redraw it")
 
 
 def empty_split(manifest: Manifest, fold: int | None, split: str) -> ValueError:
-    """Return the error for a split of a fold without images."""
+    """Return the error for a dataset, or a split of a fold, without images."""
+    if fold is None:
+        return ValueError(f"{manifest.folder} has no images")
     return ValueError(
         f"no image of {manifest.folder} is in split {split!r} of fold {fold}: it holds the views "
         f"{manifest.header['views']}; choose another fold or split, or generate more views"
     )
-
-
-def command(root: str | Path, variant: str) -> str:
-    """Return the command that generates, completes or repairs a dataset folder."""
-    return f"an8flower generate --variant {variant} --root {root}"
 
 
 def _require_known(variant: str) -> None:

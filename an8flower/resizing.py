@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from an8flower import png
@@ -35,36 +34,36 @@ def resize_ids(part_ids: NDArray[np.uint8], size_px: int) -> NDArray[np.uint8]:
     return np.asarray(cv2.resize(part_ids, size, interpolation=cv2.INTER_NEAREST_EXACT), np.uint8)
 
 
-# For each kind of array: the kind of file that it is computed from, and the function that resizes it.
-_CONVERSIONS: dict[str, tuple[str, Callable[[NDArray[np.uint8], int], NDArray[Any]]]] = {
-    "image": ("image", resize_image),
-    "part_only": ("part_only", resize_image),
-    "all_but_part": ("all_but_part", resize_image),
-    "mask": ("mask", lambda mask, size_px: resize_mask(mask > 0, size_px)),
-    "plant": ("parts", lambda ids, size_px: resize_mask(np.isin(ids, list(PLANT_PARTS)), size_px)),
-    "parts": ("parts", resize_ids),
+_RESIZE: dict[str, Callable[[NDArray[np.uint8], int], NDArray[Any]]] = {
+    "image": resize_image,
+    "part_only": resize_image,
+    "all_but_part": resize_image,
+    "mask": lambda mask, size_px: resize_mask(mask > 0, size_px),
+    "plant": lambda ids, size_px: resize_mask(np.isin(ids, list(PLANT_PARTS)), size_px),
+    "parts": resize_ids,
 }
 
 
-def write_array(manifest: Manifest, table: pd.DataFrame, size_px: int, kind: str, path: Path) -> None:
+def write_array(
+    manifest: Manifest, rows: Sequence[tuple[str, str]], size_px: int, kind: str, path: Path
+) -> None:
     """Resize all images of one kind and write them to `path` in NumPy's .npy format.
 
     Args:
         manifest: of the variant.
-        table: one row per derivative, with path and hash of each kind of file.
+        rows: path and SHA-256 of the file of each derivative.
         size_px: side of the square images.
         kind: one of the kinds that `Arrays.open` lists.
         path: the file to write.
     Raises:
         DataFolderError: if a file is missing or altered; the message names it.
     """
-    source, resize = _CONVERSIONS[kind]
-    shape = (len(table), size_px, size_px, 3) if resize is resize_image else (len(table), size_px, size_px)
+    resize = _RESIZE[kind]
+    shape = (len(rows), size_px, size_px, 3) if resize is resize_image else (len(rows), size_px, size_px)
     dtype = bool if kind in ("mask", "plant") else np.uint8
     path.parent.mkdir(parents=True, exist_ok=True)
     # Memory-mapped, because the array may be larger than memory.
     array = np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
-    rows = list(zip(table[f"{source}_path"], table[f"{source}_sha256"], strict=True))
 
     def fill(index: int) -> None:
         array[index] = resize(png.decode(read_verified(manifest, *rows[index])), size_px)

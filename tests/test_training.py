@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 import signal
@@ -19,6 +20,7 @@ from waiting import until
 
 from an8flower import An8Flower
 from an8flower.ground import files
+from an8flower.ground.digest import with_digest
 from an8flower.ground.registry import UnknownNameError
 from an8flower.manifest import read_manifest
 from benchmark.models import ModelSpec, SubtractMean, models
@@ -302,9 +304,13 @@ def test_no_test_view_is_seen(data, tiny, tmp_path):
     copy_dataset(data, tmp_path / "data")
     test = An8Flower(data, tiny.name, fold=2, split="test").table
     every = An8Flower(tmp_path / "data", tiny.name, size_px=112)
-    images = np.load(every.manifest.folder / "cache" / "112px" / "image.npy", mmap_mode="r+")
+    array = every.manifest.folder / "cache" / "112px" / "image.npy"
+    images = np.load(array)
     images[every.table["image_path"].isin(test["image_path"]).to_numpy()] = 0
-    images.flush()
+    np.save(array, images)
+    marker = json.loads(array.with_suffix(".json").read_text())
+    marker["sha256"] = hashlib.sha256(array.read_bytes()).hexdigest()
+    files.write_json(array.with_suffix(".json"), with_digest(marker))
     other = train(tmp_path / "data", tiny.name, "mnistnet", fold=2, checkpoints=tmp_path / "b", recipe=THREE)
     assert other.record["weights_sha256"] == first.record["weights_sha256"]
     assert other.record["curve"] == first.record["curve"]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 
@@ -90,10 +91,13 @@ def parse(texts: Iterable[str]) -> dict[str, Value | Range]:
 def checked(settings: Settings) -> dict[str, Value | Range]:
     """Return a copy of the settings after a check that each factor is known and within its range.
 
+    Numbers of NumPy become those of Python, which JSON has, too.
+
     Raises:
         UnknownNameError: for an unknown factor; the message names the closest matches.
         ValueError: for a value that the factor does not allow.
     """
+    settings = {name: _plain(value) for name, value in settings.items()}
     for name, value in settings.items():
         if name not in FACTORS:
             raise unknown("factor", name, FACTORS)
@@ -108,7 +112,7 @@ def checked(settings: Settings) -> dict[str, Value | Range]:
         if not valid:
             shown = "..".join(map(str, value)) if isinstance(value, tuple) else value
             raise ValueError(f"factor {name} must be {_described(factor)}; got {shown}")
-    return dict(settings)
+    return settings
 
 
 def values_of(settings: Settings, *, seed: int, view: int) -> dict[str, Value]:
@@ -136,6 +140,12 @@ def values_of(settings: Settings, *, seed: int, view: int) -> dict[str, Value]:
             )
         values[name] = value
     return values
+
+
+def _plain(value: Value | Range) -> Value | Range:
+    if isinstance(value, tuple):
+        return cast(Range, tuple(end.item() if isinstance(end, np.generic) else end for end in value))
+    return cast(Value, value.item()) if isinstance(value, np.generic) else value
 
 
 def _described(factor: Factor) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import operator
 import shutil
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
@@ -12,35 +13,24 @@ from typing import Any
 
 import pandas as pd
 
+from an8flower.arrays import remove_altered
 from an8flower.drawing.factors import FACTORS, Settings, checked
 from an8flower.drawing.frames import GL, Drawing, DrawnFrame, Row, draw_frame, fingerprint
 from an8flower.drawing.gl import NoGraphicsError, Platform, choose_platform
+from an8flower.drawing.recorded import JOURNAL, PLAN, FrameId, Frames, recorded
 from an8flower.ground import files
 from an8flower.ground.deprecated import renamed
+from an8flower.ground.digest import with_digest
 from an8flower.ground.jobs import ATTEMPTS, Event, Job, Tell, WorkerDiedError, run_all
 from an8flower.ground.progress import progress
 from an8flower.ground.versions import versions
-from an8flower.manifest import (
-    COLUMNS,
-    HEADER,
-    SCHEMA_VERSION,
-    TABLE,
-    TWINS,
-    DataFolderError,
-    Manifest,
-    read_manifest,
-    write_manifest,
-)
+from an8flower.manifest import COLUMNS, SCHEMA_VERSION, TWINS, Manifest, read_manifest, write_manifest
 from an8flower.protocol import PART_IDS, VIEWPOINTS
 from an8flower.variants import Variant, variants
 
 # Increase it whenever the same variant and seed no longer give the same images.
 RECIPE_VERSION = 1
-JOURNAL, PLAN = ".journal", "plan.json"
 PACKAGES = ("an8flower", "numpy", "opencv-python-headless", "pyrender-maintained", "trimesh")
-
-FrameId = tuple[int, int]  # class and view, both from 1
-Frames = dict[FrameId, list[Row]]  # rows of all files of each frame
 
 __getattr__ = renamed(
     __name__, {"Place": "FrameId", "MIN_MASK_AREA": "an8flower.drawing.masks.MIN_MASK_AREA"}
@@ -61,8 +51,9 @@ def generate(
 ) -> Manifest:
     """Generate a dataset in `<root>/<variant>`, or complete or repair the dataset in that folder.
 
-    Files that exist and match their recorded hash are kept; all others are drawn. The call may be
-    interrupted at any time; calling it again continues with the next frame.
+    Files that exist and match their recorded hash are kept; all others are drawn. So are all frames of a
+    folder whose manifest is missing or was altered. The call may be interrupted at any time; calling it
+    again continues with the next frame.
 
     Args:
         root: folder that holds one folder per variant; created if missing.
@@ -88,7 +79,7 @@ def generate(
         BlockingIOError: if another process is writing to the folder.
     """
     spec = variants.get(variant) if isinstance(variant, str) else variant
-    views = _checked_views(viewpoints)
+    views, seed = _checked_views(viewpoints), operator.index(seed)
     if workers < 1:
         raise ValueError(f"workers must be at least 1, got {workers}")
     settings = checked(factors or {})
@@ -96,45 +87,57 @@ def generate(
     with files.locked(folder):
         files.remove_temporaries(folder)
         plan = _plan(spec, seed, settings)
-        recorded, renderers = _recorded(folder, plan)
-        # If some frames have twins, all must: frames without them are drawn again.
-        twins = twins or any(row["kind"] in TWINS for rows in recorded.values() for row in rows)
-        done = {frame: rows for frame, rows in recorded.items() if _intact(folder, rows, twins)}
+        found = recorded(folder, plan, settings)
+        # If some frames have twins, all must: frames without them are drawn again. If no frame is listed,
+        # files of twins tell that there were some.
+        listed = any(row["kind"] in TWINS for rows in found.frames.values() for row in rows)
+        twins = twins or listed or (not found.frames and any((folder / "twins").glob("*/*/*/*.png")))
+        done = {frame: rows for frame, rows in found.frames.items() if _intact(folder, rows, twins)}
         wanted = {(c, view) for c in range(1, len(spec.classes) + 1) for view in views}
-        to_draw = sorted((wanted | set(recorded)) - set(done))
-        if not to_draw and not (folder / JOURNAL).exists():
-            return read_manifest(root, spec.name)
-        files.write_json(folder / JOURNAL / PLAN, plan)
-        if to_draw:
+        to_draw = sorted((wanted | set(found.frames) | found.unlisted) - set(done))
+        up_to_date = found.header is not None and found.header["schema_version"] == SCHEMA_VERSION
+        if to_draw or not up_to_date or (folder / JOURNAL).exists():
+            renderers = list(found.renderers)
+            if not found.journal:
+                shutil.rmtree(folder / JOURNAL, ignore_errors=True)
+            sealed_plan = with_digest({**plan, "renderers": renderers})
+            files.write_json(folder / JOURNAL / PLAN, sealed_plan)
 
             def keep(frame: FrameId, drawn: DrawnFrame) -> None:
                 done[frame] = [row for row, _ in drawn.files]
                 renderers.append(drawn.gl)
 
-            # On a cluster, each machine chooses its own platform.
-            chosen_platform = choose_platform(platform) if scheduler is None else platform
-            drawing = Drawing(folder.absolute(), spec, seed, chosen_platform, settings, twins)
-            try:
-                draw(
-                    drawing,
-                    to_draw,
-                    _write_frame,
-                    keep,
-                    workers=workers,
-                    scheduler=scheduler,
-                    title="generate",
-                )
-            finally:
-                files.remove_temporaries(folder)  # of interrupted frames
-        columns = [*COLUMNS, *settings]
-        table = pd.DataFrame([row for rows in done.values() for row in rows], columns=columns)
-        write_manifest(Manifest(folder, _header(spec, plan, renderers, done), table))
-        shutil.rmtree(folder / JOURNAL)
-    return read_manifest(root, spec.name)
+            if to_draw:
+                # On a cluster, each machine chooses its own platform.
+                chosen_platform = choose_platform(platform) if scheduler is None else platform
+                drawing = Drawing(folder.absolute(), spec, seed, chosen_platform, settings, twins)
+                try:
+                    draw(
+                        drawing,
+                        to_draw,
+                        _write_frame,
+                        keep,
+                        workers=workers,
+                        scheduler=scheduler,
+                        title="generate",
+                    )
+                finally:
+                    files.remove_temporaries(folder)  # of interrupted frames
+            header = found.header
+            if header is None or to_draw or found.journal:
+                header = _header(spec, plan, renderers, done)
+            columns = [*COLUMNS, *settings]
+            table = pd.DataFrame([row for rows in done.values() for row in rows], columns=columns)
+            write_manifest(Manifest(folder, header, table))
+            shutil.rmtree(folder / JOURNAL)
+        manifest = read_manifest(root, spec.name)
+        remove_altered(manifest)
+    return manifest
 
 
 def _checked_views(viewpoints: Iterable[int] | None) -> list[int]:
-    views = sorted(set(range(1, VIEWPOINTS + 1) if viewpoints is None else viewpoints))
+    # Python's int, also for NumPy's: JSON has no others.
+    views = sorted(set(map(operator.index, range(1, VIEWPOINTS + 1) if viewpoints is None else viewpoints)))
     if not views or not set(views) <= set(range(1, VIEWPOINTS + 1)):
         raise ValueError(f"viewpoints are numbered from 1 to {VIEWPOINTS}, got {views}")
     return views
@@ -143,7 +146,6 @@ def _checked_views(viewpoints: Iterable[int] | None) -> list[int]:
 def _plan(variant: Variant, seed: int, settings: Settings) -> dict[str, Any]:
     # What all frames of a dataset must have in common, with the types that reading JSON returns.
     plan = {
-        "schema_version": SCHEMA_VERSION,
         "recipe_version": RECIPE_VERSION,
         "seed": seed,
         "classes": [asdict(spec) for spec in variant.classes],
@@ -164,39 +166,6 @@ def _header(variant: Variant, plan: dict[str, Any], renderers: list[GL], done: F
         "fingerprints": sorted({fingerprint(gl) for gl in renderers}),
         "versions": versions(PACKAGES),
     }
-
-
-def _recorded(folder: Path, plan: dict[str, Any]) -> tuple[Frames, list[GL]]:
-    """Return the frames in manifest and journal, and the renderers that drew them."""
-    renderers: list[GL] = []
-    if (folder / HEADER).exists():
-        header = dict(read_manifest(folder.parent, folder.name).header)
-        _require_same(folder, plan, header)
-        renderers += header["renderers"]
-    elif (folder / JOURNAL / PLAN).exists():
-        _require_same(folder, plan, json.loads((folder / JOURNAL / PLAN).read_text()))
-    frames: Frames = {}
-    # A table without a header is left by a run that was killed before it wrote the header. The hashes of
-    # the files decide which of them are kept.
-    if (folder / TABLE).exists():
-        for row in pd.read_parquet(folder / TABLE).to_dict("records"):
-            frames.setdefault((int(row["class"]), int(row["view"])), []).append(row)
-    for entry in sorted((folder / JOURNAL).glob("class*.json")):
-        record = json.loads(entry.read_text())
-        frames[record["class"], record["view"]] = record["rows"]
-        renderers.append(record["renderer"])
-    return frames, renderers
-
-
-def _require_same(folder: Path, plan: dict[str, Any], recorded: dict[str, Any]) -> None:
-    for field, value in plan.items():
-        if recorded.get(field) != value:
-            difference = (
-                "other classes" if field == "classes" else f"{field} {recorded.get(field)}, not {value}"
-            )
-            raise DataFolderError(
-                f"{folder} was drawn with {difference}; choose another root or move the folder away"
-            )
 
 
 def _intact(folder: Path, rows: list[Row], twins: bool) -> bool:
@@ -260,5 +229,5 @@ def _write_frame(tell: Tell, drawing: Drawing, class_id: int, view: int) -> Draw
         files.write(drawing.folder / str(row["path"]), data)
     rows = [row for row, _ in drawn.files]
     record = {"class": class_id, "view": view, "rows": rows, "renderer": drawn.gl}
-    files.write_json(drawing.folder / JOURNAL / f"class{class_id}_img{view}.json", record)
+    files.write_json(drawing.folder / JOURNAL / f"class{class_id}_img{view}.json", with_digest(record))
     return DrawnFrame([(row, b"") for row in rows], drawn.gl)  # the bytes are on disk

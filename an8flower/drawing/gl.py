@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import ctypes
+import importlib
 import platform
+import sys
 from contextlib import suppress
+from importlib.util import find_spec, module_from_spec
+from pathlib import Path
 from typing import Literal
 
 Platform = Literal["auto", "egl", "osmesa"]
@@ -40,6 +44,25 @@ def choose_platform(wanted: Platform = "auto") -> Literal["egl", "osmesa"]:
         if _works(name):
             return name
     raise NoGraphicsError(f"no off-screen OpenGL ({' or '.join(candidates)}): {_advice(candidates[0])}")
+
+
+def import_with_assertions(name: str) -> None:
+    """Import a module with its `assert` statements, also if Python was told to leave them out.
+
+    pyrender initialises EGL within `assert` statements, so nothing works without them.
+
+    Args:
+        name: of a module that is written in Python.
+    """
+    spec = find_spec(name)
+    if spec is None or spec.origin is None:
+        raise ModuleNotFoundError(f"no module {name!r}", name=name)
+    source = Path(spec.origin).read_bytes()
+    code = compile(source, spec.origin, "exec", dont_inherit=True, optimize=0)
+    module = sys.modules[name] = module_from_spec(spec)
+    exec(code, module.__dict__)
+    package, _, last = name.rpartition(".")
+    setattr(importlib.import_module(package), last, module)
 
 
 def _advice(name: str) -> str:

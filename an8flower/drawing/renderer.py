@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from an8flower.drawing.factors import DEFAULTS, Values
-from an8flower.drawing.gl import Platform, choose_platform
+from an8flower.drawing.gl import NoGraphicsError, Platform, choose_platform, import_with_assertions
 from an8flower.drawing.plant import PLAIN_COLOURS, WALL_COLOUR, Part, distractors, plain_colour, plant
 from an8flower.protocol import FRAME_SIZE_PX, PART_IDS, VIEWPOINTS
 from an8flower.variants import Variant
@@ -63,7 +63,7 @@ class Renderer:
         seed: of the plant's shape and of the textured background.
         platform: "egl", "osmesa", or "auto": EGL if it works, otherwise OSMesa.
     Raises:
-        NoGraphicsError: if this machine has no off-screen OpenGL.
+        NoGraphicsError: if this machine has no off-screen OpenGL, or it cannot be started.
     """
 
     def __init__(self, variant: Variant, *, seed: int = 0, platform: Platform = "auto") -> None:
@@ -71,6 +71,8 @@ class Renderer:
         os.environ.setdefault("PYGLET_HEADLESS", "1")
         import pyrender
 
+        if not __debug__:
+            import_with_assertions("pyrender.platforms.egl")
         from an8flower.drawing.stage import Stage
 
         self.variant = variant
@@ -79,7 +81,14 @@ class Renderer:
             {part.name: part for parts in self._plants for part in parts}, distractors(seed=seed), seed
         )
         size = FRAME_SIZE_PX * SUPERSAMPLING
-        self._gl = pyrender.OffscreenRenderer(size, size)
+        try:
+            self._gl = pyrender.OffscreenRenderer(size, size)
+        except Exception as error:  # its text is needed; the error itself may hold pointers, which stay here
+            reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+            raise NoGraphicsError(
+                f"OpenGL cannot be started with the platform {self.platform!r}: {reason}; try another "
+                "--platform"
+            ) from None
         self.gl = {"platform": self.platform, **_gl_strings(self._gl)}
 
     def render(self, class_index: int, view: int, values: Values = DEFAULTS) -> Frame:

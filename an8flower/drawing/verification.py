@@ -10,11 +10,14 @@ from typing import Literal
 import numpy as np
 
 from an8flower import png
+from an8flower.arrays import altered_arrays
 from an8flower.drawing.factors import Settings
 from an8flower.drawing.frames import Drawing, DrawnFrame, draw_frame, fingerprint
-from an8flower.drawing.generation import FrameId, draw
+from an8flower.drawing.generation import draw
 from an8flower.drawing.gl import Platform, choose_platform
-from an8flower.manifest import KINDS, Manifest, read_manifest
+from an8flower.drawing.recorded import FrameId, by_frame, follow
+from an8flower.ground import files
+from an8flower.manifest import KINDS, TABLE, DamagedManifestError, Manifest, read_manifest
 from an8flower.variants import ClassSpec, Variant
 
 # Another OpenGL may round colours differently, also at edges; masks must be equal everywhere.
@@ -28,7 +31,8 @@ class Problem:
 
     Args:
         path: of the file.
-        what: "missing", "altered" or "extra"; or text that says how it differs when drawn again.
+        what: "missing", "altered" or "extra"; or text that says how it differs when drawn again, or what
+            is wrong with a manifest.
     """
 
     path: Path
@@ -47,6 +51,9 @@ def verify(
 ) -> list[Problem]:
     """Compare every file of a dataset with its recorded hash and, optionally, draw frames again.
 
+    The header and the table of the manifest are checked, too, and the resized arrays in `cache`. What
+    operating systems leave in folders, e.g. ".DS_Store", is no problem.
+
     Args:
         root: folder that holds the variant's folder.
         variant: name of the variant, e.g. "single-6c".
@@ -57,12 +64,17 @@ def verify(
         platform: off-screen OpenGL to draw with.
     Returns:
         one problem per file that is missing, altered, extra, or drawn differently; an empty list if
-        every file is as recorded.
+        every file is as recorded. If the manifest was altered, it is the only problem, because nothing that
+        it says can be believed.
     Raises:
-        DataFolderError: if the manifest itself cannot be read.
+        DataFolderError: if there is no dataset, or one of a newer release or of another variant.
+        UnknownNameError: if there is no dataset, and no such variant is registered.
         NoGraphicsError: if frames are to be drawn and this machine has no off-screen OpenGL.
     """
-    manifest = read_manifest(root, variant)
+    try:
+        manifest = read_manifest(root, variant)
+    except DamagedManifestError as error:
+        return [Problem(error.file, "missing" if error.what == "is missing" else f"altered ({error.what})")]
     problems = [
         Problem(manifest.folder / path, what)
         for path, sha256 in zip(manifest.table["path"], manifest.table["sha256"], strict=True)
@@ -73,8 +85,13 @@ def verify(
         Problem(path, "extra")
         for folder in KINDS.values()
         for path in sorted((manifest.folder / folder).rglob("*"))
-        if path.is_file() and path.relative_to(manifest.folder).as_posix() not in recorded
+        if path.is_file()
+        and not files.is_litter(path)
+        and path.relative_to(manifest.folder).as_posix() not in recorded
     ]
+    problems += [Problem(path, "altered") for path in altered_arrays(manifest)]
+    if manifest.header["schema_version"] == 1 and not problems and not _table_follows(manifest):
+        problems.append(Problem(manifest.folder / TABLE, "altered"))
     if regenerate != "no":
         problems += _redraw(manifest, regenerate, platform)
     return problems
@@ -86,18 +103,27 @@ def _difference(path: Path, sha256: str) -> str:
     return "" if hashlib.sha256(path.read_bytes()).hexdigest() == sha256 else "altered"
 
 
+def _table_follows(manifest: Manifest) -> bool:
+    frames = by_frame(manifest.table).values()
+    return all(follow(manifest.folder, rows, manifest.header, _settings(manifest)) for rows in frames)
+
+
+def _settings(manifest: Manifest) -> Settings:
+    factors = manifest.header["factors"]
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in factors.items()}
+
+
 def _redraw(manifest: Manifest, which: str, platform: Platform) -> list[Problem]:
     header = manifest.header
     frames = list(manifest.of_kind("frame")[["class", "view"]].itertuples(index=False, name=None))
     if which == "sample":
         frames = frames[:: max(1, len(frames) // SAMPLE)][:SAMPLE]
     classes = tuple(ClassSpec(**{**spec, "parts": tuple(spec["parts"])}) for spec in header["classes"])
-    settings: Settings = {
-        name: tuple(value) if isinstance(value, list) else value for name, value in header["factors"].items()
-    }
     variant = Variant(header["variant"], classes, "")
     twins = bool((manifest.table["kind"] == "part_only").any())
-    drawing = Drawing(manifest.folder, variant, header["seed"], choose_platform(platform), settings, twins)
+    drawing = Drawing(
+        manifest.folder, variant, header["seed"], choose_platform(platform), _settings(manifest), twins
+    )
     recorded = manifest.table.set_index("path")["sha256"].to_dict()
     problems: list[Problem] = []
 

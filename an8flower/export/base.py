@@ -143,9 +143,11 @@ def splits_of(manifest: Manifest, fold: int | None) -> dict[str, tuple[Entry, ..
     """Return the entries of a dataset by name of the split; see `Source.splits`.
 
     Raises:
-        ValueError: if there is no such fold, or one of its splits has no image.
+        ValueError: if there is no such fold, or the dataset or one of the splits has no image.
     """
     entries = tuple(_entries(manifest))
+    if not entries:
+        raise empty_split(manifest, None, "all")
     if fold is None:
         return {"": entries}
     views = [entry.view for entry in entries]

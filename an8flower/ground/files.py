@@ -8,9 +8,11 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 TEMPORARY = ".tmp"
+# Of macOS and Windows.
+LITTER = {".DS_Store", ".localized", "Thumbs.db", "Thumbs.db:encryptable", "desktop.ini", "Desktop.ini"}
 
 
 def write(path: Path, data: bytes) -> None:
@@ -45,6 +47,35 @@ def write_with(path: Path, save: Callable[[Path], object]) -> None:
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
     """Write `value` as indented JSON, atomically; raise ValueError for NaN, which JSON does not have."""
     write(path, (json.dumps(value, indent=2, allow_nan=False) + "\n").encode())
+
+
+class FileState(NamedTuple):
+    """What changes whenever a file is written: its size, and the times of its last change in nanoseconds.
+
+    The system sets `ctime_ns`: no program can change a file and give it back its old state.
+    """
+
+    size_bytes: int
+    mtime_ns: int
+    ctime_ns: int
+
+
+def states(folder: Path) -> dict[str, FileState]:
+    """Return the state of each file in a folder by its name, links to files included."""
+    if not folder.is_dir():
+        return {}
+    with os.scandir(folder) as entries:
+        stats = {entry.name: entry.stat() for entry in entries if entry.is_file()}
+    return {name: FileState(stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns) for name, stat in stats.items()}
+
+
+def is_litter(path: Path) -> bool:
+    """Return whether an operating system leaves files of this name in any folder that is looked at.
+
+    >>> [is_litter(Path(name)) for name in (".DS_Store", "a/._image.png", "image.png")]
+    [True, True, False]
+    """
+    return path.name in LITTER or path.name.startswith("._")
 
 
 def remove_temporaries(folder: Path) -> None:

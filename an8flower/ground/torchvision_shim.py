@@ -1,9 +1,11 @@
-"""Import torchvision, also if its compiled operations do not match the installed PyTorch."""
+"""Import torchvision on demand, also if its compiled operations do not match the installed PyTorch."""
 
 from __future__ import annotations
 
 import importlib
+from collections.abc import Callable
 from types import ModuleType
+from typing import Any
 
 import torch
 
@@ -30,3 +32,26 @@ def import_torchvision() -> ModuleType:
         library.define(schema)  # type: ignore[no-untyped-call]
     _declared.append(library)
     return importlib.import_module("torchvision")
+
+
+class TorchvisionImport:
+    """Imports torchvision through `import_torchvision` when it is unpickled."""
+
+    def __reduce__(self) -> tuple[Callable[[], object], tuple[()]]:
+        return import_torchvision, ()
+
+
+def as_image(image: torch.Tensor) -> Any:
+    """Return a tensor as a `tv_tensors.Image`, which v2 transforms resample smoothly."""
+    import_torchvision()
+    from torchvision import tv_tensors
+
+    return tv_tensors.Image(image)
+
+
+def as_mask(mask: torch.Tensor) -> Any:
+    """Return a tensor as a `tv_tensors.Mask`, which v2 transforms resample by nearest neighbour."""
+    import_torchvision()
+    from torchvision import tv_tensors
+
+    return tv_tensors.Mask(mask)

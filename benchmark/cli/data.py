@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -80,18 +81,27 @@ def verify(
 ) -> None:
     """Check every file of a dataset against its SHA-256.
 
-    The exit status is 1 if a file is missing, altered or not part of the dataset.
+    Manifest and resized images are checked, too. The exit status is 1 if a
+    file is missing, altered or not part of the dataset.
 
     Example: an8flower verify --variant single-6c --root data --regenerate sample
     """
     from an8flower import verify as check
-    from an8flower.manifest import command
+    from an8flower.manifest import SCHEMA_VERSION, DataFolderError, command, read_header
 
     problems = check(root, variant, regenerate=regenerate.value, platform=platform.value)
     listed = [{"path": str(problem.path), "what": problem.what} for problem in problems]
     lines = [str(problem) for problem in problems] or [f"{root / variant}: every file is as recorded"]
-    if any(problem.what in ("missing", "altered") for problem in problems):
-        lines.append(f"run '{command(root, variant)}' to redraw what is missing or altered")
+    header = None
+    with suppress(DataFolderError):
+        header = read_header(root / variant)
+    again = command(root, variant, header)
+    if any(problem.what.startswith(("missing", "altered")) for problem in problems):
+        lines.append(f"run '{again}' to redraw what is missing or altered")
+    elif header and header["schema_version"] < SCHEMA_VERSION:
+        lines.append(f"run '{again}' to add a digest of the manifest itself, as datasets have since 0.2")
+    if any(problem.what == "extra" for problem in problems):
+        lines.append("delete the extra files, or move them away")
     say({"problems": listed}, as_json, "\n".join(lines))
     raise typer.Exit(1 if problems else 0)
 
@@ -159,7 +169,7 @@ def export(
             "--out",
             metavar="FOLDER",
             rich_help_panel=OUTPUT,
-            help="Folder to create; it may exist if it is empty.",
+            help="Folder to create; it may exist if it is empty or has this very export.",
         ),
     ],
     as_json: JSON = False,
