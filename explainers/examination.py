@@ -26,6 +26,7 @@ _UNRULED = {
     "Softshrink": "Softshrink", "Hardshrink": "Hardshrink", "Clamp": "clamp", "ClampMin": "clamp",
     "Maximum": "maximum", "Minimum": "minimum", "Where": "where", "MaskedFill": "masked_fill", "Abs": "abs",
 }  # fmt: skip
+_TINY = 1e-5
 # Operations whose gradient is 0 wherever it is defined: no signal passes them.
 _CONSTANT = ("Round", "Floor", "Ceil", "Trunc", "Sign")
 
@@ -202,13 +203,19 @@ def _look(model: nn.Module, image: torch.Tensor, attempt: Presentation, differen
 def _unruled(scores: torch.Tensor, relus: set[Any]) -> tuple[str, ...]:
     names = []
     for node in _nodes(scores, ()):
-        if node in relus:
+        if node in relus or _keeps_from_zero(node):
             continue
         if isinstance(node, torch.autograd.function.BackwardCFunction):  # a user's own function
             names.append(type(node).__name__.removesuffix("Backward"))
         else:
             names.append(_UNRULED.get(_name(node), ""))
     return tuple(dict.fromkeys(filter(None, names)))
+
+
+def _keeps_from_zero(node: Any) -> bool:
+    """Return whether a node only keeps what is divided by from 0, as in `functional.normalize`."""
+    low = getattr(node, "_saved_min", None) if _name(node).startswith("Clamp") else None
+    return isinstance(low, int | float) and 0 < low <= _TINY and getattr(node, "_saved_max", None) is None
 
 
 def _leads(scores: torch.Tensor, start: torch.Tensor) -> bool:

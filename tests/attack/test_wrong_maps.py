@@ -220,6 +220,12 @@ def test_equal_networks_have_equal_maps(name, act, images):
     close(explained(name, Acting(act), images), explained(name, Net(), images))
 
 
+@pytest.mark.parametrize("spelling", ["torch.maximum", "product", "assignment", "LeakyReLU(0) in place"])
+@pytest.mark.parametrize("name", [*OURS, "captum:Saliency", "captum:Occlusion", "zennit:EpsilonPlus"])
+def test_equal_networks_have_equal_maps_by_every_method(name, spelling, images):
+    close(explained(name, Acting(SPELLINGS[spelling]), images), explained(name, Net(), images))
+
+
 @pytest.mark.parametrize("act", SPELLINGS.values(), ids=SPELLINGS)
 @pytest.mark.parametrize("name", ["captum:GuidedBackprop", "captum:Deconvolution", "zennit:GuidedBackprop"])
 def test_libraries_refuse_relus_that_they_do_not_see(name, act, images):
@@ -307,6 +313,10 @@ def test_an_activation_without_a_rule_is_told(name, activation, images):
 )
 def test_methods_without_such_a_rule_say_nothing(name, images):
     explained(name, Acting(nn.GELU()), images)  # warnings are errors here
+
+
+def test_a_norm_kept_from_zero_is_no_activation(images):
+    explained("guided_backprop", Acting(lambda x: functional.normalize(x.relu(), eps=1e-6)), images)
 
 
 def test_a_users_method_with_guided_backprop_is_told_too(images):
