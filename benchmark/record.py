@@ -38,6 +38,8 @@ class Record(OnceDict):
         cause, reason: the check that failed, and one line of text; None for "ok".
         layer: the layer that "last_conv" and similar names stand for.
         images, invalid, undefined: number of images, of invalid heatmaps, and of images with an empty mask.
+        zeros: number of heatmaps that are zero everywhere; None in a record of a release that did not count
+            them.
         accuracy: of the model on these images, in [0, 1].
         scores: mean of each metric over the images; None where it is undefined for all of them.
         views: the same for each view, as `scores.by_view` returns it.
@@ -73,6 +75,7 @@ class Record(OnceDict):
     images: int = 0
     invalid: int = 0
     undefined: int = 0
+    zeros: int | None = None
     accuracy: float | None = None
     scores: dict[str, float | None] = field(default_factory=dict)
     views: Json | None = None
@@ -113,13 +116,24 @@ class Record(OnceDict):
 
 _FIELDS = tuple(field.name for field in fields(Record))
 # Fields that only a measured cell has.
-_MEASURED = ("images", "invalid", "undefined", "accuracy", "scores", "views", "curve", "cost", "timing")
+_MEASURED = (
+    "images",
+    "invalid",
+    "undefined",
+    "zeros",
+    "accuracy",
+    "scores",
+    "views",
+    "curve",
+    "cost",
+    "timing",
+)
 
 
 def _left_out(record: Record) -> set[str]:
     """Return the fields that the file of a record does not have."""
     left_out = {name for name in _MEASURED if record.status in ("planned", "failed")}
-    return left_out | {name for name in ("submission", "digest") if getattr(record, name) is None}
+    return left_out | {name for name in ("zeros", "submission", "digest") if getattr(record, name) is None}
 
 
 def to_json(record: Record) -> Json:

@@ -49,7 +49,7 @@ def check(content: Mapping[str, Any]) -> None:
         content, {name: rule for name, rule in (_ALWAYS | _OF_MEASURED).items() if name not in optional}
     )
     require_all(content, _those_in(content, optional))
-    for name in ("invalid", "undefined"):
+    for name in ("invalid", "undefined", "zeros"):
         if content.get(name, 0) > content.get("images", 0):
             raise RecordError(f"{name} is {content[name]} of {content['images']} images")
     _check_identity(content)
@@ -248,6 +248,7 @@ _OF_MEASURED: dict[str, Rule] = {
 # May be missing, above all in records of older releases.
 _OPTIONAL: dict[str, Rule] = {
     "undefined": WHOLE,
+    "zeros": WHOLE,
     "cause": TEXT_OR_NONE,
     "library": TEXT,
     "reduction": TEXT,

@@ -7,6 +7,7 @@ leaves; code that hides what it does is no danger to others only in a process of
 from __future__ import annotations
 
 import gc
+import inspect
 import locale
 import os
 import signal
@@ -273,7 +274,9 @@ def _restore(name: str, space: Any, before: Mapping[str, Any]) -> list[str]:
 
 
 def _is_code(value: Any) -> bool:
-    return callable(value) or isinstance(value, ModuleType | staticmethod | classmethod | property)
+    return inspect.isroutine(value) or isinstance(
+        value, type | ModuleType | staticmethod | classmethod | property
+    )
 
 
 def _is_wrapped_by_torch(new: Any, old: Any) -> bool:

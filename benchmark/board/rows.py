@@ -16,8 +16,8 @@ from benchmark import statistics
 from benchmark.board.certificates import certificates_of_board
 from benchmark.board.columns import columns_of
 from benchmark.board.model_set import BoardRecords, ModelSet, board_records
+from benchmark.board.notes import notes_on
 from benchmark.board.paper import TABLE_1, PaperComparison, compare_with_paper
-from benchmark.board.unusable import CAUSE
 from benchmark.certificate.certified import certified_only as only_certified
 from benchmark.metrics import metrics
 from benchmark.record import Record
@@ -143,18 +143,7 @@ def board_of(source: BoardRecords, results: str | Path, *, certified_only: bool 
         _friedman(whole, methods, records),
         _stability(results, records),
         certified_only,
-        (*notes, *_without_digest(source.records)),
-    )
-
-
-def _without_digest(records: Sequence[Record]) -> tuple[str, ...]:
-    """Return a line on records that releases before schema version 4 wrote, of which there may be none."""
-    older = sum(record.digest is None and record.cause != CAUSE for record in records)
-    if not older:
-        return ()
-    return (
-        f"{older} of {len(records)} records are from an older release and have no digest, so that a change "
-        "to one of them may not be found; --add-digests writes them again with a digest",
+        (*notes, *notes_on(source.records)),
     )
 
 

@@ -222,7 +222,7 @@ def _score(
         cell, start = cells[name], time.perf_counter()
         maps = maps_on_device.cpu().numpy()
         scores = images.copy()
-        scores["invalid"] = invalid(maps)
+        scores["invalid"], scores["zero"] = invalid(maps), ~maps.any(axis=(1, 2))
         explain = _explain_again(cell.explainer, batch, limits)
         case = Case(model, explain, batch.images, predicted, maps_on_device)
         try:
@@ -299,6 +299,7 @@ def _summary(table: pd.DataFrame, cell: _Progress, unit: Unit, factors: pd.DataF
         "images": len(table),
         "invalid": n_invalid,
         "undefined": undefined,
+        "zeros": int(table["zero"].sum()),
         "accuracy": float((table["label"] == table["predicted"]).mean()),
         "scores": {name: mean(table[name]) for name in unit.metrics},
         "views": by_view(table, unit.metrics, factors),
