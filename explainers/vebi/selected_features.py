@@ -5,22 +5,27 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import math
+import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 
-from explainers.layers import Layer
+from an8flower.ground.digest import check_digest, read_json, with_digest
+from an8flower.ground.text import one_line
+from explainers.layers import Kind, Layer
 from explainers.receptive_field import ReceptiveField
 from explainers.vebi.response import Norm
 
 if TYPE_CHECKING:
     import pandas as pd
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+_SELF_CHECKED = 2  # files have had a digest of themselves since this schema version
 _COLUMNS: dict[str, type[np.generic]] = {
     "target": np.int64,
     "layer": np.int64,
@@ -135,7 +140,10 @@ class Selection:
             )
 
     def save(self, path: str | Path) -> None:
-        """Write `path` (JSON), and the features to the .npz file next to it; both writes are atomic."""
+        """Write `path` (JSON), and the features to the .npz file next to it; both writes are atomic.
+
+        The JSON holds the digests of both, so that `load` finds whether one of them was altered.
+        """
         path = Path(path).with_suffix(".json")
         buffer = io.BytesIO()
         arrays = {
@@ -143,10 +151,11 @@ class Selection:
             for name, kind in _COLUMNS.items()
         }
         np.savez_compressed(buffer, allow_pickle=False, **arrays)
-        about = {name: getattr(self, name) for name in _ABOUT}
+        about: dict[str, Any] = {name: getattr(self, name) for name in _ABOUT}
         about["layers"] = [asdict(layer) for layer in self.layers]
         features_sha256 = hashlib.sha256(buffer.getvalue()).hexdigest()
         about |= {"schema_version": SCHEMA_VERSION, "features_sha256": features_sha256}
+        about = with_digest(about)
         path.parent.mkdir(parents=True, exist_ok=True)
         _write(path.with_suffix(".npz"), buffer.getvalue())
         _write(path, json.dumps(about, indent=1).encode())
@@ -156,39 +165,91 @@ class Selection:
         """Read what `save` wrote.
 
         Raises:
-            SelectionError: if a file is missing, damaged, or of another schema.
+            SelectionError: if a file is missing, altered, of another schema, or holds what no selection can.
         """
         path = Path(path).with_suffix(".json")
         try:
-            about = json.loads(path.read_bytes())
-            content = path.with_suffix(".npz").read_bytes()
-            if about["schema_version"] != SCHEMA_VERSION:
-                raise ValueError(f"schema version {about['schema_version']}, expected {SCHEMA_VERSION}")
-            if hashlib.sha256(content).hexdigest() != about["features_sha256"]:
-                raise ValueError("the .npz file next to it belongs to another selection")
-            with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-                columns = [arrays[name].astype(kind).tolist() for name, kind in _COLUMNS.items()]
-            features = tuple(Selected(*row) for row in zip(*columns, strict=True))
-            return cls(
-                features=features,
-                layers=tuple(_layer(layer) for layer in about["layers"]),
-                **{name: about[name] for name in _ABOUT},
-            )
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise SelectionError(f"{path} is not a valid selection: {error}; fit it again") from error
+            return cls(**_read(path))
+        except Exception as error:  # NumPy and zipfile raise errors of many types for a damaged file
+            reason = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
+            raise SelectionError(
+                f"{path} is not a valid selection: {one_line(reason)}; fit it again"
+            ) from error
 
 
-_ABOUT = ("classes", "mu", "norm", "only_conv", "scores", "images", "gap", "weights_sha256")
+def _read(path: Path) -> dict[str, Any]:
+    """Return the fields of the selection in a file, once all are checked."""
+    about, content = read_json(path.read_bytes()), path.with_suffix(".npz").read_bytes()
+    version = about.get("schema_version") if isinstance(about, dict) else None
+    if type(version) is not int or not 1 <= version <= SCHEMA_VERSION:
+        raise ValueError(f"it has another schema version than 1 to {SCHEMA_VERSION}")
+    if version >= _SELF_CHECKED:
+        check_digest(about)
+    for name, passes in _ABOUT.items():
+        if name not in about or not passes(about[name]):
+            raise ValueError(f"{name} is missing or wrong")
+    if hashlib.sha256(content).hexdigest() != about.get("features_sha256"):
+        raise ValueError("the .npz file next to it was altered, or belongs to another selection")
+    layers = tuple(_layer(number, layer) for number, layer in enumerate(about["layers"], start=1))
+    features = _features(content)
+    for feature in features:
+        known = 0 <= feature.target < about["classes"] and 1 <= feature.layer <= len(layers)
+        if not known or not 0 <= feature.channel < layers[feature.layer - 1].channels:
+            raise ValueError(f"{feature} does not exist in these layers and classes")
+    if list(features) != sorted(features, key=lambda feature: (feature.target, -feature.relevance)):
+        raise ValueError("its features are not sorted")
+    return {name: about[name] for name in _ABOUT} | {"layers": layers, "features": features}
+
+
+def _features(content: bytes) -> tuple[Selected, ...]:
+    with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+        columns = {name: arrays[name] for name in _COLUMNS}
+    for name, column in columns.items():
+        if column.dtype != _COLUMNS[name] or column.ndim != 1 or not np.isfinite(column).all():
+            raise ValueError(f"{name} must be a list of finite {np.dtype(_COLUMNS[name])}")
+    rows = zip(*(column.tolist() for column in columns.values()), strict=True)
+    return tuple(Selected(*row) for row in rows)
+
+
+def _is_whole(value: Any, least: int) -> bool:
+    return type(value) is int and least <= value < 2**53
+
+
+def _is_amount(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < math.inf
+
+
+# What is stored of a selection besides its features, and what it must be.
+_ABOUT: dict[str, Callable[[Any], bool]] = {
+    "layers": lambda value: isinstance(value, list) and len(value) > 0,
+    "classes": lambda value: _is_whole(value, 1),
+    "mu": _is_amount,
+    "norm": lambda value: value in get_args(Norm),
+    "only_conv": lambda value: isinstance(value, bool),
+    "scores": lambda value: value is None or isinstance(value, str),
+    "images": lambda value: _is_whole(value, 1),
+    "gap": _is_amount,
+    "weights_sha256": lambda value: isinstance(value, str) and bool(re.fullmatch("[0-9a-f]{64}", value)),
+}
 
 
 def _likeness(layer: Layer) -> tuple[str, int]:
     return layer.name, layer.channels
 
 
-def _layer(about: dict[str, Any]) -> Layer:
-    field = {name: (int(a), int(b)) for name, (a, b) in about["receptive_field"].items()}
-    shape = tuple(int(n) for n in about["shape"])
-    return Layer(about["name"], about["kind"], shape, int(about["number"]), ReceptiveField(**field))
+def _layer(number: int, about: Any) -> Layer:
+    """Return a layer from JSON, once it is checked; its number must be its place."""
+    try:
+        name, kind, shape, field = about["name"], about["kind"], about["shape"], about["receptive_field"]
+        pairs = {of: (first, second) for of, (first, second) in field.items()}
+        whole = all(type(value) is int for pair in pairs.values() for value in pair)
+        sizes = isinstance(shape, list) and len(shape) > 0 and all(_is_whole(size, 1) for size in shape)
+        right = isinstance(name, str) and kind in get_args(Kind) and whole and sizes
+        if right and about["number"] == number:
+            return Layer(name, kind, tuple(shape), number, ReceptiveField(**pairs))
+    except (KeyError, TypeError, ValueError, AttributeError):
+        pass
+    raise ValueError(f"layer {number} is wrong")
 
 
 def _write(path: Path, content: bytes) -> None:

@@ -12,14 +12,19 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from synthetic_results import write_one_board
+from torch import nn
 
 from benchmark import evaluate, leaderboard, load_model, train
 from benchmark.board.text import left_out
+from benchmark.report.gallery import Gallery, Picture, Strip, keep, kept
 from benchmark.report.page import write_report
 from benchmark.store import Cell, ResultsError, read_record, read_scores
 from benchmark.training.recipes import Recipe
+from benchmark.training.state import TrainingState, read_state, write_state
 from benchmark.training.weights import WeightsError, weights_path
+from explainers.vebi import Selection, SelectionError, select
 
 METHODS = ["vebi", "grad_cam", "gradient", "random", "oracle"]
 # What a damaged record of another row must not change.
@@ -497,3 +502,185 @@ class TestWeights:
             shutil.copy(weights.with_name(f"fold1{suffix}"), weights.with_suffix(suffix))
         train(data, tiny.name, fold=0, checkpoints=weights.parents[2], recipe=recipe)
         assert weights.read_bytes() == kept
+
+
+@pytest.fixture(scope="module")
+def selection(tmp_path_factory):
+    """A selection of a small network. Not to be changed."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 14 * 14, 2)).eval()
+        images, labels = torch.rand(12, 3, 16, 16), torch.arange(12) % 2
+    path = tmp_path_factory.mktemp("selection") / "fold0.selection.json"
+    select(model, [(images, labels)]).save(path)
+    return path
+
+
+class TestSelections:
+    @pytest.fixture
+    def path(self, selection, tmp_path):
+        for suffix in (".json", ".npz"):
+            shutil.copy(selection.with_suffix(suffix), tmp_path)
+        return tmp_path / selection.name
+
+    def refused(self, path: Path) -> str:
+        with pytest.raises(SelectionError) as error:
+            Selection.load(path)
+        line = str(error.value)
+        assert line.startswith(f"{path} is not a valid selection: ") and line.endswith("; fit it again")
+        assert "\n" not in line and "out of range" not in line
+        return line
+
+    def test_what_was_saved_is_read(self, path):
+        assert Selection.load(path).features
+
+    @pytest.mark.parametrize("share", [0.0, 0.1, 0.3, 0.5, 0.7, 0.9, 0.999])
+    @pytest.mark.parametrize("suffix", [".npz", ".json"])
+    def test_a_flipped_bit_is_refused(self, path, suffix, share):
+        data = bytearray(path.with_suffix(suffix).read_bytes())
+        at = int(share * len(data))
+        while suffix == ".json" and chr(data[at]).isspace():  # which changes nothing
+            at += 1
+        data[at] ^= 1
+        path.with_suffix(suffix).write_bytes(data)
+        self.refused(path)
+
+    @pytest.mark.parametrize("share", [0.0, 0.2, 0.5, 0.8, 0.99])
+    @pytest.mark.parametrize("suffix", [".npz", ".json"])
+    def test_a_file_that_was_cut_is_refused(self, path, suffix, share):
+        data = path.with_suffix(suffix).read_bytes()
+        path.with_suffix(suffix).write_bytes(data[: int(share * len(data))])
+        self.refused(path)
+
+    @pytest.mark.parametrize("content", ["[]", "3", "null", "{}", "[" * 100_000, '{"schema_version": [2]}'])
+    def test_other_content_is_refused(self, path, content):
+        path.write_text(content)
+        self.refused(path)
+
+    EDITS = (
+        put("mu", value=50.0), put("classes", value=3), put("norm", value="l2"), put("only_conv", value=True),
+        put("weights_sha256", value="0" * 64), put("layers", value=[]), put("images", value=1),
+    )  # fmt: skip
+
+    @pytest.mark.parametrize("edit", EDITS)
+    def test_an_edit_is_refused(self, path, edit):
+        rewrite(path, edit)
+        assert "altered after it was written" in self.refused(path)
+
+    SEALED = (
+        put("mu", value="5"), put("mu", value=-1), put("classes", value=0), put("classes", value=1),
+        put("norm", value="l3"), put("only_conv", value=1), put("scores", value=3), put("images", value=-1),
+        put("gap", value=None), put("weights_sha256", value="x"), put("layers", value=[]),
+        put("layers", value={}), put("layers", value=[1]), put("layers", value="conv1"),
+        put("features_sha256", value=None), put("schema_version", value=99),
+    )  # fmt: skip
+    LAYERS = (
+        put("shape", value=[]), put("shape", value=[0]), put("shape", value=8), put("shape", value=[8.5]),
+        put("shape", value=["8"]), put("number", value=7), put("kind", value="king"), put("name", value=None),
+        put("receptive_field", value=None), put("receptive_field", value={"size_px": [1]}),
+        put("receptive_field", "size_px", value=[1, 2, 3]),
+        put("receptive_field", "size_px", value=["a", "b"]),
+    )  # fmt: skip
+
+    @pytest.mark.parametrize("change", SEALED)
+    def test_wrong_content_is_refused_whatever_its_digest(self, path, change):
+        rewrite(path, change, sealed=True)
+        self.refused(path)
+
+    @pytest.mark.parametrize("change", LAYERS)
+    def test_a_wrong_layer_is_refused_whatever_its_digest(self, path, change):
+        rewrite(path, lambda content: change(content["layers"][0]), sealed=True)
+        assert "layer 1 is wrong" in self.refused(path)
+
+    FEATURES = (
+        ("target", np.array([7])), ("target", np.array([-1])), ("layer", np.array([0])),
+        ("layer", np.array([99])), ("channel", np.array([-1])), ("channel", np.array([10**6])),
+        ("weight", np.array([np.nan])),
+        ("relevance", np.array([np.inf])), ("weight", np.array(["much"])), ("layer", np.array([1.0])),
+        ("layer", np.zeros((1, 1), int)), ("weight", np.zeros(2)), ("relevance", np.array([{}], object)),
+    )  # fmt: skip
+
+    @pytest.mark.parametrize(("name", "values"), FEATURES)
+    def test_features_that_cannot_be_are_refused_whatever_their_digest(self, path, name, values):
+        ints = {"target": np.array([0]), "layer": np.array([1]), "channel": np.array([0])}
+        usual = ints | {"weight": np.array([1.0]), "relevance": np.array([1.0])}
+        for columns, right in ((usual, True), (usual | {name: values}, False)):
+            np.savez(path.with_suffix(".npz"), **columns)
+            sha256 = hashlib.sha256(path.with_suffix(".npz").read_bytes()).hexdigest()
+            rewrite(path, put("features_sha256", value=sha256), sealed=True)
+            if right:
+                assert len(Selection.load(path).features) == 1
+        self.refused(path)
+
+    def test_older_selections_are_read(self, path):
+        before = Selection.load(path)
+        rewrite(path, lambda content: (content.update(schema_version=1), content.pop("digest", None)))
+        assert Selection.load(path) == before
+
+    def test_a_missing_file_is_one_error(self, path):
+        path.with_suffix(".npz").unlink()
+        self.refused(path)
+
+
+class TestGallery:
+    @pytest.fixture
+    def folder(self, tmp_path):
+        pictures = (Picture("red", "blue", 1, 2, 3, "AAAA", "M0 0L1 1Z", 1.5),)
+        strips = {"vebi": Strip("vebi", "k", "AAAA", (12.5,))}
+        keep(tmp_path, "single-6c", "an8net", Gallery(32, "0" * 64, pictures, strips), ["vebi"])
+        return tmp_path / "single-6c/an8net/gallery"
+
+    def read(self, folder: Path) -> Gallery:
+        return kept(folder.parents[2], "single-6c", "an8net", "0" * 64, {"vebi": "k"})
+
+    def test_what_was_kept_is_read(self, folder):
+        gallery = self.read(folder)
+        assert gallery.strips["vebi"].scores == (12.5,) and gallery.pictures[0].rotation == 3
+
+    STRIPS = (put("scores", value=[97.0]), put("webp", value="BBBB"), put("key", value="k2"))
+
+    @pytest.mark.parametrize("change", STRIPS)
+    def test_heatmaps_that_were_altered_are_drawn_again(self, folder, change):
+        rewrite(folder / "heatmaps/vebi.json", change)
+        assert self.read(folder).strips == {} and self.read(folder).pictures
+
+    @pytest.mark.parametrize("name", ["webp", "outline", "label", "view"])
+    def test_pictures_that_were_altered_are_drawn_again(self, folder, name):
+        value = {"webp": "BBBB", "outline": "M0 0Z", "label": "pink", "view": 7}[name]
+        rewrite(folder / "pictures.json", lambda content: content["pictures"][0].update({name: value}))
+        assert self.read(folder) == Gallery()
+
+    @pytest.mark.parametrize("value", [3, ["x"], None, {}, []], ids=str)
+    @pytest.mark.parametrize("name", ["scores", "webp"])
+    def test_wrong_types_are_no_heatmaps_whatever_their_digest(self, folder, name, value):
+        rewrite(folder / "heatmaps/vebi.json", put(name, value=value), sealed=True)
+        assert self.read(folder).strips == {}
+
+    @pytest.mark.parametrize("name", ["label", "view", "area", "outline", "webp"])
+    def test_wrong_types_are_no_pictures_whatever_their_digest(self, folder, name):
+        rewrite(
+            folder / "pictures.json", lambda content: content["pictures"][0].update({name: []}), sealed=True
+        )
+        assert self.read(folder) == Gallery()
+
+    def test_older_files_are_read(self, folder):
+        def older(content: dict[str, Any]) -> None:
+            del content["digest"], content["schema_version"]
+
+        rewrite(folder / "heatmaps/vebi.json", older)
+        assert self.read(folder).strips
+
+
+def test_an_altered_state_of_a_training_is_not_continued(tmp_path, caplog):
+    terms = {"identity": {"fold": 0}}
+    path = tmp_path / "fold0.partial.safetensors"
+    weights, best, momenta = ({"weight": torch.full((3,), float(k))} for k in range(3))
+    write_state(path, TrainingState(weights, best, momenta, [{"validation_loss": 1.0}]), terms)
+    assert read_state(path, terms) is not None
+    whole = path.read_bytes()
+    for at in (-1, len(whole) // 2, whole.index(b"validation_loss")):
+        data = bytearray(whole)
+        data[at] ^= 1
+        path.write_bytes(data)
+        assert read_state(path, terms) is None
+    assert all("training starts from the beginning" in one.getMessage() for one in caplog.records)
