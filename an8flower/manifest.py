@@ -237,7 +237,8 @@ def require_complete(manifest: Manifest) -> dict[str, files.FileState]:
     # Listing each folder once is several times as fast as checking each file.
     folders: dict[str, dict[str, files.FileState]] = {}
     states: dict[str, files.FileState] = {}
-    for path, size in zip(manifest.table["path"], manifest.table["size_bytes"], strict=True):
+    table = manifest.table
+    for path, size in zip(table["path"].tolist(), table["size_bytes"].tolist(), strict=True):
         parent, _, name = path.rpartition("/")
         if parent not in folders:
             folders[parent] = files.states(manifest.folder / parent)
