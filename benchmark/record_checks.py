@@ -44,16 +44,14 @@ def check(content: Mapping[str, Any]) -> None:
     Raises:
         RecordError: for the first thing that is wrong.
     """
-    optional = _OPTIONAL | (_OF_MEASURED if content.get("status") == "failed" else {})
-    require_all(
-        content, {name: rule for name, rule in (_ALWAYS | _OF_MEASURED).items() if name not in optional}
-    )
-    require_all(content, _those_in(content, optional))
+    failed = content.get("status") == "failed"
+    require_all(content, _ALWAYS if failed else _ALWAYS | _OF_MEASURED)
+    require_all(content, _those_in(content, _OF_MEASURED | _OPTIONAL))
     for name in ("invalid", "undefined", "zeros"):
         if content.get(name, 0) > content.get("images", 0):
             raise RecordError(f"{name} is {content[name]} of {content['images']} images")
     _check_identity(content)
-    if content["status"] != "failed":
+    if not failed:
         _check_scores(content)
     if content.get("submission") is not None:
         require_all(content["submission"], _OF_SUBMISSION, "submission.")
