@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 
+from an8flower.ground.text import printable
 from benchmark.cli.boards import say_boards
 from benchmark.cli.console import out, say
 from benchmark.cli.measuring import exit_status
@@ -152,7 +154,8 @@ def _say_preview(plan: Plan, seen: Preview, as_json: bool) -> None:
         table.add_column(state, justify="right")
     for row in cells:
         counts = (str(row[state] or "") for state in states)
-        table.add_row(row["variant"], row["model"], broken(row["explainer"], room), *counts)
+        names = row["variant"], row["model"], broken(printable(row["explainer"]), room)
+        table.add_row(*map(escape, names), *counts)
     out.print(table)
     sums = {state: int(seen.cells[state].sum()) for state in states}
     waiting = sums["changed"] + sums["new"]
