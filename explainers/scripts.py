@@ -16,6 +16,7 @@ import sys
 import sysconfig
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import redirect_stdout, suppress
+from functools import cache
 from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from pathlib import Path
 from types import ModuleType
@@ -204,9 +205,14 @@ def _is_beside(top: str, package: str) -> bool:
 
 
 _ALWAYS = {*sys.stdlib_module_names, "an8flower", "benchmark", "explainers"}
-_INSTALLED = [sysconfig.get_path(name) for name in ("purelib", "platlib", "stdlib")]
+_INSTALLED = [Path(sysconfig.get_path(name)).resolve() for name in ("purelib", "platlib", "stdlib")]
 
 
 def _is_installed(module: ModuleType | None) -> bool:
     file = getattr(module, "__file__", None)
-    return file is not None and any(Path(file).is_relative_to(folder) for folder in _INSTALLED)
+    return file is not None and _is_library(file)
+
+
+@cache
+def _is_library(file: str) -> bool:
+    return any(Path(file).resolve().is_relative_to(folder) for folder in _INSTALLED)

@@ -78,7 +78,7 @@ def _interactive_digest(code: Any) -> str:
     digests = []
     for bound, name, module in used.imports:
         top = module.partition(".")[0]
-        file = Path(getattr(sys.modules.get(top), "__file__", None) or "")
+        file = Path(getattr(sys.modules.get(top), "__file__", None) or "").resolve()
         own = file.suffix == ".py" and top not in OURS and not _is_library(file)
         beside = [_Place(_root(file), ())] if own else []
         places = (*beside, _Place(_HERE, OURS))
