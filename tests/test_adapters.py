@@ -15,7 +15,7 @@ from torch.nn import functional
 import explainers
 from an8flower.ground.registry import MissingExtraError, UnknownNameError
 from an8flower.ground.torchvision_shim import import_torchvision
-from explainers import adapters
+from explainers import adapters, fitness
 from explainers.maps import reduced, upsampled
 
 import_torchvision()
@@ -116,6 +116,18 @@ def test_known_defects_are_of_methods_that_there_are():
     for library in adapters.EXTRAS:
         known = sys.modules[f"explainers.adapters.{library}"].KNOWN
         assert set(known) <= {name.partition(":")[2] for name in adapters.names(library)}
+
+
+def test_which_methods_have_a_rule_for_relus_alone_is_what_their_limitations_say():
+    known = {f"{library}:{name}": text for library in adapters.EXTRAS
+             for name, text in sys.modules[f"explainers.adapters.{library}"].KNOWN.items()}  # fmt: skip
+    assert {name for name, text in known.items() if "plain gradient elsewhere" in text} == fitness.RULED
+
+
+def test_which_methods_look_into_the_model_is_what_their_library_asks_for():
+    for name in adapters.names("captum"):
+        asked = inspect.signature(getattr(attr, name.partition(":")[2]).__init__).parameters
+        assert (name in fitness.BLACK_BOX) == ("forward_func" in asked and "layer" not in asked)
 
 
 # What each gives, against the library called by hand.
