@@ -482,8 +482,6 @@ def test_a_cut_gradient_is_an_error(name, cut, images):
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return self.fc(cut(self.pool(self.relu2(self.conv2(self.relu1(self.conv1(x))))).flatten(1)))
 
-    if name == "vebi":
-        pytest.skip("its signal starts at the features, which are before the cut")
     with pytest.raises(ValueError, match=rf"'{name}': no gradient leads from the class scores to"):
         explained(name, Cut(), images)
 
