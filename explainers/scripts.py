@@ -204,7 +204,12 @@ def _is_beside(top: str, package: str) -> bool:
     return _Finder.find_spec(f"{package}.{top}", sys.modules[package].__path__) is not None
 
 
-_ALWAYS = {*sys.stdlib_module_names, "an8flower", "benchmark", "explainers"}
+# What this project needs itself, by the names of the modules.
+_NEEDED = (
+    "captum cv2 jsonschema matplotlib numpy pandas PIL pytorch_grad_cam safetensors scipy sklearn torch "
+    "torchvision zennit"
+).split()
+_ALWAYS = {*sys.stdlib_module_names, *_NEEDED, "an8flower", "benchmark", "explainers"}
 _INSTALLED = [Path(sysconfig.get_path(name)).resolve() for name in ("purelib", "platlib", "stdlib")]
 
 

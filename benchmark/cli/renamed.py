@@ -53,7 +53,7 @@ def with_new_names(
 
 
 def closest(option: str, arguments: Sequence[str], options: Collection[str]) -> list[str]:
-    """Return the options that an unknown one resembles; for one that resembles an old name, the new one.
+    """Return the option that an unknown one resembles most; if that is an old name, the new one.
 
     Args:
         option: as the user wrote it.
@@ -65,8 +65,7 @@ def closest(option: str, arguments: Sequence[str], options: Collection[str]) -> 
     """
     renamed = _renamed_in(arguments)
     known = {**{name: name for name in options}, **renamed}
-    close = difflib.get_close_matches(option, known, n=3, cutoff=0.7)
-    return list(dict.fromkeys(known[name] for name in close))
+    return [known[name] for name in difflib.get_close_matches(option, known, n=1, cutoff=0.7)]
 
 
 def _renamed_in(arguments: Sequence[str]) -> dict[str, str]:

@@ -90,7 +90,7 @@ from explainers import explainer
 from benchmark.measuring.code_digest import code_digest
 """
 METHOD = """
-@explainer(source="me")
+@explainer(source="me", class_agnostic=True)
 def mine(model, images, targets):
     '''Brightness.'''
     return SCALE * images.mean(dim=1)
