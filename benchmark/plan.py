@@ -14,6 +14,7 @@ from an8flower.ground.registry import unknown
 from an8flower.protocol import FOLDS, Scheme
 from benchmark.metrics import metrics
 from benchmark.models import models
+from benchmark.setups import Setup
 from benchmark.store import Cell
 from benchmark.training.weights import weights_path
 from explainers import get
@@ -21,26 +22,6 @@ from explainers import get
 
 class PlanError(ValueError):
     """An invalid plan; the message names the entry and its valid values."""
-
-
-@dataclass(frozen=True)
-class Setup:
-    """One trained model, which several cells share.
-
-    Args:
-        variant, model: registry names.
-        seed: of the training.
-        fold: from 0 to 4.
-    """
-
-    variant: str
-    model: str
-    seed: int
-    fold: int
-
-    def __str__(self) -> str:
-        seed = f" seed {self.seed}" if self.seed else ""
-        return f"{self.variant} {self.model}{seed} fold {self.fold}"
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,9 @@ from an8flower.ground.shown import brief, html_table
 from an8flower.protocol import VIEWPOINTS
 from benchmark.certificate.certifying import known_certificate
 from benchmark.measuring.cells import CellState, cells_of, default_explainers, with_datasets
-from benchmark.plan import Plan, Setup
+from benchmark.plan import Plan
 from benchmark.running import known_data, known_weights
+from benchmark.setups import Setup
 from benchmark.training.recipes import Recipe
 
 

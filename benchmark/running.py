@@ -28,8 +28,9 @@ from benchmark.certificate.certifying import certify_all
 from benchmark.measuring.cells import with_datasets
 from benchmark.measuring.harness import measure_all
 from benchmark.measuring.identity import PROTOCOL_VERSION
-from benchmark.plan import Plan, Setup
+from benchmark.plan import Plan
 from benchmark.record import Json, Record
+from benchmark.setups import Setup
 from benchmark.store import ResultsError
 from benchmark.training.figure import training_curves
 from benchmark.training.fitting import epoch_note

@@ -15,9 +15,9 @@ from PIL import Image
 from benchmark import store
 from benchmark.certificate.records import record_path
 from benchmark.certificate.records import write as write_certificate
-from benchmark.plan import Setup
 from benchmark.record import Record
 from benchmark.report.gallery import Gallery, Picture, Strip, keep
+from benchmark.setups import Setup
 from benchmark.store import Cell
 
 VIEWS, SIZE_PX, DIGEST = 8, 32, "0" * 64

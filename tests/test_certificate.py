@@ -21,8 +21,9 @@ from benchmark.certificate.pictures import partner_of, rim_px
 from benchmark.certificate.records import COLUMNS, IMAGE, record_path
 from benchmark.cli import app
 from benchmark.experiments.evidence.cheating import paint, patch_colours, study
-from benchmark.plan import Plan, Setup
+from benchmark.plan import Plan
 from benchmark.running import carry_out
+from benchmark.setups import Setup
 from benchmark.store import ResultsError
 from benchmark.training.trainer import train
 

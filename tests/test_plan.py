@@ -13,8 +13,9 @@ from waiting import HANG_S
 from an8flower import generate
 from an8flower.ground.registry import UnknownNameError
 from benchmark.metrics import metrics
-from benchmark.plan import Plan, PlanError, Setup, read_plan
+from benchmark.plan import Plan, PlanError, read_plan
 from benchmark.running import train_all
+from benchmark.setups import Setup
 from benchmark.training.recipes import Recipe
 from benchmark.training.weights import weights_path
 

@@ -31,7 +31,7 @@ from submissions import (
     written,
 )
 
-from benchmark.plan import Setup
+from benchmark.setups import Setup
 from benchmark.submission.errors import SubmissionError
 from benchmark.submission.file import FILE_BYTES, read_submission, write_submission
 from benchmark.submission.form import SCHEMA, parse_form

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import pickle
 import queue
 import signal
 import subprocess
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from an8flower.ground.job import FINAL, Event, Job, JobWarning, Tell, outcome
+from an8flower.ground.text import error_line, one_line
 
 # One thread per worker in each library that would start its own.
 ONE_THREAD = dict.fromkeys(
@@ -186,8 +186,15 @@ def main(descriptor: int) -> None:
             last = ("raised", RuntimeError(f"it called sys.exit({error.code!r})"))
         try:
             send(last)
-        except (pickle.PicklingError, AttributeError, TypeError) as error:
-            send(("raised", RuntimeError(f"{type(error).__name__}: {error}: {last[1]!r:.200}")))
+        except Exception as error:  # whatever its own code for pickling raises
+            send(("raised", RuntimeError(f"it cannot be sent: {error_line(error)}: {_shown(last[1])}")))
+
+
+def _shown(value: Any) -> str:
+    try:
+        return one_line(repr(value))
+    except Exception:
+        return f"an object of type {type(value).__name__}"
 
 
 def _receive(line: Connection, jobs: queue.SimpleQueue[Any]) -> None:

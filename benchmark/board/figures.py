@@ -23,7 +23,7 @@ from benchmark.measuring.cells import default_explainers
 from benchmark.metrics import iou_auc
 from benchmark.metrics.iou import CURVE_THRESHOLDS
 from benchmark.models import models
-from benchmark.plan import Setup
+from benchmark.setups import Setup
 from benchmark.training.loader import TrainingBatches
 from benchmark.training.weights import load_model, weights_path
 from explainers.vebi.figures import HEATMAP_COLOURS

@@ -26,8 +26,9 @@ from benchmark.measuring.code_digest import code_digest
 from benchmark.measuring.identity import check_fit
 from benchmark.measuring.model_and_images import BATCH
 from benchmark.models import models
-from benchmark.plan import Plan, Setup
+from benchmark.plan import Plan
 from benchmark.record import Json
+from benchmark.setups import Setup
 from benchmark.store import ResultsError, key
 from benchmark.training.weights import load_model, read_record
 

@@ -18,7 +18,6 @@ from an8flower.ground.deprecated import renamed
 from an8flower.ground.digest import FIELD, AlteredError, check_digest, read_json, with_digest
 from an8flower.ground.text import one_line
 from benchmark.certificate.judging import SHARES
-from benchmark.plan import Setup
 from benchmark.record import Json
 from benchmark.record_checks import (
     FOLD,
@@ -33,6 +32,7 @@ from benchmark.record_checks import (
     key,
     require_all,
 )
+from benchmark.setups import Setup
 from benchmark.store import (
     AlteredTableError,
     ResultsError,

@@ -17,8 +17,9 @@ from benchmark import store
 from benchmark.device import device_of
 from benchmark.measuring.identity import check_fit, identity_of, metric_digests
 from benchmark.models import models
-from benchmark.plan import Plan, Setup
+from benchmark.plan import Plan
 from benchmark.record import Record
+from benchmark.setups import Setup
 from benchmark.store import Cell
 from benchmark.training.weights import load_model
 from explainers import Explainer

@@ -20,8 +20,9 @@ from benchmark import store
 from benchmark.measuring.cells import PlannedCell, planned_cells
 from benchmark.measuring.unit import CrowdedError, Unit, failure, measure
 from benchmark.models import models
-from benchmark.plan import Plan, Setup
+from benchmark.plan import Plan
 from benchmark.record import Record
+from benchmark.setups import Setup
 from benchmark.store import Cell
 from explainers import Explainer, ExplainerError
 from explainers.isolation import ProcessEndedError, is_foreign

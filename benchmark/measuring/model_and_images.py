@@ -15,7 +15,8 @@ from an8flower.protocol import Split
 from benchmark.device import batch_that_fits, bytes_an_image, device_of
 from benchmark.measuring.identity import check_fit
 from benchmark.models import models
-from benchmark.plan import Plan, Setup
+from benchmark.plan import Plan
+from benchmark.setups import Setup
 from benchmark.training.weights import Trained, load_model
 
 BATCH = 96  # images scored together; more on a GPU, if its memory allows

@@ -31,8 +31,9 @@ from benchmark.measuring.model_and_images import BATCH, ModelAndImages
 from benchmark.measuring.scores import by_view, mean
 from benchmark.metrics import Case, iou_curve, metrics
 from benchmark.metrics.iou import CURVE_THRESHOLDS, invalid
-from benchmark.plan import Plan, Setup
+from benchmark.plan import Plan
 from benchmark.record import Json, Record
+from benchmark.setups import Setup
 from benchmark.store import Cell
 from benchmark.training.loader import TrainingBatches
 from explainers.base import CPU_PIECE_PX

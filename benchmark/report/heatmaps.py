@@ -22,9 +22,10 @@ from an8flower.manifest import DataFolderError
 from benchmark.measuring.identity import identity_of
 from benchmark.measuring.model_and_images import BATCH, ModelAndImages
 from benchmark.metrics import iou_auc
-from benchmark.plan import Plan, Setup
+from benchmark.plan import Plan
 from benchmark.record import Record
 from benchmark.report.gallery import Gallery, Picture, Strip, keep, kept
+from benchmark.setups import Setup
 from benchmark.store import ResultsError, key
 from benchmark.training.loader import TrainingBatches
 from benchmark.training.weights import WeightsError

@@ -15,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from an8flower.ground import files
-from benchmark.plan import Setup
+from benchmark.setups import Setup
 from benchmark.submission.errors import SubmissionError, shown
 from benchmark.submission.form import Claim, Form, parse_form, parse_json
 from benchmark.submission.heatmaps import ARRAYS, Heatmaps, Images, check_array, digest, in_order

@@ -15,8 +15,8 @@ from jsonschema.validators import extend
 
 from an8flower.ground.deprecated import renamed
 from an8flower.protocol import Scheme
-from benchmark.plan import Setup
 from benchmark.record import Json
+from benchmark.setups import Setup
 from benchmark.submission.errors import SubmissionError, shown
 
 SCHEMA = Path(__file__).with_name("submission.schema.json")

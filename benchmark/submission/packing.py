@@ -16,7 +16,8 @@ from benchmark.measuring.cells import CellState, cells_of, with_datasets
 from benchmark.measuring.circumstances import now
 from benchmark.measuring.identity import metric_digests
 from benchmark.measuring.model_and_images import ModelAndImages
-from benchmark.plan import Plan, Setup
+from benchmark.plan import Plan
+from benchmark.setups import Setup
 from benchmark.submission.errors import SubmissionError
 from benchmark.submission.file import FILE_BYTES, SCRIPT_BYTES, Submission, write_submission
 from benchmark.submission.form import Claim, Form, parse_form

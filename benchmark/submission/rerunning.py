@@ -16,8 +16,9 @@ import pandas as pd
 
 from an8flower.ground import files
 from benchmark import store
-from benchmark.plan import Plan, Setup
+from benchmark.plan import Plan
 from benchmark.record import Record
+from benchmark.setups import Setup
 from benchmark.submission.file import Submission
 from benchmark.submission.form import Claim
 from benchmark.submission.scoring import localisation

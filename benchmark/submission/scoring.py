@@ -16,8 +16,8 @@ from benchmark.measuring.scores import by_view, mean
 from benchmark.metrics import iou_curve, metrics
 from benchmark.metrics.iou import CURVE_THRESHOLDS
 from benchmark.models import models
-from benchmark.plan import Setup
 from benchmark.record import Json
+from benchmark.setups import Setup
 from benchmark.submission.heatmaps import COLUMNS, Heatmaps, Images
 from benchmark.training.loader import TrainingBatches
 from explainers import Explainer

@@ -17,8 +17,9 @@ from benchmark.measuring.identity import PROTOCOL_VERSION, metric_digests
 from benchmark.measuring.model_and_images import ModelAndImages
 from benchmark.metrics import metrics
 from benchmark.models import models
-from benchmark.plan import Plan, Setup
+from benchmark.plan import Plan
 from benchmark.record import Json, Record
+from benchmark.setups import Setup
 from benchmark.submission.errors import SubmissionError
 from benchmark.submission.file import Submission
 from benchmark.submission.form import Claim

@@ -14,7 +14,7 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from an8flower.gallery import save_figure
 from an8flower.protocol import FOLDS
-from benchmark.plan import Setup
+from benchmark.setups import Setup
 from benchmark.training.weights import read_record, weights_path
 
 # Colours of Okabe and Ito, which colour-blind readers can distinguish; their yellow is too pale for a line.

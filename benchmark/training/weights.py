@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import safetensors
 import safetensors.torch
@@ -35,6 +35,7 @@ from benchmark.record_checks import (
     list_of,
     require_all,
 )
+from benchmark.setups import Setup
 from benchmark.store import seed_folder
 
 SCHEMA_VERSION = 2
@@ -86,20 +87,7 @@ def weights_path(checkpoints: str | Path, variant: str, model: str, fold: int, s
     return seed_folder(folder, seed) / f"fold{fold}.safetensors"
 
 
-class Place(Protocol):
-    """One trained model, e.g. a `benchmark.plan.Setup`."""
-
-    @property
-    def variant(self) -> str: ...
-    @property
-    def model(self) -> str: ...
-    @property
-    def seed(self) -> int: ...
-    @property
-    def fold(self) -> int: ...
-
-
-def load_model(path: str | Path, *, device: str | torch.device = "cpu", of: Place | None = None) -> Trained:
+def load_model(path: str | Path, *, device: str | torch.device = "cpu", of: Setup | None = None) -> Trained:
     """Load the model whose weights are at `path` (a .safetensors file) and its record.
 
     Args:
@@ -143,7 +131,7 @@ def save_model(path: Path, model: nn.Module, record: dict[str, Any]) -> dict[str
     return record
 
 
-def read_record(path: str | Path, *, of: Place | None = None) -> dict[str, Any]:
+def read_record(path: str | Path, *, of: Setup | None = None) -> dict[str, Any]:
     """Read the record of the weights at `path`, but not the weights.
 
     Args:
