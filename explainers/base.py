@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from typing import Any, Literal, Protocol, Self, TypeVar
@@ -20,7 +20,7 @@ from explainers.errors import ExplainerError as ExplainerError
 from explainers.examination import prepared, recalled
 from explainers.fitness import fitting, must_be_live
 from explainers.guard import unchanged
-from explainers.inputs import checked_images, checked_targets, checked_truths, left_alone, peeked
+from explainers.inputs import checked_images, checked_targets, checked_truths, left_alone, peeked, pieces
 from explainers.outputs import checked_heatmaps
 
 Role = Literal["method", "floor", "ceiling"]
@@ -251,6 +251,8 @@ class Explainer:
         truths = checked_truths(truths, images)
         with prepared(model, images) as found:
             targets = checked_targets(targets, images, found.classes)
+            if not len(images):
+                return images.new_zeros(0, *images.shape[2:])
             inputs = {} if self._is_ours else {"images": images, "targets": targets, **truths}
             with (
                 fitting(self.spec, found),
@@ -264,7 +266,7 @@ class Explainer:
                         piece,
                         mixed=found.mixed,
                     )
-                    for piece, labels, more in pieces(images, targets, truths)
+                    for piece, labels, more in pieces(images, targets, truths, CPU_PIECE_PX)
                 ]
             self._require_unchanged(changes)
             if written:
@@ -286,25 +288,3 @@ class Explainer:
         if changes:
             some = ", ".join(changes[:3]) + (", ..." if len(changes) > 3 else "")
             raise ExplainerError(self.spec.name, "model", f"it changed {some} (now restored)")
-
-
-def pieces(
-    images: torch.Tensor, targets: torch.Tensor, truths: Mapping[str, torch.Tensor | None]
-) -> Iterator[tuple[torch.Tensor, torch.Tensor, dict[str, torch.Tensor | None]]]:
-    """Split a batch into pieces whose activations fit the caches of a CPU; on a GPU, yield it whole.
-
-    Yields:
-        images, targets and ground truth of each piece.
-    """
-    area = images.shape[-2] * images.shape[-1]
-    size = max(1, CPU_PIECE_PX // area) if images.device.type == "cpu" else len(images)
-    if len(images) <= size:
-        yield images, targets, dict(truths)
-        return
-    for start in range(0, len(images), size):
-        part = slice(start, start + size)
-        yield (
-            images[part],
-            targets[part],
-            {name: None if truth is None else truth[part] for name, truth in truths.items()},
-        )

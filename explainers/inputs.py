@@ -96,6 +96,31 @@ def checked_truths(
     return checked
 
 
+def pieces(
+    images: torch.Tensor, targets: torch.Tensor, truths: Mapping[str, torch.Tensor | None], piece_px: int
+) -> Iterator[tuple[torch.Tensor, torch.Tensor, dict[str, torch.Tensor | None]]]:
+    """Split a batch into pieces whose activations fit the caches of a CPU; on a GPU, yield it whole.
+
+    Args:
+        images, targets, truths: as `checked_images`, `checked_targets` and `checked_truths` return them.
+        piece_px: most pixels of a piece on a CPU.
+    Yields:
+        images, targets and ground truth of each piece.
+    """
+    area = images.shape[-2] * images.shape[-1]
+    size = max(1, piece_px // area) if images.device.type == "cpu" else len(images)
+    if len(images) <= size:
+        yield images, targets, dict(truths)
+        return
+    for start in range(0, len(images), size):
+        part = slice(start, start + size)
+        yield (
+            images[part],
+            targets[part],
+            {name: None if truth is None else truth[part] for name, truth in truths.items()},
+        )
+
+
 def plain(tensor: torch.Tensor) -> torch.Tensor:
     """Return the tensor without gradient graph, usable by autograd; the same object if possible."""
     # Autograd cannot use tensors created in inference mode, so those are copied. Other tensors are not

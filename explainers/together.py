@@ -9,10 +9,10 @@ import torch
 from torch import nn
 
 from an8flower.ground.memo import Memory, sharing
-from explainers.base import Explainer, pieces
+from explainers.base import CPU_PIECE_PX, Explainer
 from explainers.classifier import classifier
 from explainers.examination import examine
-from explainers.inputs import checked_images, checked_targets, checked_truths
+from explainers.inputs import checked_images, checked_targets, checked_truths, pieces
 from explainers.names import get
 
 
@@ -53,7 +53,7 @@ def explain_many(
     model, images = classifier(model), checked_images(images)
     targets = checked_targets(targets, images, examine(model, images).classes)
     truths = checked_truths({"masks": masks, "object_masks": object_masks}, images)
-    for piece, labels, more in pieces(images, targets, truths):
+    for piece, labels, more in pieces(images, targets, truths, CPU_PIECE_PX):
         memory = _fresh(model, piece, labels)
         for explainer in chosen:
             name = explainer.name
