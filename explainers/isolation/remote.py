@@ -7,7 +7,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sized
 from contextlib import contextmanager
@@ -20,6 +19,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from an8flower.ground.worker import process_command
 from explainers.base import TRUTHS, Explainer, ExplainerError, Loader
 from explainers.conformance.limits import PrintedWarning
 
@@ -200,16 +200,12 @@ class RemoteMethod:
         if self._line is not None:
             return self._line
         mine, its = Pipe()
-        paths = [path for path in sys.path if path]
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
         with its:
             self._process = subprocess.Popen(
-                # -P: a file in the working directory must not stand for a module of the same name
-                [sys.executable, "-P", "-m", "explainers.isolation.process", str(its.fileno())],
+                process_command("explainers.isolation.process", its.fileno()),
                 pass_fds=[its.fileno()],
                 stdin=subprocess.DEVNULL,
                 stdout=2,  # its standard output is not a result of the command
-                env=environment,
                 start_new_session=True,
             )
         self._line = mine
