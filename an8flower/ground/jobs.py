@@ -36,6 +36,9 @@ class WorkerDiedError(RuntimeError):
         super().__init__(reason)
         self.job = job
 
+    def __reduce__(self) -> tuple[type[WorkerDiedError], tuple[Job, str]]:
+        return type(self), (self.job, str(self))
+
 
 def run_all(
     jobs: Iterable[Job],

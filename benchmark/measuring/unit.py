@@ -38,6 +38,7 @@ from benchmark.store import Cell
 from benchmark.training.loader import TrainingBatches
 from explainers.base import CPU_PIECE_PX
 from explainers.conformance.limits import kept_gib
+from explainers.examination import prepared
 from explainers.isolation import ForeignError, ProcessEndedError, RemoteMethod, is_foreign, isolated
 from explainers.layers import find_layer
 
@@ -331,7 +332,7 @@ def _layer(explainer: methods.Explainer, loaded: ModelAndImages) -> str | None:
         return None
     first = next(loaded.batches(1)).images
     try:
-        with torch.no_grad():
+        with prepared(loaded.trained.model, first), torch.no_grad():
             return find_layer(loaded.trained.model, first, name).name
     except ValueError:
         return None  # the explainer itself raises the error

@@ -42,6 +42,9 @@ class NotVerifiedError(SubmissionError):
         )
         self.report = report
 
+    def __reduce__(self) -> tuple[type[NotVerifiedError], tuple[Report]]:
+        return type(self), (self.report,)
+
 
 @dataclass(frozen=True)
 class Added:
