@@ -113,7 +113,8 @@ def _import(name: str, file: Path) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # dataclasses, for one, look up their module there
     before, folder = set(sys.modules), str(file.parent)
-    sys.path.insert(0, folder)  # as Python does for a script: for what does not call `import`, such as pickle
+    # For what does not call `import`, such as pickle; last, so that no file here stands for a library.
+    sys.path.append(folder)
     try:
         # Standard output is for the result of the command.
         with undone(f"the script {file.name}"), redirect_stdout(sys.stderr):
@@ -205,10 +206,10 @@ def _is_beside(top: str, package: str) -> bool:
 
 
 # What this project needs itself, by the names of the modules.
-_NEEDED = (
-    "captum cv2 jsonschema matplotlib numpy pandas PIL pytorch_grad_cam safetensors scipy sklearn torch "
-    "torchvision zennit"
-).split()
+_NEEDED = {
+    *("captum", "cv2", "jsonschema", "matplotlib", "numpy", "pandas", "PIL", "pytorch_grad_cam"),
+    *("safetensors", "scipy", "sklearn", "torch", "torchvision", "zennit"),
+}
 _ALWAYS = {*sys.stdlib_module_names, *_NEEDED, "an8flower", "benchmark", "explainers"}
 _INSTALLED = [Path(sysconfig.get_path(name)).resolve() for name in ("purelib", "platlib", "stdlib")]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.metadata
 from dataclasses import dataclass
 
@@ -33,6 +34,30 @@ def test_a_name_is_taken_once(registry):
     assert registry.add(entry) is entry
     with pytest.raises(ValueError, match="thing 'alpha' is registered twice"):
         registry.add(Entry("alpha"))
+
+
+def test_a_reloaded_module_replaces_its_entries(registry, tmp_path, monkeypatch):
+    file = tmp_path / "reloaded_methods.py"
+    text = "from test_registry import Held, holder\n\n\ndef f(): ...\n\n\nholder[0].add(Held('mine', f))\n"
+    file.write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    holder[:] = [registry]
+    import reloaded_methods
+
+    first = registry.get("mine")
+    importlib.reload(reloaded_methods)
+    assert registry.get("mine") is not first
+    with pytest.raises(ValueError, match="registered twice"):
+        exec(text.partition("\n")[2], vars(reloaded_methods))
+
+
+@dataclass(frozen=True)
+class Held:
+    name: str
+    call: object
+
+
+holder: list[Registry] = []
 
 
 def test_an_unknown_name_offers_the_closest(registry):

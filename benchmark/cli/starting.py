@@ -16,8 +16,8 @@ from benchmark.cli.options import JSON, OUTPUT
 
 METHOD = Template('''\
 import torch
-from explainers import explainer
-from explainers.maps import reduced
+from an8flower.explainers import explainer
+from an8flower.explainers.maps import reduced
 
 
 @explainer(source="Simonyan et al. 2014, arXiv 1312.6034", reduction="l2 norm over the 3 channels")
@@ -30,7 +30,7 @@ def $name(model, images, targets):
 ''')
 
 TEST = Template('''\
-from explainers.conformance import assert_conforms
+from an8flower.explainers.conformance import assert_conforms
 
 from $name import $name
 

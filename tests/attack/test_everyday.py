@@ -442,3 +442,13 @@ def test_ctrl_c_ends_training_without_a_traceback(copied, tiny, tmp_path, after_
     # In its first moments Python itself is starting, and no code of ours can catch the signal.
     assert process.returncode in (0, 130) or "an8flower" not in said
     assert "Traceback" not in said or "an8flower" not in said
+
+
+def test_scripts_are_measured_in_a_folder_with_packages_of_our_names(research, data, tiny, checkpoints):
+    (research / "mine.py").write_text(f"from an8flower.explainers import explainer\n{SCRIPT}")
+    code = (
+        "import sys\nsys.path.insert(0, '')\nfrom an8flower.benchmark import evaluate\n"
+        f"(record,) = evaluate({str(data)!r}, {tiny.name!r}, explainers=['mine.py:mine'], folds=[0],"
+        f" checkpoints={str(checkpoints)!r}, results='runs', workers=1)\nprint(record.status, record.reason)"
+    )
+    assert run(sys.executable, "-c", code, cwd=research).stdout.strip() == "ok None"
