@@ -5,16 +5,13 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import torch
 from torch import nn
 
 from explainers.errors import ExplainerError, ModelError, NoReLURuleWarning
 from explainers.examination import Examination, is_cut
-
-if TYPE_CHECKING:
-    from explainers.base import ExplainerSpec
 
 # Methods of other libraries that have a rule for ReLUs and are the plain gradient elsewhere. Whether our own
 # methods use such a rule is observed, see `Examination.ruled`.
@@ -38,8 +35,21 @@ _HIDDEN = (
 )
 
 
+class Method(Protocol):
+    """What must be known of a method here; `explainers.ExplainerSpec` has it."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def library(self) -> str: ...
+    @property
+    def role(self) -> str: ...
+    @property
+    def class_agnostic(self) -> bool: ...
+
+
 @contextmanager
-def fitting(spec: ExplainerSpec, found: Examination) -> Iterator[None]:
+def fitting(spec: Method, found: Examination) -> Iterator[None]:
     """Enclose the call of a method on a model, within `prepared`.
 
     Raises:
@@ -82,7 +92,7 @@ def fitting(spec: ExplainerSpec, found: Examination) -> Iterator[None]:
 
 
 def must_be_live(
-    spec: ExplainerSpec,
+    spec: Method,
     parameters: Mapping[str, Any],
     found: Examination,
     model: nn.Module,
@@ -109,7 +119,7 @@ def must_be_live(
         raise _cut(spec, "the images")
 
 
-def _cut(spec: ExplainerSpec, end: str) -> ModelError:
+def _cut(spec: Method, end: str) -> ModelError:
     return ModelError(
         f"explainer {spec.name!r}: no gradient leads from the class scores to {end}; the model detaches, "
         "rounds or converts what it computes: let it compute in floating point, within the gradient graph"
