@@ -36,7 +36,11 @@ NOT_FOLLOWED = (
     "explainers.names",
     "explainers.scripts",
     "explainers.together",
+    "explainers.classifier",
     "explainers.conformance",
+    "explainers.errors",
+    "explainers.isolation",
+    "explainers.outputs",
     "benchmark.metrics.base",
 )
 OURS = ("an8flower", "explainers", "benchmark")
