@@ -1,4 +1,4 @@
-"""Methods that try to change more than their own row. `EXPECTED` says what their own row must say."""
+"""Methods that try to change more than their own row. They are not registered when this is imported."""
 
 from __future__ import annotations
 
@@ -21,19 +21,20 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import explainers
-from explainers import explainer
 
+SPECS: dict[str, explainers.ExplainerSpec] = {}
 EXPECTED: dict[str, str] = {}  # cause that the record of each method must have; "" if it is measured
 
 
 def nasty(cause, **spec):
-    """Register a function with the cause that is expected in its record."""
+    """Note a method, and the cause that is expected in its record."""
 
-    def register(function):
-        EXPECTED[function.__name__] = cause
-        return explainer(source="an attack", **spec)(function)
+    def noted(function):
+        name = function.__name__
+        EXPECTED[name], SPECS[name] = cause, explainers.ExplainerSpec(name, function, "an attack", **spec)
+        return function
 
-    return register
+    return noted
 
 
 def grey(images):

@@ -30,10 +30,11 @@ def measured(data, checkpoints, tiny, tmp_path_factory):
 
     def measure(names, **options):
         results = tmp_path_factory.mktemp("results")
-        records = evaluate(
-            data, tiny.name, explainers=names, folds=[0], metrics=METRICS, checkpoints=checkpoints,
-            results=results, **options,
-        )  # fmt: skip
+        with explainers.registry.temporarily(*nasty_methods.SPECS.values()):
+            records = evaluate(
+                data, tiny.name, explainers=names, folds=[0], metrics=METRICS, checkpoints=checkpoints,
+                results=results, **options,
+            )  # fmt: skip
         tables = {path.parent.name: pd.read_parquet(path) for path in results.rglob("scores/*/fold0.parquet")}
         shutil.rmtree(results)
         return {record.explainer: record for record in records}, tables
@@ -136,9 +137,10 @@ def test_the_process_of_a_method_ends_with_the_one_that_started_it(tmp_path):
     code = (
         "import os, torch, explainers\n"
         "from explainers.isolation import isolated\n"
-        "from nasty_methods import hangs\n"
+        "from nasty_methods import SPECS\n"
         "model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(48, 2))\n"
-        "with isolated(explainers.get('hangs'), limit_s=None, limit_gib=None) as remote:\n"
+        "hangs = explainers.Explainer.from_spec(SPECS['hangs'])\n"
+        "with isolated(hangs, limit_s=None, limit_gib=None) as remote:\n"
         "    remote.method._started()\n"
         "    print(remote.method._process.pid, flush=True)\n"
         "    remote(model, torch.rand(1, 3, 4, 4), torch.zeros(1, dtype=torch.int64))\n"
