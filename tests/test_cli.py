@@ -249,7 +249,8 @@ def test_damage_is_named_and_mended(tmp_path):
     told = an8flower("verify", *at)
     assert told.returncode == 1
     assert told.stdout.splitlines()[0] == f"altered: {image}"
-    assert f"run 'an8flower generate --variant single-6c --root {tmp_path}'" in told.stdout
+    remedy = f"an8flower generate --variant single-6c --root {tmp_path} --viewpoints 1"
+    assert f"run '{remedy}'" in told.stdout
     refused = an8flower("train", *at)
     assert refused.returncode == 1
     assert f"{image} has 100 bytes instead of" in refused.stderr and len(refused.stderr.splitlines()) == 1

@@ -107,7 +107,7 @@ def changes_a_stride(model, images, targets):
 
 @nasty("model")
 def changes_a_padding(model, images, targets):
-    next(module for module in model.modules() if isinstance(module, nn.Conv2d)).padding = (0, 0)
+    next(module for module in model.modules() if isinstance(module, nn.Conv2d)).padding = (9, 9)
     return grey(images)
 
 
@@ -243,7 +243,7 @@ def replaces_a_registered_method(model, images, targets):
     return grey(images)
 
 
-@nasty("process")
+@nasty("")  # in its process nothing else has loaded the module
 def replaces_a_module(model, images, targets):
     import benchmark.metrics.iou
 
