@@ -43,7 +43,8 @@ class Cost:
     """What an explainer takes per image when it is called alone on a batch.
 
     Args:
-        ms_per_image: median of the repeats, after a warm-up.
+        ms_per_image: median of the repeats, after a warm-up. On a CPU it is the time of the processor, all
+            threads added, which other programs on the machine hardly change; on a GPU, the time that passes.
         forward_passes, backward_passes: in units of the arithmetic of one plain pass; NaN for a model
             without weights that multiply.
         peak_mib_per_image: peak memory of tensors beyond what was allocated before, divided by the number of
@@ -136,9 +137,9 @@ class _Run:
 
 def _run(call: Callable[[], None], device: torch.device) -> _Run:
     if device.type != "cuda":
-        start = time.perf_counter()
+        start = time.process_time()
         call()
-        return _Run(time.perf_counter() - start, 0)
+        return _Run(time.process_time() - start, 0)
     torch.cuda.synchronize(device)
     torch.cuda.reset_peak_memory_stats(device)
     before = torch.cuda.memory_allocated(device)
