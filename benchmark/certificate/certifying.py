@@ -30,7 +30,7 @@ from benchmark.plan import Plan
 from benchmark.record import Json
 from benchmark.setups import Setup
 from benchmark.store import ResultsError, key
-from benchmark.training.weights import load_model, read_record
+from benchmark.training.weights import intact_record, load_model
 
 
 def certify_all(plan: Plan, *, workers: int = 0, scheduler: str | None = None) -> list[Json]:
@@ -146,7 +146,7 @@ def _identity(plan: Plan, setup: Setup, manifest: Manifest) -> Json:
     return {
         **asdict(setup),
         "folds": plan.scheme,
-        "weights_sha256": read_record(plan.weights_path(setup), of=setup)["weights_sha256"],
+        "weights_sha256": intact_record(plan.weights_path(setup), of=setup)["weights_sha256"],
         "dataset_digest": manifest.digest,
         "code_sha256": code_digest(certify),
         "device": device_of(plan.device).type,

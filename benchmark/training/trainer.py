@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -20,7 +22,18 @@ from benchmark.models import models
 from benchmark.training.fitting import accuracy, fit
 from benchmark.training.recipes import Recipe
 from benchmark.training.state import partial_path
-from benchmark.training.weights import Trained, built, load_model, read_record, save_model, weights_path
+from benchmark.training.weights import (
+    AlteredWeightsError,
+    Trained,
+    built,
+    intact_record,
+    load_model,
+    read_record,
+    save_model,
+    weights_path,
+)
+
+logger = logging.getLogger(__name__)
 
 
 def train(
@@ -38,6 +51,8 @@ def train(
     folds: Scheme | None = None,
 ) -> Trained:
     """Train one model on one fold, or load it if it was trained before on the same data in the same way.
+
+    Weights that were altered after they were written are trained again; a line of the log says so.
 
     An interrupted call can be repeated: it continues after the last complete epoch and ends in the same
     weights, bit for bit, as if it had not been interrupted (on the same device with as many threads).
@@ -59,7 +74,7 @@ def train(
     Raises:
         UnknownNameError: for an unknown model or variant.
         DataFolderError: if the dataset is damaged.
-        WeightsError: if there are weights that are damaged.
+        WeightsError: if there is a record of weights that is damaged.
         BlockingIOError: if another process is training the same fold.
         ValueError: for a device that is not available, too few views, or a loss that is NaN.
     """
@@ -71,11 +86,13 @@ def train(
     data = An8Flower(root, variant, fold=fold, split="train", size_px=spec.size_px, scheme=scheme)
     path = weights_path(checkpoints, variant, model, fold, seed)
     identity = _identity(spec.name, data.manifest, fold, seed, recipe, scheme)
-    if _is_trained(path, identity):
+    if _trained(path, identity):
         return load_model(path, device=place)
     with files.locked(path.parent / ".locks" / path.stem):
-        if _is_trained(path, identity):  # by who held the lock until now
+        if _trained(path, identity):  # by who held the lock until now
             return load_model(path, device=place)
+        if _names(path, identity):
+            logger.warning("%s is not the file that its record describes, so it is trained again", path)
         for leftover in path.parent.glob(f".{path.stem}.*{files.TEMPORARY}"):
             leftover.unlink()  # a killed run's
         terms = {
@@ -119,10 +136,18 @@ def trained_record(
         WeightsError: if there is a record that is not readable.
     """
     identity = _identity(model, manifest, fold, seed, recipe or Recipe(), scheme)
-    return read_record(path) if _is_trained(Path(path), identity) else None
+    return _trained(Path(path), identity)
 
 
-def _is_trained(path: Path, identity: dict[str, Any]) -> bool:
+def _trained(path: Path, identity: dict[str, Any]) -> dict[str, Any] | None:
+    """Return the record of weights that are intact and of this training, otherwise None."""
+    with suppress(AlteredWeightsError):
+        return intact_record(path) if _names(path, identity) else None
+    return None
+
+
+def _names(path: Path, identity: dict[str, Any]) -> bool:
+    """Return whether there are weights whose record names this training."""
     # A run killed between the two files leaves weights without a record, which do not count.
     there = path.is_file() and path.with_suffix(".json").is_file()
     return there and read_record(path)["identity"] == identity

@@ -40,11 +40,14 @@ from benchmark.store import seed_folder
 
 SCHEMA_VERSION = 2
 _SELF_CHECKED = 2  # records of weights have had a digest since this schema version
-AGAIN = "delete both and train again"
 
 
 class WeightsError(ValueError):
     """Weights that are missing or damaged; the message says what to run."""
+
+
+class AlteredWeightsError(WeightsError):
+    """Weights that are not those that their record describes."""
 
 
 @dataclass(frozen=True)
@@ -100,17 +103,15 @@ def load_model(path: str | Path, *, device: str | torch.device = "cpu", of: Setu
         ValueError: for a device that is not available.
     """
     path, place = Path(path), device_of(device)
-    record = read_record(path, of=of)
+    record = intact_record(path, of=of)
     data = path.read_bytes()
-    if hashlib.sha256(data).hexdigest() != record["weights_sha256"]:
-        raise WeightsError(f"{path} is not the file that its record describes; {AGAIN}")
     network = built(models.get(record["identity"]["model"]), len(record["classes"]))
     try:
         network.load_state_dict(safetensors.torch.load(data))
     except (RuntimeError, safetensors.SafetensorError) as error:
         raise WeightsError(
             f"{path} does not fit {record['identity']['model']}, which its record names "
-            f"({one_line(str(error))}); {AGAIN}"
+            f"({one_line(str(error))}); {_again(path)}"
         ) from error
     return Trained(network.to(place).eval(), record)
 
@@ -152,7 +153,7 @@ def read_record(path: str | Path, *, of: Setup | None = None) -> dict[str, Any]:
         known = isinstance(error, RecordError | AlteredError)
         reason = str(error) if known else f"{type(error).__name__}: {error}"
         raise WeightsError(
-            f"{record} is not a valid record of the weights next to it ({one_line(reason)}); {AGAIN}"
+            f"{record} is not a valid record of the weights next to it ({one_line(reason)}); {_again(path)}"
         ) from error
     if of is not None:
         wanted = {name: getattr(of, name) for name in _PLACE}
@@ -160,9 +161,31 @@ def read_record(path: str | Path, *, of: Setup | None = None) -> dict[str, Any]:
         if found != wanted:
             raise WeightsError(
                 f"{path} has the weights of another model ({_as_text(found)}; it should be "
-                f"{_as_text(wanted)}), which may have been trained on these test images; {AGAIN}"
+                f"{_as_text(wanted)}), which may have been trained on these test images; {_again(path)}"
             )
     return content
+
+
+def intact_record(path: str | Path, *, of: Setup | None = None) -> dict[str, Any]:
+    """Read the record of the weights at `path`, and compare the weights with their SHA-256 in it.
+
+    Args:
+        path, of: as for `read_record`.
+    Raises:
+        WeightsError: as `read_record`, or if the weights are not those that were written.
+    """
+    path = Path(path)
+    record = read_record(path, of=of)
+    with path.open("rb") as weights:
+        sha256 = hashlib.file_digest(weights, "sha256").hexdigest()
+    if sha256 != record["weights_sha256"]:
+        raise AlteredWeightsError(f"{path} is not the file that its record describes; {_again(path)}")
+    return record
+
+
+def _again(path: Path) -> str:
+    """Return what replaces weights or a record that cannot be used."""
+    return f"delete {path} and {path.with_suffix('.json')} and train again"
 
 
 def _as_text(place: dict[str, Any]) -> str:

@@ -16,13 +16,17 @@ import torch
 from synthetic_results import write_one_board
 from torch import nn
 
+from an8flower.manifest import read_manifest
 from benchmark import evaluate, leaderboard, load_model, train
 from benchmark.board.text import left_out
+from benchmark.certificate.certifying import certify_all
+from benchmark.plan import Plan
 from benchmark.report.gallery import Gallery, Picture, Strip, keep, kept
 from benchmark.report.page import write_report
 from benchmark.store import Cell, ResultsError, read_record, read_scores
 from benchmark.training.recipes import Recipe
 from benchmark.training.state import TrainingState, read_state, write_state
+from benchmark.training.trainer import trained_record
 from benchmark.training.weights import WeightsError, weights_path
 from explainers.vebi import Selection, SelectionError, select
 
@@ -442,7 +446,9 @@ class TestWeights:
         data[at] ^= 1
         weights.write_bytes(data)
         with pytest.raises(
-            WeightsError, match=r"not the file that its record describes; delete both and train again"
+            WeightsError,
+            match=r"not the file that its record describes; "
+            r"delete \S+fold0\.safetensors and \S+fold0\.json and train again$",
         ):
             load_model(weights)
 
@@ -456,7 +462,9 @@ class TestWeights:
         rewrite(weights.with_suffix(".json"), lambda content: content.pop(field), sealed=sealed)
         with pytest.raises(WeightsError, match=r"fold0\.json is not a valid record") as refused:
             load_model(weights)
-        assert "\n" not in str(refused.value) and str(refused.value).endswith("delete both and train again")
+        assert "\n" not in str(refused.value) and str(refused.value).endswith(
+            f"delete {weights} and {weights.with_suffix('.json')} and train again"
+        )
 
     @pytest.mark.parametrize(
         "name", ["variant", "model", "fold", "seed", "folds", "dataset_digest", "recipe"]
@@ -494,6 +502,31 @@ class TestWeights:
         old = weights.with_suffix(".json")
         rewrite(old, lambda content: (content.update(schema_version=1), content.pop("digest", None)))
         assert load_model(weights).record == json.loads(old.read_text())
+
+    @pytest.mark.parametrize("damage", ["flipped", "appended", "emptied"])
+    def test_altered_weights_are_trained_again(self, data, weights, tiny, damage, caplog):
+        kept = weights.read_bytes()
+        recipe = Recipe(**json.loads(weights.with_suffix(".json").read_text())["identity"]["recipe"])
+        changed = {"flipped": kept[:-1] + bytes([kept[-1] ^ 1]), "appended": kept + b"junk", "emptied": b""}
+        weights.write_bytes(changed[damage])
+        manifest, folder = read_manifest(data, tiny.name), weights.parents[2]
+        assert trained_record(weights, manifest, "an8net", fold=0, recipe=recipe) is None
+        train(data, tiny.name, fold=0, checkpoints=folder, recipe=recipe, report=lambda _: None)
+        assert weights.read_bytes() == kept and f"{weights} is not the file" in caplog.text
+        assert trained_record(weights, manifest, "an8net", fold=0, recipe=recipe) is not None
+
+    def test_altered_weights_have_no_certificate(self, twinned, weights, tiny, tmp_path):
+        plan = Plan().with_(
+            variants=tiny.name,
+            folds=0,
+            root=twinned,
+            checkpoints=weights.parents[2],
+            results=tmp_path / "runs",
+        )
+        certify_all(plan)
+        weights.write_bytes(weights.read_bytes() + b"junk")
+        with pytest.raises(WeightsError, match=r"fold0\.safetensors is not the file"):
+            certify_all(plan)
 
     def test_training_again_repairs_what_lies_in_the_wrong_place(self, data, weights, tiny):
         kept = weights.read_bytes()
