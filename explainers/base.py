@@ -21,6 +21,7 @@ from explainers.examination import prepared, recalled
 from explainers.fitness import fitting, must_be_live
 from explainers.guard import unchanged
 from explainers.inputs import checked_images, checked_targets, checked_truths, left_alone, peeked, pieces
+from explainers.origin import is_ours
 from explainers.outputs import checked_heatmaps
 
 Role = Literal["method", "floor", "ceiling"]
@@ -80,6 +81,11 @@ class ExplainerSpec:
             for name, parameter in signature.parameters.items()
             if parameter.kind is inspect.Parameter.KEYWORD_ONLY and name not in TRUTHS
         }
+
+    @cached_property
+    def is_foreign(self) -> bool:
+        """Whether it is not this project's own: from a script, a notebook, a plug-in or another library."""
+        return bool(self.library) or not is_ours(self.build)
 
     @cached_property
     def truths(self) -> tuple[str, ...]:
@@ -165,6 +171,8 @@ class Explainer:
         arguments = {**spec.parameters, **(parameters or {})}
         if not spec.needs_fit:
             return cls(spec, arguments, spec.build)
+        if not spec.is_foreign:
+            return cls(spec, arguments, spec.build(**arguments))
         with undone(f"explainer {spec.name!r}"):
             return cls(spec, arguments, spec.build(**arguments))
 
@@ -209,8 +217,8 @@ class Explainer:
                 first, loader = peeked(loader)
             with (
                 prepared(model, first) as found,
-                fitting(self.spec, found),
-                unchanged(model, found.own) as changes,
+                fitting(self.spec, self.parameters, found, model, first),
+                unchanged(model, found.own, found.excused) as changes,
             ):
                 self.method.fit(model, loader)  # type: ignore[attr-defined]
             self._require_unchanged(changes)
@@ -253,11 +261,11 @@ class Explainer:
             targets = checked_targets(targets, images, found.classes)
             if not len(images):
                 return images.new_zeros(0, *images.shape[2:])
-            inputs = {} if self._is_ours else {"images": images, "targets": targets, **truths}
+            inputs = {"images": images, "targets": targets, **truths} if self.spec.is_foreign else {}
             with (
-                fitting(self.spec, found),
+                fitting(self.spec, self.parameters, found, model, images),
                 left_alone(inputs) as written,
-                unchanged(model, found.own) as changes,
+                unchanged(model, found.own, found.excused) as changes,
             ):
                 heatmaps = [
                     checked_heatmaps(
@@ -276,13 +284,6 @@ class Explainer:
             explained = heatmaps[0] if len(heatmaps) == 1 else torch.cat(heatmaps)
             must_be_live(self.spec, self.parameters, found, model, images, explained)
             return explained
-
-    @property
-    def _is_ours(self) -> bool:
-        """Whether this package wrote the method; others are not trusted to leave their inputs alone."""
-        build = self.spec.build.func if isinstance(self.spec.build, partial) else self.spec.build
-        module = f"{build.__module__}."
-        return module.startswith("explainers.") and not module.startswith("explainers.adapters.")
 
     def _require_unchanged(self, changes: list[str]) -> None:
         if changes:

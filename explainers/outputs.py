@@ -25,6 +25,10 @@ def checked_heatmaps(name: str, heatmaps: Any, images: torch.Tensor, *, mixed: b
         kind = type(heatmaps)
         what = "a NumPy array" if kind.__module__ == "numpy" else f"a {kind.__name__}"
         raise ExplainerError(name, "tensor", f"it returned {what}, not a torch.Tensor")
+    if heatmaps.layout is not torch.strided:
+        raise ExplainerError(
+            name, "tensor", f"it returned a tensor of layout {heatmaps.layout}, not a dense one"
+        )
     if tuple(heatmaps.shape) != expected:
         raise ExplainerError(name, "shape", f"it returned {tuple(heatmaps.shape)}, not {expected}")
     returned: torch.Tensor = heatmaps.float() if mixed and heatmaps.is_floating_point() else heatmaps

@@ -11,6 +11,6 @@ __getattr__ = renamed(
         "CrowdedError": "benchmark.measuring.unit.CrowdedError",
         "Unit": "benchmark.measuring.unit.Unit",
         "measure": "benchmark.measuring.unit.measure",
-        "failure": "benchmark.measuring.unit.failure",
+        "failure": "benchmark.measuring.outcome.failure",
     },
 )

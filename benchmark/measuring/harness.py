@@ -15,17 +15,19 @@ from an8flower import An8Flower
 from an8flower.ground import files
 from an8flower.ground.jobs import ATTEMPTS, Event, Job, run
 from an8flower.ground.progress import progress
+from an8flower.ground.text import error_line
 from an8flower.protocol import FOLDS, Scheme
 from benchmark import store
 from benchmark.measuring.cells import PlannedCell, planned_cells
-from benchmark.measuring.unit import CrowdedError, Unit, failure, measure
+from benchmark.measuring.outcome import failure
+from benchmark.measuring.unit import CrowdedError, Unit, measure
 from benchmark.models import models
 from benchmark.plan import Plan
 from benchmark.record import Record
 from benchmark.setups import Setup
 from benchmark.store import Cell
 from explainers import Explainer, ExplainerError
-from explainers.isolation import ProcessEndedError, is_foreign
+from explainers.isolation import ForeignError, ProcessEndedError
 from explainers.names import reference_of
 from explainers.scripts import file_of
 
@@ -111,6 +113,8 @@ def measure_all(
     cells = planned_cells(plan)
     finished = ("done",) if retry_failed else ("done", "failed")
     to_do = [planned for planned in cells if planned.state not in finished]
+    blocked = {planned.cell: why for planned in to_do if (why := store.obstacle(planned.cell))}
+    to_do = [planned for planned in to_do if planned.cell not in blocked]
     for planned in to_do:
         if planned.state == "failed":  # otherwise the old failure would be taken for one of this run
             planned.cell.record_path.unlink(missing_ok=True)
@@ -126,7 +130,12 @@ def measure_all(
             advance, {(planned.setup, planned.explainer.name): planned.images for planned in cells}
         )
         run([_job(unit) for unit in units], listener.heard, workers=workers, scheduler=scheduler)
-    return [_read(planned.cell) for planned in cells]
+    return [
+        replace(planned.record, status="failed", cause="record", reason=blocked[planned.cell])
+        if planned.cell in blocked
+        else _read(planned.cell)
+        for planned in cells
+    ]
 
 
 @contextmanager
@@ -163,8 +172,8 @@ def _units(plan: Plan, to_do: Sequence[PlannedCell]) -> Iterator[Unit]:
     for planned in to_do:
         by_setup.setdefault(planned.setup, []).append(planned)
     for setup, cells in by_setup.items():
-        foreign = [planned for planned in cells if is_foreign(planned.explainer.spec)]
-        ours = [planned for planned in cells if not is_foreign(planned.explainer.spec)]
+        foreign = [planned for planned in cells if planned.explainer.spec.is_foreign]
+        ours = [planned for planned in cells if not planned.explainer.spec.is_foreign]
         ours.sort(key=lambda planned: _family(planned.explainer))
         count = -(-len(ours) // UNIT)
         groups = [ours[len(ours) * k // count : len(ours) * (k + 1) // count] for k in range(count)]
@@ -185,7 +194,8 @@ def _sendable(to_do: Sequence[PlannedCell]) -> list[PlannedCell]:
         try:
             _sent(planned.explainer)
         except Exception as error:
-            store.write(planned.cell, failure(planned.record, error), None)
+            reason = ForeignError(f"it cannot be sent to a process of its own: {error_line(error)}")
+            store.write(planned.cell, failure(planned.record, reason), None)
         else:
             sendable.append(planned)
     return sendable
@@ -194,7 +204,7 @@ def _sendable(to_do: Sequence[PlannedCell]) -> list[PlannedCell]:
 def _sent(explainer: Explainer) -> str | bytes:
     """Return what another process needs to find or make the explainer: its name, or its code."""
     spec = explainer.spec
-    if not is_foreign(spec) or spec.library or file_of(spec) is not None:
+    if not spec.is_foreign or spec.library or file_of(spec) is not None:
         return reference_of(explainer)
     return bytes(cloudpickle.dumps((spec, dict(explainer.parameters))))
 

@@ -10,36 +10,34 @@ import socket
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
 
 import explainers as methods
 from an8flower.dataset import Batch
 from an8flower.ground.jobs import Tell
 from an8flower.ground.memo import sharing
-from an8flower.ground.text import error_line, one_line
 from benchmark import store
 from benchmark.measuring.circumstances import circumstances
 from benchmark.measuring.cost import Cost, cost_as_json
 from benchmark.measuring.identity import identity_of
 from benchmark.measuring.limits import Limits
 from benchmark.measuring.model_and_images import BATCH, ModelAndImages
-from benchmark.measuring.scores import by_view, mean
+from benchmark.measuring.outcome import Collected, failure, summary_of, table_of
 from benchmark.metrics import Case, iou_curve, metrics
-from benchmark.metrics.iou import CURVE_THRESHOLDS, invalid
+from benchmark.metrics.iou import invalid
 from benchmark.plan import Plan
-from benchmark.record import Json, Record
+from benchmark.record import Record
 from benchmark.setups import Setup
 from benchmark.store import Cell
 from benchmark.training.loader import TrainingBatches
 from explainers.base import CPU_PIECE_PX
 from explainers.conformance.limits import kept_gib
 from explainers.examination import prepared
-from explainers.isolation import ForeignError, ProcessEndedError, RemoteMethod, is_foreign, isolated
+from explainers.isolation import ProcessEndedError, RemoteMethod, isolated
 from explainers.layers import find_layer
 
 
@@ -74,17 +72,6 @@ class Unit:
     def metrics(self) -> list[str]:
         """Names of the metrics."""
         return list(self.plan.metric_names())
-
-
-@dataclass
-class _Progress:
-    """What has been measured of one cell so far."""
-
-    explainer: methods.Explainer
-    tables: list[pd.DataFrame] = field(default_factory=list)
-    curve: Any = field(default_factory=lambda: np.zeros(len(CURVE_THRESHOLDS)))
-    cost: Json | None = None
-    timing: dict[str, float] = field(default_factory=lambda: {"fit_s": 0.0, "score_s": 0.0})
 
 
 def measure(tell: Tell, unit: Unit) -> None:
@@ -136,9 +123,9 @@ def _measure(
             if isinstance(failed[name], methods.ExplainerError):
                 tell.retire()  # an explainer that broke the rules may have left anything in this process
         else:
-            table = _table(cells[name], unit.setup)
+            table = table_of(cells[name], unit.setup)
             layer = _layer(cells[name].explainer, loaded)
-            summary = _summary(table, cells[name], unit, factors)
+            summary = summary_of(table, cells[name], unit.metrics, factors)
             store.write(unit.cell(name), replace(record, layer=layer, **summary), table)
 
 
@@ -151,9 +138,9 @@ def _raise_if_ended(failed: Mapping[str, Exception]) -> None:
 
 def _open(
     unit: Unit, loaded: ModelAndImages, names: Sequence[str], processes: ExitStack
-) -> tuple[dict[str, _Progress], dict[str, Exception]]:
+) -> tuple[dict[str, Collected], dict[str, Exception]]:
     """Return the explainers of a unit, and the errors of those that this process cannot find."""
-    cells: dict[str, _Progress] = {}
+    cells: dict[str, Collected] = {}
     failed: dict[str, Exception] = {}
     for name in names:
         try:
@@ -170,12 +157,12 @@ def _open(
                 f"{socket.gethostname()} has another version of {name}, of the data or of the weights than "
                 "the run was planned with; use the same release and the same folders on every machine"
             )
-        if is_foreign(explainer.spec):
+        if explainer.spec.is_foreign:
             sent = reference if isinstance(reference, str) else None
             explainer = processes.enter_context(
                 isolated(explainer, reference=sent, limit_s=unit.plan.limit_s, limit_gib=unit.plan.limit_gib)
             )
-        cells[name] = _Progress(explainer)
+        cells[name] = Collected(explainer)
     return cells, failed
 
 
@@ -185,7 +172,7 @@ def _unpickled(sent: bytes) -> methods.Explainer:
 
 
 def _fit(
-    cells: Mapping[str, _Progress], failed: dict[str, Exception], loaded: ModelAndImages, limits: Limits
+    cells: Mapping[str, Collected], failed: dict[str, Exception], loaded: ModelAndImages, limits: Limits
 ) -> None:
     for name, cell in cells.items():
         explainer = cell.explainer
@@ -201,7 +188,7 @@ def _fit(
 
 
 def _score(
-    cells: Mapping[str, _Progress],
+    cells: Mapping[str, Collected],
     failed: dict[str, Exception],
     loaded: ModelAndImages,
     batch: Batch,
@@ -252,7 +239,7 @@ def _explain_again(explainer: methods.Explainer, batch: Batch, limits: Limits) -
 
 
 def _measure_cost(
-    cells: Mapping[str, _Progress], failed: dict[str, Exception], loaded: ModelAndImages, limits: Limits
+    cells: Mapping[str, Collected], failed: dict[str, Exception], loaded: ModelAndImages, limits: Limits
 ) -> None:
     """Measure what each explainer takes when it is called alone, on one piece of a batch."""
     first = next(loaded.batches(max(1, CPU_PIECE_PX // loaded.test[0][0][0].numel())))
@@ -278,48 +265,6 @@ def _cost_of(
         return cost_as_json(explainer, model, batch.images, targets, **truths)
     measured = explainer.method.apply(cost_as_json, model, batch.images, targets, calls=5, **truths)
     return {field.name: float(measured[field.name]) for field in fields(Cost)}
-
-
-def _table(cell: _Progress, setup: Setup) -> pd.DataFrame:
-    """Return the per-image scores of a cell, with the columns that name it first."""
-    table = pd.concat(cell.tables, ignore_index=True)
-    table.insert(0, "explainer", cell.explainer.name)
-    table.insert(1, "fold", setup.fold)
-    table.insert(2, "seed", setup.seed)
-    return table
-
-
-def _summary(table: pd.DataFrame, cell: _Progress, unit: Unit, factors: pd.DataFrame) -> Json:
-    """Return the fields of a measured record that depend on the scores."""
-    n_invalid = int(table["invalid"].sum())
-    undefined = int(table["iou_auc"].isna().sum()) if "iou_auc" in table else 0
-    reason = f"{n_invalid} of {len(table)} maps have NaN or inf and score 0"
-    return {
-        "status": "invalid" if n_invalid else "ok",
-        "cause": "nan" if n_invalid else None,
-        "reason": reason if n_invalid else None,
-        "images": len(table),
-        "invalid": n_invalid,
-        "undefined": undefined,
-        "zeros": int(table["zero"].sum()),
-        "accuracy": float((table["label"] == table["predicted"]).mean()),
-        "scores": {name: mean(table[name]) for name in unit.metrics},
-        "views": by_view(table, unit.metrics, factors),
-        "curve": (cell.curve / max(1, len(table) - undefined)).tolist(),
-        "cost": cell.cost,
-        "timing": cell.timing,
-    }
-
-
-def failure(planned: Record, error: Exception) -> Record:
-    """Return the record of a cell that failed with an error."""
-    if isinstance(error, methods.ExplainerError):
-        cause, reason = error.check, one_line(str(error))
-    elif isinstance(error, ForeignError):
-        cause, reason = "raised", str(error)
-    else:
-        cause, reason = "raised", error_line(error)
-    return replace(planned, status="failed", cause=cause, reason=reason)
 
 
 def _kept_too_much(name: str, gib: float) -> methods.ExplainerError:

@@ -7,6 +7,7 @@ methods of the library, and `spec(name)` returns one of them as an explainer.
 from __future__ import annotations
 
 import importlib
+from functools import cache
 from types import ModuleType
 
 from an8flower.ground.registry import MissingExtraError, unknown
@@ -16,6 +17,7 @@ from explainers.base import ExplainerSpec
 EXTRAS: dict[str, str] = {"captum": "", "pytorch_grad_cam": "pytorch-grad-cam", "zennit": "zennit"}
 
 
+@cache
 def spec(library: str, name: str) -> ExplainerSpec:
     """Return the method `name` of `library`.
 

@@ -4,7 +4,6 @@ The process gets copies of model, images and targets, and of the truth only what
 returns heatmaps as bytes; nothing that it sends is executed.
 """
 
-from explainers.isolation.origin import is_foreign
 from explainers.isolation.remote import ForeignError, ProcessEndedError, RemoteMethod, isolated
 
-__all__ = ["ForeignError", "ProcessEndedError", "RemoteMethod", "is_foreign", "isolated"]
+__all__ = ["ForeignError", "ProcessEndedError", "RemoteMethod", "isolated"]

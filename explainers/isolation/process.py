@@ -32,6 +32,7 @@ from explainers.conformance.limits import (
     unaltered,
     unforked,
 )
+from explainers.errors import NoReLURuleWarning
 
 
 class _Requests:
@@ -48,8 +49,8 @@ class _Requests:
     def answer(self, kind: str, **values: Any) -> None:
         self._line.send_bytes(json.dumps({"kind": kind, **values}).encode())
 
-    def send_maps(self, maps: torch.Tensor) -> None:
-        self._line.send_bytes(maps.detach().cpu().contiguous().numpy().tobytes())
+    def send_maps(self, maps: bytes) -> None:
+        self._line.send_bytes(maps)
 
     def _read(self) -> None:
         while True:
@@ -60,23 +61,36 @@ class _Requests:
 
 
 class _Batches:
-    """The training images, received batch by batch; each iteration yields the same ones."""
+    """The training images, received batch by batch; each iteration yields the same ones.
+
+    They can be read while `fit` runs, also from several threads.
+    """
 
     def __init__(
         self, requests: _Requests, device: torch.device, length: int | None, digest: str | None
     ) -> None:
         self._requests, self._device, self._length = requests, device, length
         self._iterations = count()
+        self._lock = threading.Lock()  # so that each thread gets the answer to its own request
+        self._ended = False
         self.digest = digest
 
     def __iter__(self) -> Iterator[tuple[torch.Tensor, ...]]:
         iteration = next(self._iterations)
         while True:
-            self._requests.answer("batch", iteration=iteration)
-            batch = self._requests.next()
+            with self._lock:
+                if self._ended:
+                    raise RuntimeError("the training images end with fit; keep what you need of them")
+                self._requests.answer("batch", iteration=iteration)
+                batch = self._requests.next()
             if batch is None:
                 return
             yield tuple(torch.from_numpy(item).to(self._device) for item in batch)
+
+    def end(self) -> None:
+        """Let no iteration, e.g. in a thread, ask for more."""
+        with self._lock:
+            self._ended = True
 
     def __len__(self) -> int:
         if self._length is None:
@@ -99,7 +113,7 @@ def main(descriptor: int) -> None:
     requests.answer("done")
     while True:
         request = requests.next()
-        said: list[str] = []
+        said: list[tuple[str, str]] = []
         maps = None
         try:
             if request["model"] is not None:
@@ -111,7 +125,7 @@ def main(descriptor: int) -> None:
                 detail = f"it keeps what it allocates, {kept:.1f} GiB by now"
                 raise ExplainerError(explainer.name, "memory", detail)
             if request["task"] == "explain":
-                maps, value = value, None
+                maps, value = _bytes(value), None
             requests.answer("done", value=value, warnings=said)
         except ExplainerError as error:
             requests.answer("broke", check=error.check, detail=one_line(error.detail), warnings=said)
@@ -132,24 +146,38 @@ def _explainer(given: str | bytes) -> Explainer:
 
 
 @contextmanager
-def _rules(name: str, seconds: float | None, gib: float | None, said: list[str]) -> Iterator[None]:
-    """Enforce limits and rules on the block; `said` gets the warnings about printed text."""
+def _rules(
+    name: str, seconds: float | None, gib: float | None, said: list[tuple[str, str]]
+) -> Iterator[None]:
+    """Enforce limits and rules on the block; `said` gets our warnings, by the name of their class."""
     with warnings.catch_warnings(record=True) as caught, ExitStack() as rules:
-        warnings.simplefilter("always", PrintedWarning)
+        for kind in (PrintedWarning, NoReLURuleWarning):
+            warnings.simplefilter("always", kind)
         for rule in (quiet(name), unforked(name), limited(name, seconds=seconds, gib=gib), unaltered(name)):
             rules.enter_context(rule)
         yield
-    said += [str(one.message) for one in caught if issubclass(one.category, PrintedWarning)]
+    said += [
+        (one.category.__name__, str(one.message))
+        for one in caught
+        if issubclass(one.category, PrintedWarning | NoReLURuleWarning)
+    ]
 
 
 def _fit(explainer: Explainer, model: Any, request: dict[str, Any], requests: _Requests) -> None:
     device = next((one.device for one in model.parameters()), torch.device("cpu"))
-    explainer.fit(model, _Batches(requests, device, request["length"], request["digest"]))
+    batches = _Batches(requests, device, request["length"], request["digest"])
+    explainer.fit(model, batches)
+    batches.end()
 
 
 def _explain(explainer: Explainer, model: Any, request: dict[str, Any], _: _Requests) -> torch.Tensor:
     images, targets, truths = _given(request)
     return explainer(model, images, targets, **truths)
+
+
+def _bytes(maps: torch.Tensor) -> bytes:
+    # A tensor may be the negative or conjugate of its memory.
+    return maps.detach().resolve_conj().resolve_neg().cpu().contiguous().numpy().tobytes()
 
 
 def _apply(explainer: Explainer, model: Any, request: dict[str, Any], _: _Requests) -> Any:

@@ -22,12 +22,16 @@ from torch import nn
 from an8flower.ground.worker import process_command
 from explainers.base import TRUTHS, Explainer, ExplainerError, Loader
 from explainers.conformance.limits import PrintedWarning
+from explainers.errors import NoReLURuleWarning
 
 # How late the explainer's own alarm may be before its process is stopped, and how long a process may take to
 # start, both in seconds.
 GRACE_S = 15.0
 START_S = 300.0
 MOST_BYTES = 2**20  # of a message, without heatmaps
+
+
+_WARNINGS = {kind.__name__: kind for kind in (PrintedWarning, NoReLURuleWarning)}
 
 
 class ForeignError(RuntimeError):
@@ -146,8 +150,8 @@ class RemoteMethod:
         iterators: dict[int, Iterator[Any]] = {}
         while True:
             answer = self._receive(None if seconds is None else seconds + GRACE_S)
-            for text in answer.get("warnings", ()):
-                warnings.warn(str(text), PrintedWarning, stacklevel=5)
+            for kind, text in answer.get("warnings", ()):
+                warnings.warn(str(text), _WARNINGS.get(kind, UserWarning), stacklevel=5)
             match answer.get("kind"):
                 case "batch":  # the explainer asks for the next batch of one of its iterations
                     number = int(answer["iteration"])

@@ -6,18 +6,16 @@ import inspect
 from pathlib import Path
 from typing import Any
 
-from explainers.base import ExplainerSpec
-
-_OURS = Path(__file__).resolve().parents[1]
+_OURS = Path(__file__).resolve().parent
 
 
-def is_foreign(spec: ExplainerSpec) -> bool:
-    """Whether a method is not this project's own: from a script, a notebook, a plug-in or another library."""
-    return bool(spec.library) or not _is_ours(spec.build)
+def is_ours(build: Any) -> bool:
+    """Return whether a function or class, and all that it wraps, is defined in the files of this package.
 
-
-def _is_ours(build: Any) -> bool:
-    """Whether a function or class, and all that it wraps, is defined in the files of this package."""
+    >>> from explainers.gradients import gradient
+    >>> is_ours(gradient), is_ours(print)
+    (True, False)
+    """
     layer = build
     while layer is not None:
         following = getattr(layer, "func", None) or getattr(layer, "__wrapped__", None)
