@@ -193,7 +193,9 @@ def test_a_truncated_table_is_measured_again_and_never_read(small, tmp_path):
     table.write_bytes(whole[: len(whole) // 2])
     from benchmark.store import Cell
 
-    with pytest.raises(ResultsError, match="is not the file that its record describes; run 'an8flower"):
+    with pytest.raises(
+        ResultsError, match="is not the file that its record describes; to measure it again, run 'an8flower"
+    ):
         read_scores(Cell(tmp_path, "part-2c", "an8net", "random", 0))
     assert run(small, tmp_path, "--explainer", "random").returncode == 0
     assert table.read_bytes() == whole

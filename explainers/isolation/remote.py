@@ -172,8 +172,9 @@ class RemoteMethod:
     def _receive(self, seconds: float | None) -> dict[str, Any]:
         assert self._line is not None
         if not self._line.poll(seconds):
+            limit = "the limit" if self._limit_s is None else f"{self._limit_s:g} s per call"
             raise ExplainerError(
-                self._name, "time", "it took longer than its limit and could not be interrupted"
+                self._name, "time", f"it took longer than {limit} and could not be interrupted"
             )
         try:
             answer = json.loads(self._line.recv_bytes(MOST_BYTES))
