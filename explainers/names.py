@@ -46,8 +46,11 @@ class Reference:
         """Parse a name. Values are read as Python literals; what is not a literal stays text.
 
         Raises:
+            TypeError: for anything but text, such as the function itself.
             ValueError: for a parameter without a value.
         """
+        if not isinstance(text, str):
+            raise TypeError(_not_a_name(text))
         path, function = _path_and_function(text)
         function, _, written = function.partition("?")
         function, _, layer = function.partition("@")
@@ -75,6 +78,7 @@ def get(name: str, **parameters: Any) -> Explainer:
             `layer="layer"`; other parameters may follow as "?a=1&b=2", as in `Explainer.name`.
         parameters: keyword arguments of the method; they take precedence over those in `name`.
     Raises:
+        TypeError: if `name` is not text, but for example the function itself.
         UnknownNameError: for an unknown name or parameter, with the closest matches.
         ScriptError: if the file cannot be used.
         MissingExtraError: if the library is not installed, with the command that installs it.
@@ -191,6 +195,23 @@ def _path_and_function(text: str) -> tuple[str, str]:
     if colon and ("?" not in path or Path(f"{path}.py").exists()):
         return f"{path}{colon}", function
     return (text, "") if text.endswith(".py") and Path(text).exists() else ("", text)
+
+
+def _not_a_name(thing: object) -> str:
+    """Return the error for an object where a name belongs; it says by which name to pass it."""
+    if isinstance(thing, Explainer | ExplainerSpec):
+        return f"explainers are passed by name: instead of the object, pass {thing.name!r}"
+    if not callable(thing):
+        return f"explainers are passed by name, not as {type(thing).__name__}: pass for example 'grad_cam'"
+    given = getattr(thing, "__name__", type(thing).__name__)
+    same = next((name for name in registry.names() if registry.get(name).build is thing), None)
+    if same is not None:
+        return f"explainers are passed by name: instead of the object {given}, pass {same!r}"
+    name = given if given.isidentifier() and hasattr(thing, "__name__") else "my_method"
+    return (
+        f"explainers are passed by name, not as the object {given}: define a function with the decorator "
+        f"@explainer(source=...) and pass its name, {name!r}, or name its file, 'path/to/file.py:{name}'"
+    )
 
 
 def _literal(value: str) -> Any:

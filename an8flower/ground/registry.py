@@ -10,6 +10,7 @@ import sys
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, redirect_stdout
+from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
 
@@ -72,22 +73,23 @@ class Registry(Generic[T]):
         self._package = package
         self._group = group
         self._entries: dict[str, T] = {}
-        self._homes: dict[str, str] = {}  # the modules that have added the entries
+        self._homes: dict[str, _Home] = {}  # where the entries are defined
         self._has_built_in = self._has_plug_ins = False
 
     def add(self, entry: T) -> T:
         """Register `entry` under its name.
 
         An entry that a notebook cell, an interactive session or a reloaded module has added before is
-        replaced, as Python replaces a function that is defined again.
+        replaced, as Python replaces a function that is defined again. So is one of the main module, if the
+        same function or class is defined there again.
 
         Raises:
             DuplicateNameError: if the name is taken by another entry.
         """
         home = _home(entry, sys._getframe(1).f_globals["__name__"])
-        if home.partition(".")[0] not in _OURS:
+        if home.module.partition(".")[0] not in _OURS:
             self._load_built_in()  # so that the error for a taken name blames the newcomer
-        again = self._homes.get(entry.name) == home and _is_edited(home)
+        again = _is_again(self._homes.get(entry.name), home)
         if self._entries.get(entry.name, entry) is not entry and not again:
             raise DuplicateNameError(
                 f"{self.kind} {entry.name!r} is registered twice; give one of them another name"
@@ -196,20 +198,37 @@ class Registry(Generic[T]):
 _OURS = ("an8flower", "explainers", "benchmark")
 
 
-def _home(entry: object, adder: str) -> str:
-    """Return the name of the module that defines an entry: its function or class, else what adds it."""
+@dataclass(frozen=True)
+class _Home:
+    """Where an entry is defined.
+
+    Args:
+        module: the module of its function or class; of an entry without one, the module that adds it.
+        code: the qualified name of the function or class, if any.
+    """
+
+    module: str
+    code: str = ""
+
+
+def _home(entry: object, adder: str) -> _Home:
     for value in vars(entry).values():
         code = getattr(value, "func", value)  # of a partial
         if callable(code) and isinstance(module := getattr(code, "__module__", None), str):
-            return module
-    return adder
+            return _Home(module, getattr(code, "__qualname__", type(code).__qualname__))
+    return _Home(adder)
 
 
-def _is_edited(module: str) -> bool:
-    """Return whether a module may define a name again: a notebook or console, or while it is reloaded."""
-    interactive = hasattr(sys, "ps1") or not hasattr(sys.modules["__main__"], "__file__")
-    # importlib has no public way to ask.
-    return (module == "__main__" and interactive) or module in getattr(importlib, "_RELOADING", ())
+def _is_again(before: _Home | None, home: _Home) -> bool:
+    """Return whether a name is defined again where it was defined before, and may be."""
+    if before is None or before.module != home.module:
+        return False
+    if home.module == "__main__":
+        # Editors and notebooks run cells in a main module that may have a file; it is the same code there.
+        interactive = hasattr(sys, "ps1") or not hasattr(sys.modules["__main__"], "__file__")
+        return interactive or before == home
+    # importlib has no public way to ask whether a module is being reloaded.
+    return home.module in getattr(importlib, "_RELOADING", ())
 
 
 def _reason(error: BaseException) -> str:

@@ -23,7 +23,7 @@ from typing import Any
 import torch
 
 from an8flower.ground.moved import current
-from benchmark.measuring.interactive import is_interactive, source_and_uses
+from benchmark.measuring.interactive import is_interactive, is_of_session, source_and_uses
 from benchmark.measuring.syntax import plain, tree_of
 from explainers.scripts import is_script, name_beside
 
@@ -59,7 +59,7 @@ def code_digest(build: Callable[..., Any]) -> str:
         ValueError: if the code is neither in a file nor kept by the interpreter.
     """
     digests = {_reached(file, _places(file, name)): None for file, name in _files_of(build)}
-    digests |= {_interactive_digest(code): None for code in _layers(build) if is_interactive(code)}
+    digests |= {_interactive_digest(code): None for code in _layers(build) if is_of_session(code)}
     if not digests:
         name = getattr(build, "__name__", type(build).__name__)
         raise ValueError(
@@ -77,20 +77,20 @@ def _layers(build: Any) -> Iterator[Any]:
 
 
 def _interactive_digest(code: Any) -> str:
-    """Return the digest of a function or class of a notebook, and of all that it uses."""
+    """Return the digest of a function or class of the main module, and of all that it uses."""
     used = source_and_uses(code)
     digests = []
-    for bound, name, module in used.imports:
+    for name, module in used.imports:
         top = module.partition(".")[0]
         file = Path(getattr(sys.modules.get(top), "__file__", None) or "").resolve()
         own = file.suffix == ".py" and top not in OURS and not _is_library(file)
         beside = [_Place(_root(file), ())] if own else []
         places = (*beside, _Place(_HERE, OURS))
-        binding = _binding(bound, name, module, places)
+        binding = _binding("", name, module, places)
         digests.append(binding.digest)
         if binding.file is not None:
             digests.append(_reached(binding.file, places))
-    return _hash(["interactive", used.trees, used.values, sorted(digests)])
+    return _hash(["interactive", used.digest, sorted(digests)])
 
 
 def _is_library(file: Path) -> bool:

@@ -198,6 +198,190 @@ def test_what_computes_something_changes_the_key_of_a_cell(session, cells, new):
     assert before != after
 
 
+USING = """
+@explainer(source="me", class_agnostic=True)
+def mine(model, images, targets):
+    return use(images)
+"""
+NEEDS = """
+import enum, functools, logging, pathlib, random, threading, types
+from collections import Counter, OrderedDict, deque
+from dataclasses import dataclass
+import numpy as np
+"""
+# What a setting is, how a later cell changes it, and how the method uses it.
+SETTINGS = {
+    "dataclass": ("@dataclass\nclass C:\n    k: float = 1.0\ncfg = C(2.0)", "cfg.k = 5.0", "cfg.k"),
+    "namespace": ("cfg = types.SimpleNamespace(k=1)", "cfg.k = 5", "cfg.k"),
+    "nested object": (
+        "cfg = types.SimpleNamespace(a=[types.SimpleNamespace(k=1)])", "cfg.a[0].k = 5", "cfg.a",
+    ),
+    "class attribute": ("class cfg:\n    k = 1", "cfg.k = 5", "cfg.k"),
+    "class method": ("class cfg:\n    def k(self): return 1", "cfg.k = lambda self: 5", "cfg().k()"),
+    "callable instance": (
+        "class C:\n    def __init__(self): self.k = 1\n    def __call__(self): return self.k\ncfg = C()",
+        "cfg.k = 5", "cfg()",
+    ),
+    "slots": ("class C:\n    __slots__ = 'k'\ncfg = C()\ncfg.k = 1", "cfg.k = 5", "cfg.k"),
+    "layer": ("cfg = torch.nn.Linear(3, 1)", "cfg.weight.data.fill_(3.0)", "cfg.weight"),
+    "bfloat16": ("cfg = torch.ones(1, dtype=torch.bfloat16)", "cfg[0] = 5", "cfg"),
+    "sparse": ("cfg = torch.eye(2).to_sparse()", "cfg = (5 * torch.eye(2)).to_sparse()", "cfg"),
+    "torch generator": ("cfg = torch.Generator().manual_seed(0)", "cfg.manual_seed(1)", "cfg"),
+    "NumPy generator": ("cfg = np.random.default_rng(0)", "cfg = np.random.default_rng(1)", "cfg"),
+    "masked array": ("cfg = np.ma.array([1, 2], mask=[0, 0])", "cfg.mask = [0, 1]", "cfg"),
+    "mutable default": ("def cfg(k=[1]): return k[0]", "cfg.__defaults__[0][0] = 5", "cfg()"),
+    "keyword default": ("def cfg(*, k=1): return k", "cfg.__kwdefaults__['k'] = 5", "cfg()"),
+    "function attribute": ("def cfg(): ...", "cfg.k = 5", "getattr(cfg, 'k', 1)"),
+    "cached function": (
+        "k = 1\n@functools.lru_cache\ndef cfg(): return k", "k = 5\ncfg.cache_clear()", "cfg()",
+    ),
+    "bound method": (
+        "class C:\n    k = 1\n    def f(self): return self.k\nc = C()\ncfg = c.f", "c.k = 5", "cfg()",
+    ),
+    "property": ("k = 1\nclass C:\n    @property\n    def k(self): return k\ncfg = C()", "k = 5", "cfg.k"),
+    "default dict": ("cfg = Counter(k=1)", "cfg['k'] = 5", "cfg['k']"),
+    "order": ("cfg = OrderedDict(a=1, b=2)", "cfg.move_to_end('a')", "list(cfg.values())[0]"),
+    "queue": ("cfg = deque([1])", "cfg[0] = 5", "cfg[0]"),
+    "path": ("cfg = pathlib.Path('a')", "cfg = pathlib.Path('b')", "len(str(cfg))"),
+    "enumeration": (
+        "class E(enum.Enum):\n    a = 1\n    b = 5\ncfg = E.a", "cfg = E.b", "cfg.value",
+    ),
+    "module made here": ("cfg = types.ModuleType('cfg')\ncfg.k = 1", "cfg.k = 5", "cfg.k"),
+    "an object in itself": ("cfg = types.SimpleNamespace(k=1)\ncfg.me = cfg", "cfg.k = 5", "cfg.me.k"),
+    "code without source": ("exec('def cfg(): return 1')", "exec('def cfg(): return 5')", "cfg()"),
+    "same argument elsewhere": ("k = 1\ncfg = (lambda k: k, lambda: k)[1]", "k = 5", "cfg()"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", SETTINGS)
+def test_a_changed_setting_of_any_kind_changes_the_key(session, kind):
+    made, changed, used = SETTINGS[kind]
+    use = f"def use(images):\n    return images.mean(1), {used}"
+    first, again, after = session(NEEDS, made, use, USING, DIGEST, USING, DIGEST, changed, DIGEST)
+    assert first == again, "the same values have the same key"
+    assert after != first, "another value has another key"
+
+
+@pytest.mark.parametrize("kind", [kind for kind in SETTINGS if kind not in ("layer", "class method")])
+def test_the_same_cells_in_another_session_have_the_same_key(session, kind):
+    made, _, used = SETTINGS[kind]
+    cells = [NEEDS, made, f"def use(images):\n    return images.mean(1), {used}", USING, DIGEST]
+    assert session(*cells) == session(*cells)
+
+
+@pytest.mark.parametrize(
+    "made",
+    ["threading.Lock()", "open('file', 'w')", "(k for k in [1])", "types.SimpleNamespace(k=threading.Lock())"],
+)  # fmt: skip
+def test_an_object_whose_value_cannot_be_told_is_measured_again(session, made):
+    cells = [NEEDS, f"cfg = {made}", "def use(images):\n    return images.mean(1), cfg", USING]
+    first, again = session(*cells, DIGEST, DIGEST)
+    assert first != again
+
+
+# A main module with a file, as in Spyder, in PyCharm, in marimo and under `python -i`.
+MAIN = "import sys\nsys.modules['__main__'].__file__ = {file!r}"
+OTHER = "import types\nother = types.ModuleType('other')\nother.explainer = explainer\n"
+
+
+@pytest.mark.parametrize("file", ["script.py", "/tmp/marimo_1/__marimo__cell_a_.py", "/tmp/ipykernel_1/3.py"])
+def test_a_cell_replaces_its_method_where_the_main_module_has_a_file(session, file):
+    again = METHOD.replace("mean(dim=1)", "amax(dim=1)")
+    call = "show(explainers.get('mine').spec.build(None, torch.arange(3.0).view(1, 3, 1, 1), None).item())"
+    assert session(MAIN.format(file=file), "SCALE = 1", METHOD, again, call, METHOD, call) == [2.0, 1.0]
+
+
+@pytest.mark.parametrize("first", ["other", "here"])
+def test_two_modules_cannot_share_a_name(session, first):
+    there = f"exec({METHOD!r}, vars(other))"
+    cells = [there, METHOD] if first == "other" else [METHOD, there]
+    caught = "\n    ".join(cells[1].strip().split("\n"))
+    error = f"try:\n    {caught}\nexcept ValueError as error:\n    show(str(error))"
+    (message,) = session(MAIN.format(file="script.py"), OTHER, "SCALE = 1", cells[0], error)
+    assert message == "explainer 'mine' is registered twice; give one of them another name"
+
+
+SCRIPT = """
+import sys
+from types import SimpleNamespace
+from benchmark.measuring.code_digest import code_digest
+cfg = SimpleNamespace(k=int(sys.argv[1]))
+unused = sys.argv[2]
+def mine(model, images, targets):
+    return cfg.k * images.mean(dim=1)
+print(code_digest(mine))
+"""
+
+
+def test_a_script_that_takes_its_settings_from_the_command_has_a_key_for_each(tmp_path):
+    (tmp_path / "script.py").write_text(SCRIPT)
+
+    def key(*arguments: str) -> str:
+        command = [sys.executable, "script.py", *arguments]
+        return subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, text=True).stdout
+
+    first, other, unused = key("1", "a"), key("2", "a"), key("1", "b")
+    assert first == unused != other
+
+
+PASSED = """
+import functools
+def mine(model, images, targets): ...
+class Mine:
+    def __call__(self, model, images, targets): ...
+"""
+
+
+@pytest.mark.parametrize(
+    ("thing", "name"),
+    [
+        ("mine", "mine"),
+        ("lambda model, images, targets: images", "my_method"),
+        ("functools.partial(mine)", "my_method"),
+        ("Mine()", "my_method"),
+    ],
+)
+@pytest.mark.parametrize("call", ["evaluate('data', 'part-2c', explainers=[{}])", "explainers.get({})"])
+def test_a_function_in_place_of_a_name_is_told_how_to_be_named(session, call, thing, name):
+    cell = f"try:\n    {call.format(thing)}\nexcept TypeError as error:\n    show(str(error))"
+    (message,) = session("from benchmark import evaluate", PASSED, cell)
+    assert message.startswith("explainers are passed by name, not as the object ")
+    assert f"pass its name, '{name}', or name its file, 'path/to/file.py:{name}'" in message
+    assert "@explainer" in message and "\n" not in message
+
+
+def test_the_object_of_a_registered_method_is_told_its_name(session):
+    cell = "for thing in (mine, explainers.get('mine'), explainers.get('mine').spec):\n    try:\n"
+    cell += "        explainers.get(thing)\n    except TypeError as error:\n        show(str(error))"
+    messages = session("SCALE = 1", METHOD, cell)
+    assert len(messages) == 3
+    assert all(message.endswith("pass 'mine'") and "\n" not in message for message in messages)
+
+
+@pytest.mark.parametrize("way", ["-c", "standard input"])
+def test_a_method_whose_source_is_nowhere_is_refused_before_anything_is_measured(
+    way, data, tiny, checkpoints, tmp_path
+):
+    code = (
+        f"{START}{METHOD}\nfrom benchmark import evaluate\nSCALE = 1\n"
+        f"evaluate({str(data)!r}, {tiny.name!r}, explainers=['sobel', 'mine'], folds=[0],"
+        f" checkpoints={str(checkpoints)!r}, results='runs')\n"
+    )
+    command = [sys.executable, *(["-c", code] if way == "-c" else ["-"])]
+    given = None if way == "-c" else code
+    done = subprocess.run(command, cwd=tmp_path, input=given, capture_output=True, text=True)
+    assert done.stderr.endswith(
+        "\nValueError: the code of 'mine' is not in a file; save it in one and name it as file.py:mine\n"
+    )
+    assert not list(tmp_path.rglob("*.json"))
+
+
+def test_the_package_is_a_program(tmp_path):
+    command = [sys.executable, "-m", "an8flower", "list", "variants"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert "single-6c" in done.stdout and not done.stderr
+
+
 def test_a_module_beside_a_notebook_counts(session, tmp_path):
     (tmp_path / "beside.py").write_text("def helped(x):\n    return x\n")
     cells = ["import sys\nsys.path.insert(0, '')", "from beside import helped\nSCALE = 1", HELPED, DIGEST]
