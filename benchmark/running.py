@@ -223,7 +223,8 @@ def _pictures(plan: Plan, boards: Sequence[Leaderboard]) -> tuple[list[Path], li
         try:
             written += write_board(board, plan.results, board_command(board, plan.results))
         except OSError as error:
-            notes.append(f"the board could not be written to {plan.results}: {error.strerror}")
+            where = error.filename or plan.results
+            notes.append(f"the board could not be written: {where}: {error.strerror}")
         folder = plan.results / board.variant / board.model
         latest = max((path.stat().st_mtime for path in (folder / "records").rglob("*.json")), default=0.0)
         pictures: dict[str, Callable[[Path], Path]] = {

@@ -25,6 +25,7 @@ from an8flower.ground import files
 from an8flower.ground.deprecated import renamed
 from an8flower.ground.digest import FIELD, read_json
 from an8flower.ground.text import one_line
+from an8flower.protocol import FOLDS
 from benchmark.record import Json, NewerRecordError, Record, RecordError, from_json, to_json
 from benchmark.record_checks import key as key
 
@@ -33,6 +34,10 @@ SUBMITTED = "submitted:"  # the names of submitted explainers begin so
 
 class ResultsError(ValueError):
     """Records that cannot be read or do not belong together; the message says what to run."""
+
+
+class OccupiedError(ResultsError):
+    """Something where a record or a table should be that is not overwritten; the message names the remedy."""
 
 
 def seed_folder(folder: Path, seed: int) -> Path:
@@ -96,7 +101,7 @@ def cell_at(path: Path) -> Cell | None:
     fold = re.fullmatch(r"fold(\d)\.json", path.name)
     seed = re.fullmatch(r"seed(\d{1,15})", path.parent.name)
     folder = path.parent.parent if seed else path.parent
-    if fold is None or len(folder.parts) < 4:
+    if fold is None or int(fold[1]) >= FOLDS or len(folder.parts) < 4:
         return None
     variant, model, _, explainer = folder.parts[-4:]
     cell = Cell(
@@ -134,9 +139,37 @@ def write(cell: Cell, record: Record, scores: pd.DataFrame | None) -> Record:
 
     Returns:
         the record as it was written, which describes the file with the scores.
+    Raises:
+        OccupiedError: if something is in the place of one of the files that is not overwritten.
     """
+    if why := obstacle(cell):
+        raise OccupiedError(why)
     description = None if scores is None else write_table(cell.scores_path, scores)
     return _write_record(cell.record_path, replace(record, scores_file=description))
+
+
+def obstacle(cell: Cell) -> str | None:
+    """Return what keeps a cell from being written, and the remedy; None if nothing does.
+
+    That is a record of a newer release, a folder in the place of a file, or a file in the place of a folder.
+    """
+    for path in (cell.record_path, cell.scores_path):
+        for folder in path.parents[: len(path.parts) - len(cell.results.parts)]:
+            if not folder.is_dir() and (folder.exists() or folder.is_symlink()):
+                return f"{folder} is not a folder; move it away"
+        if path.is_dir():
+            return _is_a_folder(path)
+    try:
+        read_record(cell.record_path)
+    except OccupiedError as error:
+        return str(error)
+    except (ResultsError, OSError):
+        return None
+    return None
+
+
+def _is_a_folder(path: Path) -> str:
+    return f"{path} is a folder, not a file; move it away"
 
 
 def _write_record(path: Path, record: Record) -> Record:
@@ -153,14 +186,22 @@ def read_record(path: Path) -> Record:
     Raises:
         ResultsError: if it is not a valid record, was altered, is that of another cell, or its schema version
             is not known; the message names the file and the remedy.
+        OccupiedError: if it is a folder, or a newer release has written it.
         FileNotFoundError: if the file does not exist.
     """
     try:
         record = from_json(read_json(path.read_bytes()))
     except FileNotFoundError:
+        if path.is_symlink():
+            raise ResultsError(f"{path} is a link to a file that does not exist; {_remedy(path)}") from None
         raise
+    except IsADirectoryError:
+        raise OccupiedError(_is_a_folder(path)) from None
     except NewerRecordError as error:
-        raise ResultsError(f"{path} cannot be read ({error}); install the release that wrote it") from None
+        raise OccupiedError(
+            f"{path} cannot be read ({error}); to keep it, install the release that wrote it; to measure it "
+            "with this one, move it away"
+        ) from None
     except (ValueError, OSError) as error:
         reason = str(error) if isinstance(error, RecordError) else f"{type(error).__name__}: {error}"
         raise ResultsError(f"{path} is not a valid record ({one_line(reason)}); {_remedy(path)}") from error
@@ -245,6 +286,8 @@ def read_table(path: Path, description: Json | None) -> pd.DataFrame:
     Raises:
         AlteredTableError: if it is missing or not the described file.
     """
+    if not path.exists():
+        raise AlteredTableError(f"{path} is missing")
     data = path.read_bytes() if path.is_file() else b""
     if not _is_described(data, description):
         raise AlteredTableError(f"{path} is not the file that its record describes")

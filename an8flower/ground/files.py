@@ -39,8 +39,10 @@ def write_with(path: Path, save: Callable[[Path], object]) -> None:
         temporary.replace(path)
     except BaseException as error:
         temporary.unlink(missing_ok=True)
-        if isinstance(error, OSError) and error.errno:
-            error.filename = error.filename or str(path)  # e.g. the error of a full disk has none
+        # The error of a full disk names no file; that of a folder in its place names the temporary one.
+        unnamed = isinstance(error, OSError) and error.filename in (None, "", str(temporary), temporary)
+        if isinstance(error, OSError) and error.errno and unnamed:
+            error.filename, error.filename2 = str(path), None
         raise
 
 

@@ -35,6 +35,7 @@ from benchmark.record_checks import (
 from benchmark.setups import Setup
 from benchmark.store import (
     AlteredTableError,
+    OccupiedError,
     ResultsError,
     is_usable,
     read_table,
@@ -82,9 +83,13 @@ def lookup(path: Path, wanted: str, *, tables: bool = False) -> Json | None:
         path: as `record_path` returns it.
         wanted: key of the present identity.
         tables: whether the table of per-image flags must exist too.
+    Raises:
+        OccupiedError: if there is something that must not be overwritten.
     """
     try:
         record = read_record(path)
+    except OccupiedError:
+        raise
     except (FileNotFoundError, ResultsError):
         return None
     complete = is_usable(path.with_suffix(".parquet"), record["flags_file"], required=tables)
@@ -99,6 +104,7 @@ def read_record(path: Path) -> Json:
     Raises:
         ResultsError: if it is not valid, was altered, is that of another model, or has an unknown schema
             version; the message names the file and the remedy.
+        OccupiedError: if it is a folder, or a newer release has written it.
         FileNotFoundError: if it does not exist.
     """
     try:
@@ -106,8 +112,13 @@ def read_record(path: Path) -> Json:
         _check(record)
     except FileNotFoundError:
         raise
+    except IsADirectoryError:
+        raise OccupiedError(f"{path} is a folder, not a file; move it away") from None
     except _NewerError as error:
-        raise ResultsError(f"{path} cannot be read ({error}); install the release that wrote it") from None
+        raise OccupiedError(
+            f"{path} cannot be read ({error}); to keep it, install the release that wrote it; to certify "
+            "with this one, move it away"
+        ) from None
     except (ValueError, OSError) as error:
         known = isinstance(error, RecordError | AlteredError)
         reason = str(error) if known else f"{type(error).__name__}: {error}"

@@ -65,8 +65,9 @@ def leaderboard(
         if not certified_only:  # curves are of all images
             written.append(curves(board, results / variant / model / "curves.png"))
     except OSError as error:  # the board is printed even so
-        problems.append(f"the board could not be written to {results}: {error.strerror}")
+        problems.append(f"the board could not be written: {error.filename or results}: {error.strerror}")
     say_boards([board], written, as_json, problems=problems)
+    raise typer.Exit(int(bool(problems)))
 
 
 def say_boards(

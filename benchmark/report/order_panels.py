@@ -14,13 +14,31 @@ from benchmark.statistics import critical_difference_diagram
 _DOWN = SERIES[1]  # a method that ranks lower here than in the paper
 
 
+def _too_few(board: Leaderboard) -> str:
+    """Return why there are fewer than three methods to rank."""
+    default = [record for record in board.source.records if record.role == "method"]
+    default = [record for record in default if "@" not in record.explainer and not record.library]
+    failed = {record.explainer for record in default if record.status == "failed"}
+    older = {record.explainer for record in default if record.views is None} - failed
+    methods = {record.explainer for record in default} - failed - older
+    reasons = ["needs three methods, in default settings, with scores for at least two views"]
+    reasons.append(f"the board has {len(methods)}")
+    if failed:
+        reasons.append(f"not counted because a fold failed: {len(failed)}, for the reasons in their rows")
+    if older:
+        reasons.append(
+            f"not counted because records of schema versions before 3 have no scores per view: {len(older)}; "
+            "measure them again"
+        )
+    return "; ".join(reasons) + "."
+
+
 def ranks_panel(board: Leaderboard, key: str) -> Panel:
     """Draw the critical-difference diagram."""
     about = ("ranks", "Critical differences")
     test = board.friedman
     if test is None:
-        return Panel(*about, "", missing="needs three methods with scores per view; records of schema "
-                     "versions before 3 have none: measure them again.")  # fmt: skip
+        return Panel(*about, "", missing=_too_few(board))
     label = (
         f"Critical-difference diagram of {len(test.ranks)} methods by average rank, best "
         f"{test.ranks.index[0]} with {test.ranks.iloc[0]:.1f}; critical difference "

@@ -20,10 +20,13 @@ from an8flower.manifest import read_manifest
 from benchmark import evaluate, leaderboard, load_model, train
 from benchmark.board.text import left_out
 from benchmark.certificate.certifying import certify_all
+from benchmark.certificate.records import lookup, record_path
 from benchmark.plan import Plan
 from benchmark.report.gallery import Gallery, Picture, Strip, keep, kept
+from benchmark.report.order_panels import ranks_panel
 from benchmark.report.page import write_report
-from benchmark.store import Cell, ResultsError, read_record, read_scores
+from benchmark.setups import Setup
+from benchmark.store import Cell, OccupiedError, ResultsError, read_record, read_scores
 from benchmark.training.recipes import Recipe
 from benchmark.training.state import TrainingState, read_state, write_state
 from benchmark.training.trainer import trained_record
@@ -208,7 +211,69 @@ def test_a_newer_record_has_one_remedy(results, before):
     path = record(results)
     rewrite(path, put("schema_version", value=99))
     reason = check_one_row_failed(results, before, path)
-    assert reason.endswith("install the release that wrote it") and "delete" not in reason
+    assert "install the release that wrote it" in reason and reason.endswith("move it away")
+    assert "delete" not in reason and "evaluate" not in reason
+
+
+def test_a_fold_that_does_not_exist_is_to_be_deleted(results, before):
+    for name in ("fold9", "fold5", "fold00"):
+        shutil.copy(record(results), record(results).with_stem(name))
+    board = leaderboard(results, "single-6c")
+    assert board.rows.set_index("explainer")[OWN].equals(before)
+    lines = [line for line in left_out(board) if "fold" in line]
+    assert len(lines) == 3 and all("delete it" in line and "evaluate" not in line for line in lines)
+
+
+def test_a_folder_in_the_place_of_a_record_is_one_failed_row(results, before):
+    path = record(results)
+    path.unlink()
+    path.mkdir()
+    assert check_one_row_failed(results, before, path).endswith("is a folder, not a file; move it away")
+
+
+def test_a_dangling_link_is_one_failed_row(results, before):
+    path = record(results)
+    path.unlink()
+    path.symlink_to("/nowhere/fold0.json")
+    reason = check_one_row_failed(results, before, path)
+    assert "link to a file that does not exist" in reason and "an8flower evaluate" in reason
+
+
+def test_a_missing_table_is_said_to_be_missing(results):
+    cell = Cell(results, "single-6c", "an8net", "vebi", 0)
+    cell.scores_path.unlink(missing_ok=True)
+    with pytest.raises(ResultsError, match=r"fold0\.parquet is missing; .*evaluate .*--tables"):
+        read_scores(cell)
+
+
+def test_a_board_that_cannot_be_written_names_the_file_and_fails(results, called):
+    (results / "single-6c/an8net/leaderboard.csv").mkdir()
+    done = called("leaderboard", "--results", results)
+    assert done.returncode == 1 and "vebi" in done.stdout
+    assert "an8net/leaderboard.csv: Is a directory" in done.stderr and ".tmp" not in done.stderr
+
+
+@pytest.mark.parametrize("damage", ["broken", "old"])
+def test_a_figure_is_missing_for_the_true_reason(results, damage):
+    for fold in range(5):
+        path = record(results, fold=fold)
+        if damage == "broken":
+            path.write_text("{")
+        else:
+            rewrite(path, lambda content: (content.update(schema_version=2), content.pop("digest")))
+    board = leaderboard(results, "single-6c")
+    assert board.friedman is None
+    why = ranks_panel(board, "key").missing
+    assert "the board has 2;" in why and ("because a fold failed: 1" in why) == (damage == "broken")
+    assert ("schema versions before 3" in why) == (damage == "old")
+
+
+def test_a_newer_certificate_is_not_overwritten(results):
+    path = record_path(results, Setup("single-6c", "an8net", seed=0, fold=0))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text('{"schema_version": 99}')
+    with pytest.raises(OccupiedError, match=r"fold0\.json .*move it away"):
+        lookup(path, "0" * 64)
 
 
 def test_a_record_copied_within_its_folder_is_refused(results, before):
@@ -346,6 +411,48 @@ def measured(data, checkpoints, tiny, tmp_path_factory):
     asked = {"explainers": ["sobel", "centre"], "folds": [0], "metrics": ["iou_auc"]}
     evaluate(data, tiny.name, checkpoints=checkpoints, results=folder, **asked)
     return folder
+
+
+class TestOccupied:
+    """What is in the place of a record and must stay is one failed row of a run; the others continue."""
+
+    def measure(self, data, tiny, checkpoints, folder):
+        asked = {"explainers": ["sobel", "centre"], "folds": [0], "metrics": ["iou_auc"]}
+        return evaluate(data, tiny.name, checkpoints=checkpoints, results=folder, **asked)
+
+    @pytest.mark.parametrize("what", ["newer", "folder", "folder of scores", "file", "link of a folder"])
+    def test_it_is_one_failed_row(self, measured, data, checkpoints, tiny, tmp_path, what):
+        folder = Path(shutil.copytree(measured, tmp_path / "measured"))
+        cell = Cell(folder, tiny.name, "an8net", "sobel", 0)
+        named = cell.record_path
+        if what == "newer":
+            rewrite(named, put("schema_version", value=99))
+        elif what == "folder":
+            named.unlink()
+            named.mkdir()
+        elif what == "folder of scores":
+            named.unlink()
+            named = cell.scores_path
+            named.unlink()
+            named.mkdir()
+        else:
+            named = named.parent
+            shutil.rmtree(named)
+            named.symlink_to("/nowhere") if what.startswith("link") else named.write_text("mine")
+        kept = named.read_text() if named.is_file() else None
+        first, second = self.measure(data, tiny, checkpoints, folder)
+        assert (first.explainer, first.status) == ("sobel", "failed") and second.status == "ok", second
+        assert first.reason.startswith(f"{named} ") and first.reason.endswith("move it away")
+        assert kept == (named.read_text() if named.is_file() else None)
+        named.rename(tmp_path / "away")
+        assert [one.status for one in self.measure(data, tiny, checkpoints, folder)] == ["ok", "ok"]
+
+    def test_a_dangling_link_is_replaced(self, measured, data, checkpoints, tiny, tmp_path):
+        folder = Path(shutil.copytree(measured, tmp_path / "measured"))
+        path = Cell(folder, tiny.name, "an8net", "sobel", 0).record_path
+        path.unlink()
+        path.symlink_to(tmp_path / "nowhere.json")
+        assert [one.status for one in self.measure(data, tiny, checkpoints, folder)] == ["ok", "ok"]
 
 
 class TestTables:
