@@ -13,22 +13,14 @@ from torch import nn
 
 from explainers.attributes import Attributes
 from explainers.errors import ModelError
-from explainers.guard import Attribute, alone, passive
+from explainers.gradient_graph import CONSTANT, leads, nodes, unruled_in
+from explainers.guard import Attribute, alone, buffers_kept, passive
 from explainers.layers import Call, Watch, forward_from, laid_out, value
-from explainers.presentation import Presentation, is_presented, presented
+from explainers.presentation import Presentation, checkpoints_kept, is_presented, presented
 
-# Operations that no method has a rule for, by their name in the gradient graph.
-_UNRULED = {
-    "Gelu": "GELU", "Silu": "SiLU", "Elu": "ELU", "Celu": "CELU", "Selu": "SELU", "Mish": "Mish",
-    "Hardswish": "Hardswish", "LeakyRelu": "LeakyReLU", "RreluWithNoise": "RReLU", "PreluKernel": "PReLU",
-    "Softplus": "Softplus", "Tanh": "Tanh", "Sigmoid": "Sigmoid", "Hardsigmoid": "Hardsigmoid",
-    "LogSigmoid": "LogSigmoid", "Hardtanh": "Hardtanh", "Threshold": "Threshold", "Relu": "a hidden ReLU",
-    "Softshrink": "Softshrink", "Hardshrink": "Hardshrink", "Clamp": "clamp", "ClampMin": "clamp",
-    "Maximum": "maximum", "Minimum": "minimum", "Where": "where", "MaskedFill": "masked_fill", "Abs": "abs",
-}  # fmt: skip
-_TINY = 1e-5
-# Operations whose gradient is 0 wherever it is defined: no signal passes them.
-_CONSTANT = ("Round", "Floor", "Ceil", "Trunc", "Sign")
+# What is told where a model is not linear though nothing is seen that makes it so.
+_UNKNOWN = "the model's non-linear operations"
+_LINEAR = 1e-3
 
 
 @dataclass
@@ -44,6 +36,8 @@ class Examination:
         mixed: it computes in another type than float32, also while it is explained.
         cut: no gradient leads from the scores to the images.
         own: attributes that it changes itself in a forward pass; None if they are not known.
+        excused: buffers that it changes itself in a forward pass, as `guard.buffers_kept` tells them.
+        averaged: it averages or sums maps over their positions without a pooling layer.
         told: names of the methods that have warned about `unruled`.
         ruled: whether a backward pass with a rule for ReLUs was made in the current call.
     """
@@ -56,6 +50,8 @@ class Examination:
     mixed: bool = False
     cut: bool = False
     own: frozenset[Attribute] | None = None
+    excused: frozenset[str] = frozenset()
+    averaged: bool = False
     told: set[str] = field(default_factory=set)
     ruled: bool = False
 
@@ -74,20 +70,22 @@ def examine(model: nn.Module, images: torch.Tensor) -> Examination:
         model: left unchanged.
         images: (N, C, H, W) float32.
     Raises:
-        ModelError: if no scores can be told in the model's output.
+        ModelError: if no scores can be told in the model's output, or its layers are not initialised.
     """
     with alone(model):
         known = recalled(model)
         if known is not None:
             return known
+        _must_be_initialised(model)
         if not len(images):
             return Examination()
         state = [(name, module, Attributes.of(module)) for name, module in model.named_modules()]
         gpus = [images.device] if images.is_cuda else []
-        with passive(model), torch.random.fork_rng(devices=gpus):
+        with passive(model), buffers_kept(model) as buffers, torch.random.fork_rng(devices=gpus):
             found = _examined(model, images[:1].detach())
         if found is None:
             return Examination()
+        found.excused = frozenset(buffers)
         found.own = frozenset(
             (name, attribute) for name, module, before in state for attribute in before.changed(module)
         )
@@ -126,7 +124,22 @@ def is_cut(model: nn.Module, images: torch.Tensor, layer: str) -> bool:
     """Return whether no gradient leads from the scores to the outputs of a layer, within `prepared`."""
     with passive(model):
         scores, activations, _ = forward_from(model, images[:1], layer)
-        return not _leads(scores, activations)
+        return not leads(scores, activations)
+
+
+def leading(model: nn.Module, images: torch.Tensor) -> list[str]:
+    """Return the names of the layers with a map from which the gradient leads to the scores."""
+    found: list[Any] = []
+
+    def note(call: Call) -> Any:
+        output = call.run()
+        found.append(value(output).grad_fn)
+        return output
+
+    with passive(model), Watch(note) as watch:
+        scores = model(images[:1].detach().clone().requires_grad_())
+    reached = set(nodes(scores, CONSTANT))
+    return [one.name for one, node in zip(watch.seen, found, strict=True) if one.has_map and node in reached]
 
 
 def _fingerprint(model: nn.Module) -> Any:
@@ -145,7 +158,8 @@ def _acts(module: nn.Module) -> bool:
 def _examined(model: nn.Module, image: torch.Tensor) -> Examination | None:
     tensors = [*model.parameters(), *model.buffers()]
     other = {one.dtype for one in tensors if one.is_floating_point()} - {torch.float32}
-    first = Presentation(scores=True, respelled=True, float32=bool(other))
+    built = any(tensor.is_inference() for tensor in tensors)
+    first = Presentation(scores=True, respelled=True, float32=bool(other), ordinary=built)
     tries = [first, *(replace(first, float32=False, cast=dtype) for dtype in sorted(other, key=str))]
     for one in tries:
         for attempt in (one, replace(one, contiguous=True)):
@@ -174,15 +188,24 @@ def _look(model: nn.Module, image: torch.Tensor, attempt: Presentation, differen
             relus.append(node)
         return output
 
-    with torch.set_grad_enabled(differentiated), presented(model, attempt) as forward, Watch(note):
+    with (
+        torch.set_grad_enabled(differentiated),
+        checkpoints_kept() as checkpoints,
+        presented(model, attempt) as forward,
+        Watch(note),
+    ):
         scores = model(given)
         assert forward is not None
         raw, unusual = forward.raw, forward.respelled > 0
+        gated, averaged = forward.gated, forward.averaged
         with torch.no_grad():
             model(image.clone())
         plain = all(isinstance(one, torch.Tensor) and one.dim() == 2 for one in (raw, forward.raw))
+        cut = not leads(scores, leaf)
+        unruled = () if cut else unruled_in(scores, set(relus)) + ("masks",) * gated
+        if not (cut or unruled or relus or _is_linear(model, image)):
+            unruled = (_UNKNOWN,)
     hidden = any(isinstance(module, torch.jit.ScriptModule) for module in model.modules())
-    unruled = _unruled(scores, set(relus))
     return Examination(
         classes=scores.shape[1],
         presentation=replace(
@@ -190,50 +213,32 @@ def _look(model: nn.Module, image: torch.Tensor, attempt: Presentation, differen
             scores=not plain or raw.dtype != torch.float32,
             copied=given._version != version or not torch.equal(given, leaf),
             respelled=unusual,
+            kept=bool(checkpoints),
             watched=hidden or bool(unruled),
         ),
         relus=len(relus),
         unruled=unruled,
         hidden=hidden,
         mixed=attempt.cast is not None or getattr(raw, "dtype", torch.float32) != torch.float32,
-        cut=not _leads(scores, leaf),
+        cut=cut,
+        averaged=averaged,
     )
 
 
-def _unruled(scores: torch.Tensor, relus: set[Any]) -> tuple[str, ...]:
-    names = []
-    for node in _nodes(scores, ()):
-        if node in relus or _keeps_from_zero(node):
-            continue
-        if isinstance(node, torch.autograd.function.BackwardCFunction):  # a user's own function
-            names.append(type(node).__name__.removesuffix("Backward"))
-        else:
-            names.append(_UNRULED.get(_name(node), ""))
-    return tuple(dict.fromkeys(filter(None, names)))
+def _is_linear(model: nn.Module, image: torch.Tensor) -> bool:
+    """Return whether the scores are a linear function of the image plus a constant, as far as can be told."""
+    with torch.no_grad():
+        zero, one, minus, half = (model(image * factor) for factor in (0, 1, -1, 0.5))
+    size = _LINEAR * torch.stack([zero, one, minus]).abs().max()
+    return bool(
+        ((one + minus - 2 * zero).abs() <= size).all() and ((one + zero - 2 * half).abs() <= size).all()
+    )
 
 
-def _keeps_from_zero(node: Any) -> bool:
-    """Return whether a node only keeps what is divided by from 0, as in `functional.normalize`."""
-    low = getattr(node, "_saved_min", None) if _name(node).startswith("Clamp") else None
-    return isinstance(low, int | float) and 0 < low <= _TINY and getattr(node, "_saved_max", None) is None
-
-
-def _leads(scores: torch.Tensor, start: torch.Tensor) -> bool:
-    return any(getattr(node, "variable", None) is start for node in _nodes(scores, _CONSTANT))
-
-
-def _nodes(scores: torch.Tensor, without: tuple[str, ...]) -> Iterator[Any]:
-    """Yield the nodes of the gradient graph, not beyond those of some names."""
-    waiting, seen = [scores.grad_fn], set()
-    while waiting:
-        node = waiting.pop()
-        if node is None or node in seen or _name(node) in without:
-            continue
-        seen.add(node)
-        yield node
-        waiting += [following for following, _ in node.next_functions]
-
-
-def _name(node: Any) -> str:
-    """Return the name of the operation of a node, e.g. "Relu" of "ReluBackward0"."""
-    return str(node.name()).partition("Backward")[0]
+def _must_be_initialised(model: nn.Module) -> None:
+    for name, tensor in (*model.named_parameters(), *model.named_buffers()):
+        if torch.nn.parameter.is_lazy(tensor):
+            raise ModelError(
+                f"the model is not initialised yet: {name} has no size; run the model once on images of the "
+                "size that it is made for, then train or load it"
+            )

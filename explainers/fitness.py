@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from explainers.errors import ExplainerError, ModelError, NoReLURuleWarning
-from explainers.examination import Examination, is_cut
+from explainers.examination import Examination, is_cut, leading
 
 # Methods of other libraries that have a rule for ReLUs and are the plain gradient elsewhere. Whether our own
 # methods use such a rule is observed, see `Examination.ruled`.
@@ -27,6 +27,18 @@ BLACK_BOX = frozenset(
     for name in (
         *("FeatureAblation", "GradientShap", "InputXGradient", "IntegratedGradients", "KernelShap", "Lime"),
         *("Occlusion", "Saliency", "ShapleyValueSampling", "ShapleyValues"),
+    )
+)
+# Those of them that use no gradient: their maps of zeros are legal.
+_WITHOUT_GRADIENT = frozenset(
+    f"captum:{name}"
+    for name in (
+        "FeatureAblation",
+        "KernelShap",
+        "Lime",
+        "Occlusion",
+        "ShapleyValueSampling",
+        "ShapleyValues",
     )
 )
 _OF_NO_GRADIENT = (RuntimeError, IndexError, TypeError, AttributeError, AssertionError)
@@ -49,9 +61,19 @@ class Method(Protocol):
 
 
 @contextmanager
-def fitting(spec: Method, found: Examination) -> Iterator[None]:
+def fitting(
+    spec: Method,
+    parameters: Mapping[str, Any],
+    found: Examination,
+    model: nn.Module,
+    images: torch.Tensor,
+) -> Iterator[None]:
     """Enclose the call of a method on a model, within `prepared`.
 
+    Args:
+        spec, parameters: the method.
+        found: what is known of the model.
+        model, images: what is explained.
     Raises:
         ModelError: if the method cannot see the layers that it needs, or the model cuts its gradient.
     Warns:
@@ -60,6 +82,8 @@ def fitting(spec: Method, found: Examination) -> Iterator[None]:
     """
     if found.hidden and spec.library and spec.name not in BLACK_BOX:
         raise ModelError(f"explainer {spec.name!r} needs the layers of the model, but {_HIDDEN}")
+    if spec.library.startswith("zennit") and spec.name not in RULED:
+        _must_conserve(spec, found, model)
     try:
         yield
     except (ExplainerError, ModelError):
@@ -72,8 +96,11 @@ def fitting(spec: Method, found: Examination) -> Iterator[None]:
                 f"explainer {spec.name!r} failed ({error}): the model computes in another type than float32, "
                 "whatever the type of its weights; let it compute in that of its weights"
             ) from error
-        if found.cut and spec.role == "method" and isinstance(error, _OF_NO_GRADIENT):
-            raise _cut(spec, "the images") from error
+        if spec.role == "method" and isinstance(error, _OF_NO_GRADIENT):
+            if (beside := _beside(spec, parameters, model, images)) is not None:
+                raise beside from error
+            if found.cut:
+                raise _cut(spec, "the images") from error
         raise
     if not (found.ruled or spec.name in RULED):
         return
@@ -109,14 +136,53 @@ def must_be_live(
     Raises:
         ModelError: naming what no gradient reaches.
     """
-    if spec.role != "method" or spec.class_agnostic or heatmaps.any():
+    if spec.role != "method" or spec.class_agnostic or spec.name in _WITHOUT_GRADIENT or heatmaps.any():
         return
-    layer = parameters.get("layer")
-    if isinstance(layer, str) and "," not in layer:
-        if is_cut(model, images, layer):
-            raise _cut(spec, f"layer {layer!r}")
+    if _layer(parameters):
+        if (beside := _beside(spec, parameters, model, images)) is not None:
+            raise beside
     elif found.cut:
         raise _cut(spec, "the images")
+
+
+def _layer(parameters: Mapping[str, Any]) -> str:
+    layer = parameters.get("layer")
+    return layer if isinstance(layer, str) and "," not in layer else ""
+
+
+def _beside(
+    spec: Method, parameters: Mapping[str, Any], model: nn.Module, images: torch.Tensor
+) -> ModelError | None:
+    """Return the error that the layer of a method does not lead to the scores, if it does not."""
+    layer = _layer(parameters)
+    try:
+        if not layer or not len(images) or not is_cut(model, images, layer):
+            return None
+        others = leading(model, images)
+    except Exception:  # the model itself fails, which the method tells
+        return None
+    if not others:
+        return _cut(spec, f"layer {layer!r}")
+    return ModelError(
+        f"explainer {spec.name!r}: no gradient leads from the class scores to layer {layer!r}; choose "
+        f"another layer, e.g. {spec.name}@{others[-1]} (these lead to the scores: {', '.join(others)})"
+    )
+
+
+def _must_conserve(spec: Method, found: Examination, model: nn.Module) -> None:
+    """Raise if relevance would be lost without a word."""
+    for name, module in model.named_modules():
+        if nn.utils.parametrize.is_parametrized(module) or hasattr(module, "weight_g"):
+            raise ModelError(
+                f"explainer {spec.name!r} changes the weights of layers, but those of {name!r} are computed "
+                "from others (weight_norm and the like): its rule would not apply; call "
+                "torch.nn.utils.parametrize.remove_parametrizations, or remove_weight_norm, on a copy first"
+            )
+    if found.averaged:
+        raise ModelError(
+            f"explainer {spec.name!r} has a rule for average pooling modules, but the model averages or sums "
+            "its maps as a function: the rule would silently not apply; use nn.AdaptiveAvgPool2d(1)"
+        )
 
 
 def _cut(spec: Method, end: str) -> ModelError:

@@ -15,6 +15,7 @@ from torch import nn
 
 from explainers.attributes import DICTIONARIES, Attributes
 from explainers.classifier import Classifier
+from explainers.errors import ModelError
 
 Attribute = tuple[str, str]  # name of a module and of its attribute
 
@@ -35,7 +36,9 @@ _locks: WeakKeyDictionary[nn.Module, Any] = WeakKeyDictionary()
 
 
 @contextmanager
-def unchanged(model: nn.Module, own: Collection[Attribute] | None = None) -> Iterator[list[str]]:
+def unchanged(
+    model: nn.Module, own: Collection[Attribute] | None = None, excused: Collection[str] = ()
+) -> Iterator[list[str]]:
     """Run the block with `model` in eval mode, without parameter gradients and with autograd enabled.
 
     Afterwards modes, hooks, submodules, classes, attributes, parameters, buffers, gradients and
@@ -45,6 +48,7 @@ def unchanged(model: nn.Module, own: Collection[Attribute] | None = None) -> Ite
         model: the model to protect.
         own: attributes that the model itself changes in a forward pass, which it may; None if they are not
             known: then only the attributes of PyTorch's own modules are watched.
+        excused: changes that the model makes itself, as `buffers_kept` yields them: restored, but not told.
     Yields:
         a list that is filled at the end with all that had to be restored, e.g. "the values of conv1.weight".
     """
@@ -60,7 +64,29 @@ def unchanged(model: nn.Module, own: Collection[Attribute] | None = None) -> Ite
             steps: list[Callable[[], Iterator[str]]] = [one.restored for one in saved]
             steps += [partial(_value_restored, name, *both) for name, both in values.items()]
             steps += [partial(_gradient_dropped, name, one) for name, one in parameters.items()]
-            changes += dict.fromkeys(_all_done(steps))
+            changes += [one for one in dict.fromkeys(_all_done(steps)) if one not in excused]
+
+
+@contextmanager
+def buffers_kept(model: nn.Module) -> Iterator[list[str]]:
+    """Restore the buffers of `model` after the block, e.g. counters and running averages.
+
+    Yields:
+        a list that is filled at the end with all that had to be restored, in the words of `unchanged`.
+    """
+    tables = [
+        (name or "the model", module._buffers, dict(module._buffers))
+        for name, module in model.named_modules()
+        if not isinstance(module, torch.jit.ScriptModule)
+    ]
+    values = [(name, tensor, tensor.detach().clone()) for name, tensor in model.named_buffers()]
+    changes: list[str] = []
+    try:
+        yield changes
+    finally:
+        steps: list[Callable[[], Iterator[str]]] = [partial(_table_restored, *one) for one in tables]
+        steps += [partial(_value_restored, *one) for one in values]
+        changes += dict.fromkeys(_all_done(steps))
 
 
 @contextmanager
@@ -70,9 +96,19 @@ def passive(model: nn.Module) -> Iterator[None]:
     Afterwards its modes, gradients and `requires_grad` are as before.
     """
     modes = [(module, module.training) for module in model.modules()]
-    parameters = [(parameter, parameter.requires_grad, parameter.grad) for parameter in model.parameters()]
+    # Parameters of inference mode have no gradient, and cannot be told to require one again.
+    parameters = [
+        (parameter, parameter.requires_grad, parameter.grad)
+        for parameter in model.parameters()
+        if not parameter.is_inference()
+    ]
     try:
-        model.eval()
+        try:
+            model.eval()
+        except NotImplementedError as error:  # an exported program
+            raise ModelError(
+                f"the model cannot be put into eval mode ({error}); pass the module that was exported"
+            ) from error
         for parameter, _, _ in parameters:
             parameter.requires_grad_(False)
             parameter.grad = None
@@ -135,6 +171,13 @@ class _Saved:
             if self.watched(attribute):
                 yield f"the attribute {attribute!r} of {self.name}"
                 self.attributes.put_back(self.module, attribute)
+
+
+def _table_restored(name: str, buffers: dict[str, Any], saved: dict[str, Any]) -> Iterator[str]:
+    if not _same(buffers, saved):
+        yield f"the buffers of {name}"
+        buffers.clear()
+        buffers.update(saved)
 
 
 def _value_restored(name: str, tensor: torch.Tensor, value: torch.Tensor) -> Iterator[str]:

@@ -19,9 +19,16 @@ def checked_images(images: torch.Tensor) -> torch.Tensor:
     """
     if not isinstance(images, torch.Tensor):
         raise ValueError(f"images must be a tensor (N, 3, H, W); got a {type(images).__name__}")
+    if images.is_nested or images.layout != torch.strided:
+        raise ValueError(f"images must be (N, 3, H, W); got {_kind(images)} tensor: write torch.stack(list)")
     if images.dim() != 4:
         hint = "; one image is images[None]" if images.dim() == 3 else ""
         raise ValueError(f"images must be (N, 3, H, W); got {tuple(images.shape)}{hint}")
+    if images.shape[3] == 3 and min(images.shape[1:3]) > 4:
+        raise ValueError(
+            f"images must be (N, 3, H, W); got {tuple(images.shape)}, which looks like (N, H, W, 3): write "
+            "images.permute(0, 3, 1, 2)"
+        )
     if not images.is_floating_point():
         raise ValueError(f"images must be float32 in [0, 1]; got {images.dtype}: write images.float() / 255")
     images = plain(images)
@@ -47,6 +54,8 @@ def checked_targets(
         ValueError: for anything else, or a class that the model does not have.
     """
     n, wanted = len(images), f"targets must be ({len(images)},) integers, one class per image, or one integer"
+    if isinstance(targets, torch.Tensor) and (targets.is_nested or targets.layout != torch.strided):
+        raise ValueError(f"{wanted}; got {_kind(targets)} tensor")
     if not isinstance(targets, torch.Tensor) or targets.dim() == 0:
         number = _integer(targets)
         if number is None:
@@ -203,6 +212,10 @@ def _integer(value: object) -> int | None:
         return operator.index(value)  # type: ignore[arg-type]
     except TypeError:
         return None
+
+
+def _kind(tensor: torch.Tensor) -> str:
+    return "a nested" if tensor.is_nested else "a sparse"
 
 
 def _described(value: object) -> str:

@@ -7,11 +7,12 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
-from threading import Lock
+from threading import Lock, local
 from types import MethodType
 from typing import Any
 
 import torch
+import torch.utils.checkpoint
 from torch import nn
 from torch.overrides import _get_current_function_mode_stack
 
@@ -31,6 +32,10 @@ class Presentation:
         float32: its weights are of another type, and are float32 for the time of a call.
         cast: the type that it gets images in, if it does not work in float32.
         respelled: it has ReLUs that are written otherwise, or layers with channels in the last axis.
+        ordinary: it was built in inference mode, so it has ordinary copies of its tensors for the time of a
+            call.
+        kept: parts of it are checkpointed: they keep what they compute, since methods could not see them
+            when they compute it again.
         watched: note whether a backward pass with a rule for ReLUs leads through it.
     """
 
@@ -40,6 +45,8 @@ class Presentation:
     float32: bool = False
     cast: torch.dtype | None = None
     respelled: bool = False
+    ordinary: bool = False
+    kept: bool = False
     watched: bool = False
 
 
@@ -58,6 +65,8 @@ class Forward:
         self._presentation, self._own, self._ruled = presentation, own, ruled
         self.raw: Any = None  # the latest output of the model itself
         self.respelled = 0  # ReLUs and layers that were presented otherwise in the latest pass
+        self.gated = False  # in the latest pass a mask decided what is kept, and it was no ReLU
+        self.averaged = False  # the latest pass reduced maps to a number per channel without a pooling
 
     def __call__(self, model: nn.Module, *args: Any, **kwargs: Any) -> torch.Tensor:
         names = list(kwargs)
@@ -81,6 +90,7 @@ class Forward:
             self.raw = run(*args, **kwargs)
         if respelling is not None:
             self.respelled = respelling.respelled + respelling.turned
+            self.gated, self.averaged = respelling.gated, respelling.averaged
         return scores_of(self.raw, len(images))
 
     def _watch(self, given: torch.Tensor) -> None:
@@ -120,6 +130,10 @@ def presented(
         if presentation == Presentation() or is_presented(model):
             yield None
             return
+        if presentation.kept:
+            inside.enter_context(checkpoints_kept())
+        if presentation.ordinary:
+            inside.enter_context(_with_ordinary_tensors(model))
         if presentation.float32:
             inside.enter_context(_in_float32(model))
         attributes = vars(model)
@@ -150,6 +164,83 @@ def _in_float32(model: nn.Module) -> Iterator[None]:
     finally:
         for tensor, value in others:
             tensor.data = value
+
+
+@contextmanager
+def _with_ordinary_tensors(model: nn.Module) -> Iterator[None]:
+    tables: list[dict[str, Any]] = [
+        table for module in model.modules() for table in (module._parameters, module._buffers)
+    ]
+    saved, copies = [dict(table) for table in tables], {}
+    with torch.inference_mode(False):
+        for tensor in (*model.parameters(), *model.buffers()):
+            if tensor.is_inference():
+                copy = tensor.clone()
+                is_parameter = isinstance(tensor, nn.Parameter)
+                copies[id(tensor)] = nn.Parameter(copy, requires_grad=False) if is_parameter else copy
+    try:
+        for table in tables:
+            table.update({name: copies.get(id(tensor), tensor) for name, tensor in table.items()})
+        yield
+    finally:
+        for table, before in zip(tables, saved, strict=True):
+            table.update(before)
+
+
+@contextmanager
+def checkpoints_kept() -> Iterator[list[str]]:
+    """Let this thread run the parts of models that are checkpointed like all others.
+
+    Yields:
+        a list that is not empty once there was such a part.
+    """
+    global _keepers
+    before: list[str] | None = getattr(_keeping, "met", None)
+    if before is not None:
+        yield before
+        return
+    met: list[str] = []
+    with _guard:
+        if not _keepers:
+            _checkpoint._checkpoint_without_reentrant_generator = _kept
+            _checkpoint.CheckpointFunction = _Kept
+        _keepers += 1
+    _keeping.met = met
+    try:
+        yield met
+    finally:
+        _keeping.met = None
+        with _guard:
+            _keepers -= 1
+            if not _keepers:
+                _checkpoint._checkpoint_without_reentrant_generator, _checkpoint.CheckpointFunction = (
+                    _PYTORCHS
+                )
+
+
+def _kept(function: Callable[..., Any], *rest: Any, **more: Any) -> Iterator[None]:
+    if (met := getattr(_keeping, "met", None)) is None:  # another thread
+        yield from _PYTORCHS[0](function, *rest, **more)
+        return
+    met.append("checkpoint")
+    yield
+
+
+class _Kept:
+    """Stands for PyTorch's function of the same method."""
+
+    @staticmethod
+    def apply(function: Callable[..., Any], preserve: bool, *args: Any) -> Any:
+        if (met := getattr(_keeping, "met", None)) is None:
+            return _PYTORCHS[1].apply(function, preserve, *args)
+        met.append("checkpoint")
+        return function(*args)
+
+
+_checkpoint: Any = torch.utils.checkpoint
+_PYTORCHS = (_checkpoint._checkpoint_without_reentrant_generator, _checkpoint.CheckpointFunction)
+_keeping = local()
+_keepers = 0
 
 
 @contextmanager

@@ -23,6 +23,11 @@ ORDERS: dict[str, tuple[str, ...]] = {
     "clamp_min": ("input", "min"),
     "clamp_max": ("input", "max"),
     **dict.fromkeys(("abs", "absolute", "heaviside", "neg"), ("input",)),
+    "einsum": ("equation", "input", "other"),
+    "addcmul": ("base", "input", "other"),
+    "rsub": ("other", "input"),
+    "amax": ("input", "dim"),
+    "stack": ("tensors", "dim"),
     **dict.fromkeys(
         (
             *("add", "sub", "subtract", "mul", "multiply", "div", "divide", "true_divide"),
@@ -50,7 +55,7 @@ class _Note:
 
     Args:
         kind: "positive" or "negative", the mask of where the source is; "abs"; "neg"; "below", what is below
-            0; "minus", minus its ReLU; "twice", two times its ReLU.
+            0; "minus", minus its ReLU; "twice", two times its ReLU; "stacked", it and zeros.
         source: the other tensor.
         version: its version, to tell whether it was overwritten since.
     """
@@ -105,7 +110,7 @@ class Spellings:
                 if mask.is_of(kept, kind) and self._is_zero(cut, kept):
                     return mask.source, None
             return None
-        if name in _TIMES:
+        if name in _TIMES or (name == "einsum" and _is_product(given)) or self._adds_nothing(name, given):
             for kept, mask in ((x, other), (other, x)):
                 note = self._noted(mask)
                 if note is not None and note.is_of(kept, "positive"):
@@ -116,6 +121,10 @@ class Spellings:
                 note = self._noted(twice)
                 if note is not None and note.is_of(note.source, "twice") and _equals(factor, halved):
                     return note.source, None
+        if name == "amax":
+            note = self._noted(x)
+            stacked = note is not None and note.kind == "stacked" and given.get("dim") in (0, (0,), [0])
+            return (note.source, None) if note is not None and stacked else None
         if name in ("sub", "subtract"):
             note = self._noted(other)
             return (note.source, None) if note is not None and note.is_of(x, "below") else None
@@ -123,6 +132,10 @@ class Spellings:
             note = self._noted(x)
             return (note.source, None) if note is not None and note.is_of(note.source, "minus") else None
         return None
+
+    def _adds_nothing(self, name: str, given: Mapping[str, Any]) -> bool:
+        base, is_plain = given.get("base"), given.get("value", 1) == 1
+        return name == "addcmul" and is_plain and self._is_zero(base, given.get("input"))
 
     def _original(self, tensor: Any) -> Any:
         """Return the tensor that this is still a copy of, else itself."""
@@ -147,6 +160,11 @@ class Spellings:
         if name in _CONVERSIONS:
             self._notes[output] = note
         elif name in _OPPOSITES:
+            self._opposed(source, output)
+
+    def _opposed(self, mask: Any, output: torch.Tensor) -> None:
+        note = self._noted(mask)
+        if note is not None:
             kind = {"positive": "negative", "negative": "positive"}.get(note.kind, "")
             self._notes[output] = _Note(kind, note.source, note.version)
 
@@ -154,6 +172,11 @@ class Spellings:
         """Remember what the output is of its input, if it may be a part of a ReLU."""
         x, other = given.get("input"), given.get("other")
         kind, source = "", x
+        if name == "rsub" and _equals(given.get("input"), 1):
+            self._opposed(other, output)
+        if name == "stack" and given.get("dim", 0) == 0 and len(given["tensors"]) == 2:
+            beside = self._beside_zero(*given["tensors"])
+            kind, source = ("stacked", beside[0]) if beside else ("", None)
         if name in (*_ABOVE, *_BELOW):
             above = name in _ABOVE
             if self._is_zero(other, x):
@@ -204,6 +227,8 @@ def arguments(name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> di
     if name in _SLOPES:
         spelled, default = _SLOPES[name]
         given.setdefault("slope", given.pop(spelled, default))
+    if name == "einsum" and isinstance(given.get("input"), list | tuple):
+        given.update(zip(("input", "other"), given["input"], strict=False))
     if name == "where":
         given["mask"] = given.pop("condition", given.get("mask"))
         if "self" in given:
@@ -216,6 +241,12 @@ def arguments(name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> di
 
 def _is_mask(value: Any) -> bool:
     return isinstance(value, torch.Tensor) and value.dtype == torch.bool
+
+
+def _is_product(given: Mapping[str, Any]) -> bool:
+    """Return whether an einsum multiplies two tensors element by element, e.g. "nchw,nchw->nchw"."""
+    ends = str(given["equation"]).replace(" ", "").replace("->", ",").split(",")
+    return len(ends) == 3 and len(set(ends)) == 1 and len(set(ends[0])) == len(ends[0])
 
 
 def _equals(value: Any, number: float) -> bool:

@@ -23,6 +23,7 @@ from explainers.relu_spellings import ORDERS, Spellings, arguments
 _CONSTANTS = frozenset(
     ("zeros_like", "ones_like", "full_like", "new_zeros", "new_ones", "new_full", "new_tensor", "get")
 )
+_REDUCTIONS = frozenset(("mean", "sum", "nanmean", "nansum"))
 _TURNS = frozenset(("permute", "transpose", "movedim", "moveaxis", "swapaxes", "swapdims"))
 # Functions whose result has its channels in axis 1, or in the last.
 _FIRST = (
@@ -50,9 +51,12 @@ class Respelling(TorchFunctionMode):
         super().__init__()
         self.respelled = 0  # calls that were made as a ReLU
         self.turned = 0  # calls that were made with channels in axis 1
+        self.gated = False  # a mask that depends on the images decided what is kept, and it was no ReLU
+        self.averaged = False  # maps were reduced to a number per channel without a pooling
         # The axis of the channels of every tensor that depends on the images; None if it is not known.
         self._axes: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
         self._axes[images] = 1
+        self._masks: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
         self._spellings = Spellings(lambda tensor: tensor in self._axes)
 
     def __torch_function__(
@@ -64,7 +68,8 @@ class Respelling(TorchFunctionMode):
         given = arguments(name, args, kwargs) if name in ORDERS and "out" not in kwargs else {}
         in_place = _in_place(spelled, given or kwargs)
         relu = self._spellings.as_relu(name, given) if given else None
-        if relu is not None and (not in_place or relu[0] is given["input"]):
+        made = relu is not None and (not in_place or relu[0] is given["input"])
+        if relu is not None and made:
             self.respelled += 1
             output = self._turned(relu[0], lambda source: _relu(source, relu[1], in_place), in_place)
         else:
@@ -74,6 +79,8 @@ class Respelling(TorchFunctionMode):
             elif args:
                 self._spellings.converted(name, args[0], output)
         self._follow(name, args, kwargs, output)
+        if not made:
+            self._note_masks(name, args, kwargs, output)
         return output
 
     def _run(
@@ -110,6 +117,8 @@ class Respelling(TorchFunctionMode):
         if not known:
             return
         maps = next((tensor for tensor in known if tensor.dim() == 4), None)
+        if maps is not None and name in _REDUCTIONS and isinstance(output, torch.Tensor):
+            self.averaged |= output.numel() == len(maps) * maps.shape[1] < maps.numel()
         for tensor in _tensors((output,)):
             if tensor in self._axes and tensor is known[0]:
                 continue  # in place
@@ -123,6 +132,16 @@ class Respelling(TorchFunctionMode):
             elif name in _TURNS and axis is not None:
                 axis = _turned_axis(name, args, kwargs, axis)
             self._axes[tensor] = axis
+
+    def _note_masks(self, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any], output: Any) -> None:
+        """Remember masks that depend on the images, and whether one was used on what has a gradient."""
+        given = list(_tensors((args, kwargs.values())))
+        masked = any(tensor in self._masks for tensor in given)
+        for tensor in _tensors((output,)) if output is not None else given[:1]:
+            if tensor.requires_grad:
+                self.gated |= masked
+            elif masked or (tensor in self._axes and (tensor.dtype == torch.bool or name == "heaviside")):
+                self._masks[tensor] = True
 
 
 def linear(maps: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
