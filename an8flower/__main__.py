@@ -1,6 +1,6 @@
 """The program `an8flower`, called by `python -m an8flower`."""
 
-from an8flower.benchmark.__main__ import main
+from importlib import import_module
 
 if __name__ == "__main__":
-    main()
+    import_module("an8flower.benchmark.__main__").main()

@@ -2,7 +2,7 @@
 
 Docstrings, comments, annotations, texts of errors and names of local variables do not change a digest, and
 neither does moving a module or a file that the code does not import. A changed constant, expression or import
-does. For code that is in no file, of a notebook or a console, see `benchmark.measuring.interactive`.
+does. For code of a notebook, a console or the script that runs, see `benchmark.measuring.interactive`.
 """
 
 from __future__ import annotations

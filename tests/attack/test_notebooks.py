@@ -271,7 +271,7 @@ def test_the_same_cells_in_another_session_have_the_same_key(session, kind):
 
 @pytest.mark.parametrize(
     "made",
-    ["threading.Lock()", "open('file', 'w')", "(k for k in [1])", "types.SimpleNamespace(k=threading.Lock())"],
+    ["threading.Lock()", "open('f', 'w')", "(k for k in [1])", "types.SimpleNamespace(k=threading.Lock())"],
 )  # fmt: skip
 def test_an_object_whose_value_cannot_be_told_is_measured_again(session, made):
     cells = [NEEDS, f"cfg = {made}", "def use(images):\n    return images.mean(1), cfg", USING]
