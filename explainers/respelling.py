@@ -117,8 +117,9 @@ class Respelling(TorchFunctionMode):
         if not known:
             return
         maps = next((tensor for tensor in known if tensor.dim() == 4), None)
-        if maps is not None and name in _REDUCTIONS and isinstance(output, torch.Tensor):
-            self.averaged |= output.numel() == len(maps) * maps.shape[1] < maps.numel()
+        source = known[0]
+        if name in _REDUCTIONS and source.dim() > 2 and isinstance(output, torch.Tensor):
+            self.averaged |= output.numel() == len(source) * source.shape[1] < source.numel()
         for tensor in _tensors((output,)):
             if tensor in self._axes and tensor is known[0]:
                 continue  # in place

@@ -14,6 +14,7 @@ import torch
 from test_wrong_maps import LIBRARIES, OURS, SIZE, TARGETS, N, Net, close, explained, truths
 from torch import nn
 from torch.nn import functional
+from torch.utils import checkpoint
 
 import explainers
 from explainers.base import Explainer, ExplainerError, ExplainerSpec
@@ -515,6 +516,82 @@ def test_what_a_model_changes_in_itself_stays(images):
     before = model.passes
     explained("grad_cam", model, images)
     assert model.passes > before and len(model.sizes) == model.passes
+
+
+class Counting(Net):
+    """A model that changes its own buffers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("calls", torch.zeros(()))
+        self.register_buffer("average", torch.zeros(3))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.calls += 1
+        self.average = 0.9 * self.average + x.detach().mean((0, 2, 3))
+        return super().forward(x)
+
+
+@pytest.mark.parametrize("name", [*QUICK, "grad_cam@conv1", "captum:GuidedBackprop", "zennit:EpsilonPlus"])
+def test_buffers_that_a_model_changes_itself_are_put_back(name, images):
+    model = Counting()
+    for _ in range(2):
+        close(explained(name, model, images), explained(name, Net(), images))
+        assert not model.calls and not model.average.any()
+
+
+def test_other_buffers_that_a_method_changes_are_told(images):
+    def changing(model, images, targets):
+        model(images)
+        model.other.add_(1)
+        return images.mean(1)
+
+    model = Counting()
+    model.register_buffer("other", torch.zeros(2))
+    mine = Explainer.from_spec(ExplainerSpec("changing", changing, "tests"))
+    with pytest.raises(ExplainerError, match="it changed the values of other "):
+        mine(model, images, TARGETS)
+    assert not model.other.any() and not model.calls
+
+
+@pytest.mark.parametrize("name", [*OURS, "captum:Saliency", "captum:GuidedBackprop", "zennit:EpsilonPlus"])
+def test_models_that_were_built_in_inference_mode_are_explained(name, images):
+    with torch.inference_mode():
+        model = Net()
+    before = list(model.parameters())
+    for _ in range(2):
+        close(explained(name, model, images), explained(name, Net(), images))
+    assert all(one is two and one.is_inference() for one, two in zip(model.parameters(), before, strict=True))
+
+
+@pytest.mark.parametrize("reentrant", [False, True])
+@pytest.mark.parametrize("name", [*OURS, "captum:Saliency", "captum:GuidedBackprop"])
+def test_checkpointed_models_are_explained(name, reentrant, images):
+    pytorchs = checkpoint._checkpoint_without_reentrant_generator, checkpoint.CheckpointFunction
+
+    def forward(net, x):
+        hidden = checkpoint.checkpoint(lambda y: net.relu1(net.conv1(y)), x, use_reentrant=reentrant)
+        return net.fc(net.pool(net.relu2(net.conv2(hidden))).flatten(1))
+
+    close(explained(name, written(forward), images), explained(name, Net(), images))
+    assert pytorchs == (checkpoint._checkpoint_without_reentrant_generator, checkpoint.CheckpointFunction)
+
+
+def test_layers_without_a_size_are_told(images):
+    model = Net()
+    model.fc = nn.LazyLinear(3)
+    for name in ("gradient", "grad_cam", "captum:Saliency"):
+        with pytest.raises(
+            ValueError, match=r"^the model is not initialised yet: fc\.weight has no size; run"
+        ):
+            explained(name, model, images)
+
+
+def test_exported_programs_are_refused_in_one_line(images):
+    model = torch.export.export(Net(), (images,)).module()
+    for name in ("gradient", "grad_cam", "captum:Saliency"):
+        with pytest.raises(ValueError, match=r"^the model cannot be put into eval mode .*; pass the module"):
+            explained(name, model, images)
 
 
 def test_a_model_that_was_changed_is_examined_again(images):

@@ -97,6 +97,7 @@ WRONG_TARGETS = {
     "None": None,
     "an integer out of range": 7,
     "a negative integer": -1,
+    "sparse": TARGETS.to_sparse(),
 }
 
 
@@ -138,6 +139,8 @@ WRONG_IMAGES = {
     "a NumPy array": lambda x: x.numpy(),
     "a NaN": lambda x: x.where(x > 0.01, float("nan")),
     "infinite": lambda x: x.where(x > 0.01, float("inf")),
+    "channels last": lambda x: x.permute(0, 2, 3, 1),
+    "sparse": lambda x: x.to_sparse(),
 }
 
 
@@ -204,6 +207,11 @@ SPELLINGS = {
     "minus the minimum": lambda x: -torch.minimum(-x, torch.zeros(1)),
     "heaviside": lambda x: x * torch.heaviside(x, torch.tensor(0.0)),
     "aten": lambda x: torch.ops.aten.relu(x),
+    "one less a mask": lambda x: x * (1 - (x <= 0).float()),
+    "einsum": lambda x: torch.einsum("nchw,nchw->nchw", x, (x > 0).float()),
+    "einsum of a list": lambda x: torch.einsum("nchw, nchw -> nchw", [(x > 0).float(), x]),
+    "addcmul": lambda x: torch.addcmul(torch.zeros_like(x), x, (x > 0).float()),
+    "amax of a stack": lambda x: torch.stack([x, torch.zeros_like(x)]).amax(0),
 }
 
 
@@ -241,6 +249,11 @@ NO_RELUS = {
     "a threshold above 0": lambda x: functional.threshold(x, 0.1, 0),
     "where of another bound": lambda x: torch.where(x > 0.1, x, 0.0),
     "an overwritten input": lambda x: x.clone().add_(1.0) * (x > 0),
+    "another sum of products": lambda x: torch.addcmul(torch.ones_like(x), x, (x > 0).float()),
+    "a scaled product": lambda x: torch.addcmul(torch.zeros_like(x), x, (x > 0).float(), value=2.0),
+    "an einsum over channels": lambda x: torch.einsum("nchw,nkhw->nchw", x, (x > 0).float()),
+    "two less a mask": lambda x: x * (2 - (x <= 0).float()),
+    "amax beside ones": lambda x: torch.stack([x, torch.ones_like(x)]).amax(0),
 }
 
 
@@ -269,6 +282,61 @@ ACTIVATIONS = {
     "CELU": nn.CELU(),
     "maximum": lambda x: torch.maximum(x, 0.5 * x),
 }
+
+
+def set_below_a_bound(x):
+    x = x.clone()
+    x[x < 0.1] = 0
+    return x
+
+
+# What is not a ReLU to methods, in many parts, and what is told of it.
+IN_PARTS = {
+    "amax": lambda x: torch.stack([x, 0 * x]).amax(0),
+    "max": lambda x: torch.stack([x, 0 * x]).max(0).values,
+    "sign": lambda x: x * (torch.sign(x) + 1) / 2,
+    "sqrt": lambda x: (x + (x * x).sqrt()) / 2,
+    "sqrt ": lambda x: (x + (x.pow(2) + 1e-12).sqrt()) / 2,
+    "masked_scatter": lambda x: torch.zeros_like(x).masked_scatter(x > 0, x[x > 0]),
+    "masks": lambda x: torch.einsum("nchw,nkhw->nchw", x, (x > 0).float()),
+    "masks ": lambda x: x * (x > 0.1).float(),
+    "masks  ": lambda x: x * torch.heaviside(x.detach() - 0.1, torch.tensor(0.0)),
+    "masks   ": lambda x: x * (1 - (x.detach() < 0.1).int()),
+    "masks    ": set_below_a_bound,
+    "the model's non-linear operations": lambda x: x * x,
+}
+
+
+@pytest.mark.parametrize("told", IN_PARTS)
+@pytest.mark.parametrize("name", ["guided_backprop", "deconvnet"])
+def test_an_activation_in_parts_is_told(name, told, images):
+    with pytest.warns(UserWarning, match=rf"'{name}' has a rule for ReLUs but none for .*{told.strip()}.*; "):
+        explained(name, Acting(IN_PARTS[told]), images)
+
+
+def test_an_activation_in_parts_beside_relus_is_told_too(images):
+    class Mixed(Net):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            x = IN_PARTS["masks "](self.conv1(x))
+            return self.fc(self.pool(self.relu2(self.conv2(x))).flatten(1))
+
+    with pytest.warns(UserWarning, match="none for masks; its maps use their plain gradient"):
+        explained("guided_backprop", Mixed(), images)
+
+
+NO_ACTIVATIONS = {
+    "a linear network": lambda net, x: net.fc(net.conv2(net.conv1(x)).flatten(2)[:, :, :25].flatten(1)),
+    "a ReLU and a check": lambda net, x: Net.forward(net, x) if (x > -1).all() else x,
+    "a ReLU and a norm": lambda net, x: Net.forward(net, x / (x * x).mean((1, 2, 3), keepdim=True).sqrt()),
+    "a ReLU and a maximum over positions": lambda net, x: Net.forward(net, x - x.amax((2, 3), keepdim=True)),
+}
+
+
+@pytest.mark.parametrize("forward", NO_ACTIVATIONS.values(), ids=NO_ACTIVATIONS)
+def test_what_is_no_activation_is_not_told(forward, images):
+    explained(
+        "guided_backprop", type("Written", (Net,), {"forward": forward})(), images
+    )  # warnings are errors
 
 
 class OwnFunction(torch.autograd.Function):
@@ -491,6 +559,82 @@ def test_a_gradient_cut_at_the_images_is_an_error(name, cut, images):
     with pytest.raises(ValueError, match="no gradient leads from the class scores to the images"):
         explained(name, Cut(), images)
     explained("grad_cam", Cut(), images)  # which does not need it there
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
+@pytest.mark.parametrize("name", [*DIFFERENTIATING, "captum:GuidedBackprop", "guided_grad_cam"])
+def test_a_quantised_model_cuts_the_gradient(name, images):
+    model = torch.ao.quantization.quantize_dynamic(Net(), {nn.Linear}, dtype=torch.qint8)
+    with pytest.raises(ValueError, match=rf"'{name}': no gradient leads from the class scores to"):
+        explained(name, model, images)
+    assert explained("rise?samples=4", model, images).any()  # which needs none
+
+
+class TwoHeads(Net):
+    """A network with a second head, of maps, that is computed last."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maps = nn.Conv2d(6, 2, 1)
+
+    def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
+        x = self.relu2(self.conv2(self.relu1(self.conv1(x))))
+        return {"out": self.fc(self.pool(x).flatten(1)), "maps": self.maps(x)}
+
+
+@pytest.mark.parametrize(
+    "name", ["grad_cam", "layer_cam", "guided_grad_cam", "grad_cam@conv3", "pytorch_grad_cam:GradCAM"]
+)
+def test_a_layer_of_another_head_is_refused_and_the_others_are_named(name, images):
+    message = (
+        r"to layer '(last_conv|conv3)'; choose another layer, e\.g\. .*@pool1 \(.*conv1, relu1, conv2, relu2"
+    )
+    with pytest.raises(ValueError, match=message):
+        explained(name, TwoHeads(), images)
+    close(explained("grad_cam@relu2", TwoHeads(), images), explained("grad_cam@relu2", Net(), images))
+
+
+LRP = ["zennit:EpsilonPlus", "zennit:EpsilonGammaBox", "zennit:ExcitationBackprop"]
+
+
+class Averaging(nn.Module):
+    """Global average pooling by a module or a function."""
+
+    def __init__(self, pool) -> None:
+        super().__init__()
+        self.conv, self.relu, self.pool, self.fc = nn.Conv2d(3, 4, 5), nn.ReLU(), pool, nn.Linear(4, CLASSES)
+        self.eval()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.fc(self.pool(self.relu(self.conv(x))).flatten(1))
+
+
+@pytest.mark.parametrize("name", LRP)
+@pytest.mark.parametrize(
+    "pool",
+    [
+        lambda x: x.mean((2, 3)),
+        lambda x: x.mean((2, 3), keepdim=True),
+        lambda x: torch.sum(x, dim=(-2, -1)),
+        lambda x: x.flatten(2).mean(2),
+    ],
+)
+def test_zennit_refuses_averages_that_are_no_module(name, pool, images):
+    with pytest.raises(ValueError, match=f"'{name}' has a rule for average pooling modules, but .*silently"):
+        explained(name, Averaging(pool), images)
+    assert explained(name, Averaging(nn.AdaptiveAvgPool2d(1)), images).any()
+    assert explained("zennit:GuidedBackprop", Averaging(pool), images).any()
+
+
+@pytest.mark.parametrize("name", LRP)
+@pytest.mark.parametrize("norm", ["weight_norm", "spectral_norm"])
+def test_zennit_refuses_weights_that_are_computed(name, norm, images):
+    model = Net()
+    getattr(nn.utils.parametrizations, norm)(model.conv1)
+    with pytest.raises(ValueError, match=f"'{name}' changes the weights of layers, but those of 'conv1'"):
+        explained(name, model, images)
+    nn.utils.parametrize.remove_parametrizations(model.conv1, "weight")
+    assert explained(name, model, images).any()
 
 
 def test_maps_of_zeros_are_legal_and_counted(images):
