@@ -4,12 +4,21 @@ Beside each array is a JSON file, its marker, with the SHA-256 of the array and 
 array that is not what was written is written again. The marker also has a digest of the states (size and
 times of change) of the PNG files. So a file that was altered later is noticed without reading all files: they
 are checked against their hashes only after a state has changed.
+
+The arrays of a dataset that cannot be written to, e.g. on a read-only disk, are in a temporary folder of the
+process and those that it starts.
 """
 
 from __future__ import annotations
 
+import atexit
+import errno
 import hashlib
+import logging
 import operator
+import os
+import shutil
+import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -24,10 +33,13 @@ from numpy.typing import NDArray
 from an8flower.ground import files
 from an8flower.ground.deprecated import warn_renamed
 from an8flower.ground.digest import check_digest, read_json, with_digest
-from an8flower.manifest import TWINS, DataFolderError, Manifest, read_verified, require_complete
+from an8flower.manifest import TWINS, DataFolderError, Manifest, damaged, read_verified, require_complete
 
 FORMAT_VERSION = 3
 CACHE = "cache"
+TEMPORARY = "AN8FLOWER_TEMPORARY"  # the environment variable that names the folder to processes started later
+_READ_ONLY = (errno.EROFS, errno.EACCES, errno.EPERM)
+logger = logging.getLogger(__name__)
 # For each kind of array the kind of file that it is computed from.
 SOURCES = {
     "image": "image", "part_only": "part_only", "all_but_part": "all_but_part",
@@ -64,8 +76,9 @@ class Arrays:
     ) -> Self:
         """Open the arrays of a variant; first write those that are missing, damaged or out of date.
 
-        They are in the folder `cache/<size>px` of the variant. Each array is hashed every time; 300 MB take
-        about 0.2 s.
+        They are in the folder `cache/<size>px` of the variant. If that cannot be written to, arrays to write
+        are in a temporary folder instead, until the process ends. Each array is hashed every time; 300 MB
+        take about 0.2 s.
 
         Args:
             manifest: of the variant.
@@ -75,12 +88,32 @@ class Arrays:
                 set where at least half of the area is), "parts" (uint8 ids, nearest neighbour).
             states: of all files, from `require_complete`; by default it is called.
         Raises:
-            DataFolderError: if a file is missing or altered; the message names it.
+            DataFolderError: if a file is missing or altered, or `cache` is no folder; the message names it.
         """
-        folder = manifest.folder / CACHE / f"{size_px}px"
+        for path in _not_folders(manifest):
+            raise damaged(manifest, path, "is not a folder")
+        arguments = manifest, table, size_px, set(kinds), states
+        try:
+            return cls._open_in(manifest.folder / CACHE, *arguments)
+        except OSError as error:
+            if error.errno not in _READ_ONLY:
+                raise
+        return cls._open_in(_temporary(manifest), *arguments)
+
+    @classmethod
+    def _open_in(
+        cls,
+        cache: Path,
+        manifest: Manifest,
+        table: pd.DataFrame,
+        size_px: int,
+        kinds: Iterable[str],
+        states: Mapping[str, files.FileState] | None,
+    ) -> Self:
+        folder = cache / f"{size_px}px"
         states = require_complete(manifest) if states is None else states
         hashes = {}
-        for kind in sorted(set(kinds)):
+        for kind in sorted(kinds):
             rows = list(zip(table[f"{SOURCES[kind]}_path"], table[f"{SOURCES[kind]}_sha256"], strict=True))
             expected = _expected(manifest, size_px, kind)
             current = _digest_of_states(states, rows)
@@ -116,8 +149,10 @@ class Arrays:
 def altered_arrays(manifest: Manifest) -> Iterator[Path]:
     """Yield each array of a variant that is not what was written, or its marker if that is not.
 
-    Arrays without a marker, of other data or of another release are never read, and so not yielded.
+    A file in the place of a folder of arrays is yielded, too. Arrays without a marker, of other data or of
+    another release are never read, and so not yielded.
     """
+    yield from _not_folders(manifest)
     for marker_path in sorted((manifest.folder / CACHE).glob("*px/*.json")):
         array = marker_path.with_suffix(".npy")
         kind, size = array.stem, array.parent.name.removesuffix("px")
@@ -134,9 +169,49 @@ def altered_arrays(manifest: Manifest) -> Iterator[Path]:
 
 def remove_altered(manifest: Manifest) -> None:
     """Delete the arrays of a variant that are not what was written; they are written again when needed."""
-    for path in altered_arrays(manifest):
-        path.with_suffix(".json").unlink(missing_ok=True)
-        path.with_suffix(".npy").unlink(missing_ok=True)
+    for path in list(altered_arrays(manifest)):
+        for one in (path, path.with_suffix(".json"), path.with_suffix(".npy")):
+            _remove(one)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _not_folders(manifest: Manifest) -> Iterator[Path]:
+    """Yield what is where a folder of arrays should be and is none, e.g. a file or a dangling link."""
+    cache = manifest.folder / CACHE
+    for path in (cache, *(cache.glob("*px") if cache.is_dir() else ())):
+        if not path.is_dir() and (path.exists() or path.is_symlink()):
+            yield path
+
+
+def _temporary(manifest: Manifest) -> Path:
+    """Return a folder for the arrays of a dataset that cannot be written to.
+
+    Only the user can read it. Processes that this one starts use it, too; it is removed when this one ends.
+    """
+    place = Path(os.environ.get(TEMPORARY, ""))
+    if TEMPORARY not in os.environ or not place.is_dir():
+        place = Path(tempfile.mkdtemp(prefix="an8flower-"))
+        os.environ[TEMPORARY] = str(place)
+        atexit.register(_remove_own, os.getpid(), place)
+    cache = place / manifest.digest[:32] / CACHE
+    if not cache.is_dir():
+        logger.warning(
+            "%s cannot be written to; its resized images are in %s until this program ends",
+            manifest.folder,
+            place,
+        )
+    return cache
+
+
+def _remove_own(process: int, place: Path) -> None:
+    if os.getpid() == process:  # a forked process has inherited this call
+        shutil.rmtree(place, ignore_errors=True)
 
 
 def checked_size(size_px: int | None) -> int | None:
@@ -212,7 +287,9 @@ def _written(manifest: Manifest, rows: Rows, array: Path, marker: Marker) -> str
         known = _marker_of(array, marker)
         if known is not None:
             return str(known["sha256"])
-        array.with_suffix(".json").unlink(missing_ok=True)
+        _remove(array.with_suffix(".json"))
+        if array.is_dir():
+            _remove(array)
         files.write_with(array, partial(write_array, manifest, rows, marker["size_px"], marker["kind"]))
         sha256 = str(_sha256(array))
         _write_marker(array, {**marker, "sha256": sha256})

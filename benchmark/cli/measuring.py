@@ -79,8 +79,14 @@ def train(
         for fold in done
     ]
     folder = weights_path(checkpoints, variant, model, 0, seed).parent
-    picture = training_curves(checkpoints, variant, model, folder / "training.png", seed=seed)
-    say({"folds": done, "files": [str(picture)]}, as_json, "\n".join([*lines, f"wrote {picture}"]))
+    picture = folder / "training.png"
+    written = []
+    try:
+        written.append(str(training_curves(checkpoints, variant, model, picture, seed=seed)))
+        lines.append(f"wrote {picture}")
+    except OSError as error:  # e.g. in a folder that cannot be written to; the models are trained even so
+        lines.append(f"{picture} could not be drawn: {error.strerror}")
+    say({"folds": done, "files": written}, as_json, "\n".join(lines))
 
 
 def evaluate(

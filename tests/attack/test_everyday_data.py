@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,11 +17,12 @@ from conftest import TINY
 from torch.utils.data import DataLoader
 from waiting import HANG_S
 
-from an8flower import An8Flower, generate, verify
+from an8flower import An8Flower, arrays, generate, verify
 from an8flower.drawing.factors import checked
 from an8flower.drawing.renderer import Renderer
 from an8flower.export import base, export, names
-from an8flower.manifest import Manifest, read_manifest
+from an8flower.ground import files
+from an8flower.manifest import DataFolderError, Manifest, read_manifest
 from an8flower.variants import variants
 
 FORMATS = [name for name in names() if name != "croissant"]  # whose library is slow to import
@@ -255,3 +257,81 @@ class TestDrawing:
         told = str(raised.value)
         assert "OpenGL cannot be started" in told and type(error).__name__ in told and "\n" not in told
         assert raised.value.__cause__ is None
+
+
+class TestCacheFolder:
+    """Resized images can always be written, or the error names what is in the way and what removes it."""
+
+    @pytest.fixture
+    def temporary(self, tmp_path, monkeypatch):
+        folder = tmp_path / "temporary"
+        folder.mkdir()
+        monkeypatch.setattr("tempfile.tempdir", str(folder))
+        monkeypatch.delenv(arrays.TEMPORARY, raising=False)
+        yield folder
+        monkeypatch.delenv(arrays.TEMPORARY, raising=False)
+
+    @pytest.mark.parametrize("code", [errno.EROFS, errno.EACCES, errno.EPERM])
+    def test_read_only_data_are_opened(self, copied, temporary, monkeypatch, caplog, code):
+        expected = An8Flower(copied, TINY.name, size_px=28)[3][0]
+        before = content(copied / TINY.name)
+        locked = files.locked
+
+        def refused(folder, **options):
+            # A superuser may write to everything, so that the permissions of a folder would change nothing.
+            if folder.is_relative_to(copied / TINY.name):
+                raise OSError(code, os.strerror(code), str(folder))
+            return locked(folder, **options)
+
+        monkeypatch.setattr(files, "locked", refused)
+        for size_px in (20, 24):
+            dataset = An8Flower(copied, TINY.name, size_px=size_px, target=("label", "mask", "plant"))
+            assert dataset[3][0].shape == (3, size_px, size_px)
+            loader = DataLoader(dataset, batch_size=8, num_workers=1, multiprocessing_context="spawn")
+            assert next(iter(loader))[0].shape == (8, 3, size_px, size_px)
+        assert torch.equal(An8Flower(copied, TINY.name, size_px=28)[3][0], expected)
+        assert content(copied / TINY.name) == before
+        (place,) = temporary.iterdir()
+        assert place.stat().st_mode & 0o077 == 0
+        assert caplog.text.count("cannot be written to") == 1 and str(place) in caplog.text
+
+    def test_the_temporary_folder_is_removed_at_exit_and_shared_with_children(self, copied, temporary):
+        code = (
+            "import os, subprocess, sys\n"
+            "from an8flower import arrays\n"
+            "from an8flower.manifest import read_manifest\n"
+            f"place = arrays._temporary(read_manifest({str(copied)!r}, {TINY.name!r}))\n"
+            "place.mkdir(parents=True, exist_ok=True); print(place, flush=True)\n"
+            "code = sys.argv[1]\n"
+            "if len(sys.argv) < 3: subprocess.run([sys.executable, '-c', code, code, 'child'])\n"
+            "assert place.is_dir()\n"
+        )
+        environment = {**os.environ, "TMPDIR": str(temporary)}
+        ran = subprocess.run(
+            [sys.executable, "-c", code, code], env=environment, capture_output=True, text=True, check=True
+        )
+        first, second = sorted(ran.stdout.split())
+        assert first == second and first.startswith(str(temporary))
+        assert list(temporary.iterdir()) == []
+
+    @pytest.mark.parametrize("place", ["cache", "cache/28px"])
+    @pytest.mark.parametrize("kind", ["file", "dangling link"])
+    def test_a_file_in_its_place_is_named_and_repaired(self, copied, place, kind):
+        expected = An8Flower(copied, TINY.name, size_px=28)[3][0]
+        path = copied / TINY.name / place
+        shutil.rmtree(path)
+        path.symlink_to("/nowhere") if kind != "file" else path.write_text("mine")
+        with pytest.raises(DataFolderError, match=f"{place} is not a folder.*an8flower generate"):
+            An8Flower(copied, TINY.name, size_px=28)
+        assert [(one.path, one.what) for one in verify(copied, TINY.name)] == [(path, "altered")]
+        generate(copied, TINY, viewpoints=sorted({*read_manifest(copied, TINY.name).table["view"]}))
+        assert verify(copied, TINY.name) == []
+        assert torch.equal(An8Flower(copied, TINY.name, size_px=28)[3][0], expected)
+
+    def test_a_folder_in_the_place_of_an_array_is_replaced(self, copied):
+        expected = An8Flower(copied, TINY.name, size_px=28)[3][0]
+        array = copied / TINY.name / "cache/28px/image.npy"
+        array.unlink()
+        array.mkdir()
+        assert torch.equal(An8Flower(copied, TINY.name, size_px=28)[3][0], expected)
+        assert verify(copied, TINY.name) == []
