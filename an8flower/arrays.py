@@ -142,6 +142,11 @@ class Arrays:
         """Return a copy of one image, mask or part-id map."""
         return np.array(self._arrays[kind][index])
 
+    def altered(self) -> list[Path]:
+        """Return the files that are not as they were when they were opened."""
+        paths = {self._folder / f"{kind}.npy": sha256 for kind, sha256 in self._hashes.items()}
+        return [path for path, sha256 in paths.items() if _sha256(path) != sha256]
+
     def __reduce__(self) -> tuple[Any, ...]:
         return _reopened, (self._folder, self._hashes)
 

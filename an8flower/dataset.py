@@ -200,6 +200,10 @@ class An8Flower(Dataset[Any]):
         images = "".join(f'<img width="112" src="data:image/png;base64,{data}">' for data in encoded)
         return html_table(["", "An8Flower"], names) + images
 
+    def altered(self) -> list[Path]:
+        """Return the resized arrays that were changed since this dataset was opened."""
+        return [] if self._arrays is None else self._arrays.altered()
+
     def batches(self, size: int, *, rng: np.random.Generator | None = None) -> Iterator[Batch]:
         """Yield all images in batches.
 

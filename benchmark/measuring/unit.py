@@ -20,6 +20,7 @@ import explainers as methods
 from an8flower.dataset import Batch
 from an8flower.ground.jobs import Tell
 from an8flower.ground.memo import sharing
+from an8flower.manifest import DataFolderError
 from benchmark import store
 from benchmark.measuring.circumstances import circumstances
 from benchmark.measuring.cost import Cost, cost_as_json
@@ -115,6 +116,7 @@ def _measure(
             failed.update({name: _kept_too_much(name, kept) for name in cells})
     _measure_cost(cells, failed, loaded, limits)
     _raise_if_ended(failed)
+    _check_data(cells, failed, loaded)
     factors = loaded.test.manifest.factors
     for name in waiting:
         record = replace(unit.planned[name], **circumstances(loaded.device))
@@ -134,6 +136,21 @@ def _raise_if_ended(failed: Mapping[str, Exception]) -> None:
     for error in failed.values():
         if isinstance(error, ProcessEndedError):
             raise error
+
+
+def _check_data(cells: Mapping[str, Collected], failed: dict[str, Exception], loaded: ModelAndImages) -> None:
+    """Check that the images and masks did not change on disk while the unit was measured.
+
+    Raises:
+        DataFolderError: if they did, and no foreign explainer of this unit may have done it.
+    """
+    altered = loaded.test.altered()
+    if not altered:
+        return
+    text = f"{altered[0]} was altered while it was read"
+    if not all(cell.explainer.spec.is_foreign for cell in cells.values()):
+        raise DataFolderError(f"{text}; run the same command again")
+    failed.update({name: methods.ExplainerError(name, "input", text) for name in cells})
 
 
 def _open(

@@ -186,3 +186,28 @@ def test_a_method_that_cannot_be_sent_fails_alone(measured):
         records, _ = measured(["holds_a_lock", "random"])
     assert records["random"].status == "ok"
     assert records["holds_a_lock"].cause == "raised" and "cannot pickle" in records["holds_a_lock"].reason
+
+
+def test_masks_that_a_method_alters_on_disk_are_found(copied, checkpoints, tiny, tmp_path):
+    script = tmp_path / "altering.py"
+    cache = copied / tiny.name / "cache/112px/mask.npy"
+    script.write_text(
+        "import numpy as np\n"
+        "def alter(model, images, targets):\n"
+        f"    masks = np.load({str(cache)!r}, mmap_mode='r+')\n"
+        "    masks[:] = np.roll(masks, 30, 1)\n"
+        "    masks.flush()\n"
+        "    return images.mean(1)\n"
+    )
+
+    def measured(*names):
+        with explainers.registry.temporarily():
+            return evaluate(
+                copied, tiny.name, explainers=names, folds=[0], checkpoints=checkpoints,
+                results=tmp_path / "runs" / str(len(names)), metrics=METRICS,
+            )  # fmt: skip
+
+    (undisturbed,) = measured("grad_cam")
+    altering, bystander = measured(f"{script}:alter", "grad_cam")
+    assert (altering.status, altering.cause) == ("failed", "input") and "mask.npy" in altering.reason
+    assert bystander.scores == undisturbed.scores
