@@ -17,7 +17,6 @@ from explainers.base import ExplainerSpec
 EXTRAS: dict[str, str] = {"captum": "", "pytorch_grad_cam": "pytorch-grad-cam", "zennit": "zennit"}
 
 
-@cache
 def spec(library: str, name: str) -> ExplainerSpec:
     """Return the method `name` of `library`.
 
@@ -28,6 +27,11 @@ def spec(library: str, name: str) -> ExplainerSpec:
     adapter = _adapter(library)
     if name not in adapter.names():
         raise unknown(f"{library} explainer", name, adapter.names())
+    return _spec(adapter, name)
+
+
+@cache
+def _spec(adapter: ModuleType, name: str) -> ExplainerSpec:
     method: ExplainerSpec = adapter.spec(name)
     return method
 
