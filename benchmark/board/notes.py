@@ -30,8 +30,5 @@ def _zeros(records: Sequence[Record]) -> list[str]:
     for record in records:
         images[record.explainer] += record.images
         zeros[record.explainer] += record.zeros or 0
-    return [
-        f"{name}: {count} of {images[name]} heatmaps are zero everywhere"
-        for name, count in zeros.items()
-        if count
-    ]
+    listed = [f"{name} {count} of {images[name]}" for name, count in zeros.items() if count]
+    return [f"heatmaps that are zero everywhere: {', '.join(listed)}"] if listed else []
