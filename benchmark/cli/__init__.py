@@ -76,8 +76,13 @@ def _options(
 app = _application()
 
 
-def main() -> None:
-    """Run the command; an error is printed as one line, with its traceback only under --debug."""
+def main(interrupted: Callable[[], bool] = lambda: False) -> None:
+    """Run the command; an error is printed as one line, with its traceback only under --debug.
+
+    Args:
+        interrupted: returns whether Ctrl-C was pressed. Some libraries take it for a failed import of an
+            optional package, and fail later: such an error is reported as the interruption that it is.
+    """
     debug = "--debug" in sys.argv[1:]
     # Anywhere in the line, so that a failed command can be repeated with --debug at its end.
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
@@ -101,8 +106,10 @@ def main() -> None:
             sys.exit(error.exit_code)
         if debug:
             raise
-        notes.print(f"{NAME}: {_one_line(error)}", markup=False, soft_wrap=True)
-        sys.exit(1)
+        if not interrupted():
+            notes.print(f"{NAME}: {_one_line(error)}", markup=False, soft_wrap=True)
+            sys.exit(1)
+        code = INTERRUPTED
     if code == INTERRUPTED:  # some releases of Typer return it
         notes.print(
             "interrupted: finished work is kept; run the same command again to continue", soft_wrap=True
