@@ -1,0 +1,81 @@
+"""The recipe of a training, as data, and the registry of recipes."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from an8flower.ground.registry import Registry
+
+Target = Literal["label", "uniform"]
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """One picture of each training image, and what the model is to answer to it.
+
+    Args:
+        picture: a name in `benchmark.training.lessons.PICTURES`: "image" for the image itself, "part_only"
+            and "all_but_part" for its twins, or a picture made of these.
+        target: "label" for the image's class; "uniform" for the probability 1/C of each of the C classes,
+            for pictures that do not show the class.
+    """
+
+    picture: str
+    target: Target
+
+
+PLAIN = (Lesson("image", "label"),)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How to train a model.
+
+    SGD with momentum on the training views of a fold. Some of the views are held out; their loss decides
+    when to stop.
+
+    Args:
+        epochs: largest number of epochs.
+        batch: pictures per step.
+        learning_rate, momentum, weight_decay: parameters of SGD.
+        validation_every: every n-th training view is held out for validation.
+        enough_loss: stop if the validation loss is below this value.
+        patience: stop if the validation loss has not fallen for this number of epochs.
+        name: of the recipe; part of the names of folders.
+        lessons: the pictures of each training image; an epoch has each of them once.
+        source: where the recipe comes from.
+    Source: epochs, batch, momentum and weight decay as in Oramas et al. 2019 and MatConvNet's
+        MNIST example; the rest is this project's.
+    """
+
+    epochs: int = 30
+    batch: int = 100
+    learning_rate: float = 0.01
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    validation_every: int = 8
+    enough_loss: float = 0.001
+    patience: int = 5
+    name: str = "plain"
+    lessons: tuple[Lesson, ...] = PLAIN
+    source: str = "Oramas et al. 2019"
+
+    def identity(self) -> dict[str, Any]:
+        """Return all that decides what comes out of training, for JSON.
+
+        Name and lessons are left out of plain training, so that weights of older releases stay known.
+        """
+        content = asdict(self)
+        del content["source"]
+        content["lessons"] = list(content["lessons"])
+        if self.name == "plain":
+            del content["name"]
+        if self.lessons == PLAIN:
+            del content["lessons"]
+        return content
+
+
+recipes: Registry[Recipe] = Registry(
+    "recipe", package="benchmark.training.recipes", group="an8flower.recipes"
+)
