@@ -14,9 +14,10 @@ from an8flower.ground.registry import unknown
 from an8flower.protocol import FOLDS, Scheme
 from benchmark.metrics import metrics
 from benchmark.models import models
-from benchmark.setups import Setup
+from benchmark.setups import PLAIN, Setup
 from benchmark.store import Cell
-from benchmark.training.weights import weights_path
+from benchmark.training.recipes import recipes
+from benchmark.training.weights import path_of
 from explainers import get
 
 
@@ -26,10 +27,10 @@ class PlanError(ValueError):
 
 @dataclass(frozen=True)
 class Plan:
-    """variants x models x seeds x folds x explainers, each measured with all metrics.
+    """variants x models x recipes x seeds x folds x explainers, each measured with all metrics.
 
     Args:
-        variants, models: registry names.
+        variants, models, recipes: registry names.
         folds: from 0 to 4.
         seeds: of the training.
         explainers: names as `explainers.get` reads them, "name@all" for every layer with a map; empty for
@@ -48,6 +49,7 @@ class Plan:
 
     variants: tuple[str, ...] = ("single-6c",)
     models: tuple[str, ...] = ("an8net",)
+    recipes: tuple[str, ...] = (PLAIN,)
     folds: tuple[int, ...] = tuple(range(FOLDS))
     seeds: tuple[int, ...] = (0,)
     explainers: tuple[str, ...] = ()
@@ -71,28 +73,41 @@ class Plan:
                 raise PlanError(f"fold {fold} does not exist; there are {FOLDS}, from 0 to {FOLDS - 1}")
         if self.scheme not in get_args(Scheme):
             raise PlanError(f"unknown scheme {self.scheme!r}; known are {', '.join(get_args(Scheme))}")
-        for name in ("variants", "models", "folds", "seeds", "metrics"):
+        for name in ("variants", "models", "recipes", "folds", "seeds", "metrics"):
             if not getattr(self, name):
                 raise PlanError(f"{name} is empty, so there is nothing to do; name at least one")
         for model in self.models:
             models.get(model)
+        for recipe in self.recipes:
+            recipes.get(recipe)
         for explainer in self.explainers:
             get(explainer)
         self.metric_names()
         parse(self.factors)
 
+    @property
+    def twins(self) -> bool:
+        """Whether the images must have their twins: for the certificate, or for a recipe."""
+        pictures = (lesson.picture for name in self.recipes for lesson in recipes.get(name).lessons)
+        return self.certificate or any(picture != "image" for picture in pictures)
+
     def setups(self) -> Iterator[Setup]:
         """Yield every trained model that is measured."""
-        for values in product(self.variants, self.models, self.seeds, self.folds):
-            yield Setup(*values)
+        for variant, model, recipe in product(self.variants, self.models, self.recipes):
+            for seed, fold in product(self.seeds, self.folds):
+                yield Setup(variant, model, seed, fold, recipe)
+
+    def boards(self) -> list[tuple[str, str]]:
+        """Return variant and name of the models of each board, see `setups.model_name`."""
+        return list(dict.fromkeys((setup.variant, setup.model_name) for setup in self.setups()))
 
     def weights_path(self, setup: Setup) -> Path:
         """Return where the weights of a model are stored."""
-        return weights_path(self.checkpoints, setup.variant, setup.model, setup.fold, setup.seed)
+        return path_of(self.checkpoints, setup)
 
     def cell(self, setup: Setup, explainer: str) -> Cell:
         """Return where the measurement of an explainer, by name, is stored."""
-        return Cell(self.results, setup.variant, setup.model, explainer, setup.fold, setup.seed)
+        return Cell(self.results, setup.variant, setup.model, explainer, setup.fold, setup.seed, setup.recipe)
 
     def metric_names(self) -> tuple[str, ...]:
         """Return the names of the metrics, with kinds resolved, in the order of the registry.
@@ -138,8 +153,8 @@ def read_plan(path: str | Path) -> Plan:
 
 _FIELDS = {field.name: field for field in fields(Plan)}
 _ITEMS = {
-    "variants": str, "models": str, "explainers": str, "metrics": str, "folds": int, "seeds": int,
-    "viewpoints": int, "factors": str,
+    "variants": str, "models": str, "recipes": str, "explainers": str, "metrics": str, "factors": str,
+    "folds": int, "seeds": int, "viewpoints": int,
 }  # fmt: skip
 _PATHS = ("root", "checkpoints", "results")
 

@@ -58,9 +58,8 @@ def preview(plan: Plan, recipe: Recipe | None = None) -> Preview:
 
     Args:
         plan: to look up.
-        recipe: how its models are trained; the default recipe if None.
+        recipe: how all models are trained; by default each as its recipe says.
     """
-    recipe = recipe or Recipe()
     # Without twins: these are drawn for the certificate only, and change no model and no score.
     without_twins = replace(plan, certificate=False)
     data = {variant: known_data(without_twins, variant) for variant in plan.variants}
@@ -79,7 +78,7 @@ def preview(plan: Plan, recipe: Recipe | None = None) -> Preview:
         else:
             known = [(name, "new") for name in plan.explainers or default_explainers()]
         for name, state in known:
-            states.setdefault((setup.variant, setup.model, name), Counter())[state] += 1
+            states.setdefault((setup.variant, setup.model_name, name), Counter())[state] += 1
     rows = [
         {
             "variant": v,
@@ -104,6 +103,6 @@ def preview(plan: Plan, recipe: Recipe | None = None) -> Preview:
 
 def _counted(plan: Plan, done: list[Setup]) -> dict[tuple[str, str], tuple[int, int]]:
     """Return for each variant and model how many of the plan's setups are done, and how many there are."""
-    asked = Counter((setup.variant, setup.model) for setup in plan.setups())
-    counts = Counter((setup.variant, setup.model) for setup in done)
+    asked = Counter((setup.variant, setup.model_name) for setup in plan.setups())
+    counts = Counter((setup.variant, setup.model_name) for setup in done)
     return {place: (counts[place], count) for place, count in asked.items()}

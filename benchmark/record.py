@@ -10,6 +10,7 @@ from an8flower.ground.deprecated import OnceDict
 from an8flower.ground.digest import AlteredError, check_digest, with_digest
 from an8flower.ground.shown import html_table
 from benchmark.record_checks import Json, RecordError, Status, check
+from benchmark.setups import PLAIN, model_name
 from explainers.base import Role
 
 __all__ = ["SCHEMA_VERSION", "Json", "Record", "RecordError", "Status", "from_json", "to_json"]
@@ -27,7 +28,7 @@ class Record(OnceDict):
     """All that is known of one cell: what was measured, with what result, when and where.
 
     Args:
-        variant, model, seed, fold, explainer: the cell.
+        variant, model, seed, fold, explainer, recipe: the cell.
         key: SHA-256 of `identity`; equal keys have equal heatmaps.
         identity: everything that determines the heatmaps.
         metrics: for each metric, the SHA-256 of the code that computes it.
@@ -64,6 +65,7 @@ class Record(OnceDict):
     metrics: dict[str, str]
     role: Role
     source: str
+    recipe: str = PLAIN
     library: str = ""
     reduction: str = ""
     resize: str = ""
@@ -99,14 +101,20 @@ class Record(OnceDict):
             f", {name} {value:.3f}" for name, value in list(self.scores.items())[:3] if value is not None
         )
         why = f", {self.reason}" if self.reason else ""
-        of = f"{self.explainer}, {self.variant} {self.model} {self.place}"
+        of = f"{self.explainer}, {self.variant} {self.model_name} {self.place}"
         return f"Record({of}: {self.status}{scores}{why})"
 
     def _repr_html_(self) -> str:
-        names = ("explainer", "variant", "model", "fold", "seed", "status", "reason", "layer", "images")
+        names = ["explainer", "variant", "model", "recipe", "fold", "seed", "status", "reason", "layer"]
         facts = [(name, getattr(self, name)) for name in names if getattr(self, name) is not None]
+        facts.append(("images", self.images))
         scores = [(name, "undefined" if v is None else f"{v:.4f}") for name, v in self.scores.items()]
         return html_table(["", "record"], [*facts, *scores])
+
+    @property
+    def model_name(self) -> str:
+        """The architecture with the recipe, see `setups.model_name`."""
+        return model_name(self.model, self.recipe)
 
     @property
     def place(self) -> str:

@@ -14,6 +14,7 @@ from typing import Any, Literal, get_args
 from an8flower.ground.text import one_line
 from an8flower.protocol import FOLDS
 from benchmark.metrics import metrics
+from benchmark.setups import PLAIN
 from explainers.base import Role
 from explainers.names import Reference
 
@@ -67,6 +68,9 @@ def _check_identity(content: Mapping[str, Any]) -> None:
     for name in ("variant", "model", "fold"):
         if identity.get(name, content[name]) != content[name]:
             raise RecordError(f"it is of {name} {content[name]!r}, its identity of {identity[name]!r}")
+    ours, its = (which.get("recipe", PLAIN) for which in (content, identity))
+    if ours != its:
+        raise RecordError(f"it is of recipe {ours!r}, its identity of {its!r}")
     name, method = content["explainer"], identity.get("explainer", content["explainer"])
     if name == method:
         return
@@ -245,6 +249,7 @@ _OF_MEASURED: dict[str, Rule] = {
 }
 # May be missing, above all in records of older releases.
 _OPTIONAL: dict[str, Rule] = {
+    "recipe": NAME,
     "undefined": WHOLE,
     "zeros": WHOLE,
     "cause": TEXT_OR_NONE,
@@ -267,7 +272,7 @@ _OPTIONAL: dict[str, Rule] = {
 }
 _IDENTITY: dict[str, Rule] = {"dataset_digest": SHA256, "weights_sha256": SHA256}
 _OPTIONAL_IN_IDENTITY: dict[str, Rule] = {
-    **dict.fromkeys(("variant", "model", "folds", "explainer", "code_sha256", "device"), NAME),
+    **dict.fromkeys(("variant", "model", "recipe", "folds", "explainer", "code_sha256", "device"), NAME),
     "library": TEXT,
     "fold": WHOLE,
     "parameters": OBJECT,

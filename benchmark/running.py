@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import product
 from pathlib import Path
 
 import explainers as methods
@@ -34,7 +33,7 @@ from benchmark.setups import Setup
 from benchmark.store import ResultsError
 from benchmark.training.figure import training_curves
 from benchmark.training.fitting import epoch_note
-from benchmark.training.recipes import Recipe
+from benchmark.training.recipes import Recipe, recipes
 from benchmark.training.trainer import train, trained_record
 
 
@@ -90,7 +89,7 @@ def carry_out(
     with _timed("measure", seconds):
         records = measure_all(plan, workers=workers, scheduler=scheduler, retry_failed=retry_failed)
     with _timed("picture", seconds):
-        boards = [_board(plan, trained, *place) for place in product(plan.variants, plan.models)]
+        boards = [_board(plan, trained, *place) for place in plan.boards()]
         written, notes = _pictures(plan, boards)
     return Done(trained, records, boards, written, seconds, certificates, notes)
 
@@ -108,7 +107,7 @@ def draw_all(plan: Plan, *, workers: int, scheduler: str | None, platform: Platf
         if known_data(plan, variant) is None:
             generate(
                 plan.root, variant, viewpoints=plan.viewpoints or None, workers=max(1, workers),
-                scheduler=scheduler, seed=plan.drawing_seed, platform=platform, twins=plan.certificate,
+                scheduler=scheduler, seed=plan.drawing_seed, platform=platform, twins=plan.twins,
                 factors=parse(plan.factors),
             )  # fmt: skip
 
@@ -119,7 +118,7 @@ def known_data(plan: Plan, variant: str) -> Manifest | None:
     with suppress(DataFolderError):
         manifest = read_manifest(plan.root, variant)
         require_complete(manifest)
-        header, twins = manifest.header, set(TWINS) if plan.certificate else set()
+        header, twins = manifest.header, set(TWINS) if plan.twins else set()
         made = header["seed"], header["factors"]
         asked = plan.drawing_seed, json.loads(json.dumps(parse(plan.factors)))
         if wanted <= set(header["views"]) and made == asked and twins <= set(manifest.table["kind"]):
@@ -130,8 +129,12 @@ def known_data(plan: Plan, variant: str) -> Manifest | None:
 def train_all(
     plan: Plan, *, workers: int, scheduler: str | None, recipe: Recipe | None = None
 ) -> dict[Setup, Json]:
-    """Train the models of a plan that are not trained yet on exactly this data; return a record for each."""
-    recipe = recipe or Recipe()
+    """Train the models of a plan that are not trained yet on exactly this data; return a record for each.
+
+    Args:
+        plan, workers, scheduler: as for `carry_out`.
+        recipe: how to train all of them; by default each as its recipe says.
+    """
     setups = list(plan.setups())
     data = {variant: read_manifest(plan.root, variant) for variant in plan.variants}
     records = {
@@ -146,7 +149,12 @@ def train_all(
     for _ in with_datasets(plan, waiting):  # resized once, not by each worker
         pass
     jobs = [
-        Job(_train, {"plan": plan, "setup": setup, "recipe": recipe}, attempts=ATTEMPTS) for setup in waiting
+        Job(
+            _train,
+            {"plan": plan, "setup": setup, "recipe": recipe or recipes.get(setup.recipe)},
+            attempts=ATTEMPTS,
+        )
+        for setup in waiting
     ]
     title = f"train {', '.join(plan.models)} on {', '.join(plan.variants)}"
     under_way: dict[Setup, str] = {}
@@ -171,15 +179,15 @@ def train_all(
 
 def _short(plan: Plan, setup: Setup) -> str:
     """Return the name of a model without what the title already says."""
-    alone = len(plan.variants) == len(plan.models) == len(plan.seeds) == 1
+    alone = len(plan.boards()) == len(plan.seeds) == 1
     return f"fold {setup.fold}" if alone else str(setup)
 
 
-def known_weights(plan: Plan, setup: Setup, recipe: Recipe, data: Manifest) -> Json | None:
+def known_weights(plan: Plan, setup: Setup, recipe: Recipe | None, data: Manifest) -> Json | None:
     """Return the record of weights that were trained on exactly this data in exactly this way."""
     return trained_record(
         plan.weights_path(setup), data, setup.model, fold=setup.fold, seed=setup.seed,
-        recipe=recipe, scheme=plan.scheme,
+        recipe=recipe or setup.recipe, scheme=plan.scheme,
     )  # fmt: skip
 
 
@@ -195,7 +203,9 @@ def _train(tell: Tell, plan: Plan, setup: Setup, recipe: Recipe) -> Json:
 
 def _board(plan: Plan, trained: Mapping[Setup, Json], variant: str, model: str) -> Leaderboard:
     """Return the board of the models that this run has trained or found."""
-    mine = [record for setup, record in trained.items() if (setup.variant, setup.model) == (variant, model)]
+    mine = [
+        record for setup, record in trained.items() if (setup.variant, setup.model_name) == (variant, model)
+    ]
     return leaderboard(plan.results, variant, model, models=models_of(mine, PROTOCOL_VERSION))
 
 

@@ -2,7 +2,8 @@
 
 A cell is one explainer on one fold of one model and variant, for one training seed. In the results folder:
 `<variant>/<model>/records/<explainer>/fold<k>.json` and `.../scores/<explainer>/fold<k>.parquet`, in a
-subfolder `seed<s>` for seeds other than 0. docs/results.md describes every field.
+subfolder `seed<s>` for seeds other than 0. The folder of a model is named after its architecture, with
+"+" and the recipe if it is not plain. docs/results.md describes every field.
 
 A file is written completely or not at all, and the record last, so several processes may write to one folder:
 equal keys have equal heatmaps, and the last one wins. What is read is checked: a record against its own
@@ -11,8 +12,6 @@ digest and against its place, a table against the digest in its record.
 
 from __future__ import annotations
 
-import hashlib
-import io
 import re
 import shlex
 from dataclasses import dataclass, replace
@@ -26,8 +25,10 @@ from an8flower.ground.deprecated import renamed
 from an8flower.ground.digest import FIELD, read_json
 from an8flower.ground.text import one_line
 from an8flower.protocol import FOLDS
-from benchmark.record import Json, NewerRecordError, Record, RecordError, from_json, to_json
+from benchmark.record import NewerRecordError, Record, RecordError, from_json, to_json
 from benchmark.record_checks import key as key
+from benchmark.setups import PLAIN, model_name, model_options, parse_model_name
+from benchmark.tables import AlteredTableError, is_usable, read_table, write_table
 
 SUBMITTED = "submitted:"  # the names of submitted explainers begin so
 
@@ -59,6 +60,7 @@ class Cell:
         explainer: name of the explainer with its parameters, e.g. "grad_cam@conv1".
         fold: from 0 to 4.
         seed: of the training.
+        recipe: of the training.
     """
 
     results: Path
@@ -67,6 +69,7 @@ class Cell:
     explainer: str
     fold: int
     seed: int = 0
+    recipe: str = PLAIN
 
     @property
     def record_path(self) -> Path:
@@ -78,35 +81,49 @@ class Cell:
         """Path of the table of per-image scores."""
         return self._path("scores", "parquet")
 
+    @property
+    def model_name(self) -> str:
+        """The architecture with the recipe, see `setups.model_name`."""
+        return model_name(self.model, self.recipe)
+
+    @property
+    def board_folder(self) -> Path:
+        """Folder of everything that was measured on these models."""
+        return self.results / self.variant / self.model_name
+
     def _path(self, kind: str, suffix: str) -> Path:
-        folder = self.results / self.variant / self.model / kind / quote(self.explainer, safe="@=,()&")
+        folder = self.board_folder / kind / quote(self.explainer, safe="@=,()&")
         return seed_folder(folder, self.seed) / f"fold{self.fold}.{suffix}"
 
     def __str__(self) -> str:
         seed = f" seed {self.seed}" if self.seed else ""
-        return f"{self.variant} {self.model}{seed} fold {self.fold}: {self.explainer}"
+        return f"{self.variant} {self.model_name}{seed} fold {self.fold}: {self.explainer}"
 
 
 def cell_of(results: str | Path, record: Record) -> Cell:
     """Return the cell that a record describes."""
-    return Cell(Path(results), record.variant, record.model, record.explainer, record.fold, record.seed)
+    return Cell(
+        Path(results), record.variant, record.model, record.explainer, record.fold, record.seed, record.recipe
+    )
 
 
 def cell_at(path: Path) -> Cell | None:
     """Return the cell whose record belongs at a path, whatever the file contains; None for any other path.
 
-    >>> str(cell_at(Path("runs/single-6c/an8net/records/captum%3ALRP/seed1/fold2.json")))
-    'single-6c an8net seed 1 fold 2: captum:LRP'
+    >>> str(cell_at(Path("runs/single-6c/an8net+certified/records/captum%3ALRP/seed1/fold2.json")))
+    'single-6c an8net+certified seed 1 fold 2: captum:LRP'
     """
     fold = re.fullmatch(r"fold(\d)\.json", path.name)
     seed = re.fullmatch(r"seed(\d{1,15})", path.parent.name)
     folder = path.parent.parent if seed else path.parent
     if fold is None or int(fold[1]) >= FOLDS or len(folder.parts) < 4:
         return None
-    variant, model, _, explainer = folder.parts[-4:]
+    variant, name, _, explainer = folder.parts[-4:]
+    model, recipe = parse_model_name(name)
     cell = Cell(
-        folder.parents[3], variant, model, unquote(explainer), int(fold[1]), int(seed[1]) if seed else 0
-    )
+        folder.parents[3], variant, model, unquote(explainer), int(fold[1]), int(seed[1]) if seed else 0,
+        recipe,
+    )  # fmt: skip
     return cell if cell.record_path == path else None
 
 
@@ -223,9 +240,10 @@ def _remedy(path: Path) -> str:
 
 def _again(cell: Cell) -> str:
     seed = ["--seed", str(cell.seed)] if cell.seed else []
-    options = ["--variant", cell.variant, "--model", cell.model, "--explainer", cell.explainer]
-    options += ["--folds", str(cell.fold), *seed, "--results", str(cell.results)]
-    return one_line(shlex.join(["an8flower", "evaluate", *options]), 1000)
+    command = f"an8flower evaluate --variant {shlex.quote(cell.variant)} {model_options(cell.model_name)}"
+    options = ["--explainer", cell.explainer, "--folds", str(cell.fold), *seed]
+    options += ["--results", str(cell.results)]
+    return one_line(f"{command} {shlex.join(options)}", 1000)
 
 
 def read_scores(cell: Cell) -> pd.DataFrame:
@@ -243,6 +261,10 @@ def read_scores(cell: Cell) -> pd.DataFrame:
 def readable_records(results: str | Path, variant: str, model: str) -> tuple[list[Record], dict[Path, str]]:
     """Read all records of one variant and model.
 
+    Args:
+        results: the results folder.
+        variant: its name.
+        model: name of the models, with the recipe unless it is plain; see `setups.model_name`.
     Returns:
         records sorted by explainer, seed and fold; and for each file that is not a valid record, the reason.
     """
@@ -263,49 +285,6 @@ def add_digests(results: str | Path, variant: str, model: str) -> int:
     for record in older:
         _write_record(cell_of(results, record).record_path, record)
     return len(older)
-
-
-class AlteredTableError(ValueError):
-    """A table that is missing, or is not the file that its record describes."""
-
-
-def write_table(path: Path, table: pd.DataFrame) -> Json:
-    """Write a table, completely or not at all.
-
-    Returns:
-        its description: "bytes" and "sha256" of the file.
-    """
-    files.write_with(path, lambda temporary: table.to_parquet(temporary, index=False))
-    data = path.read_bytes()
-    return {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
-
-
-def read_table(path: Path, description: Json | None) -> pd.DataFrame:
-    """Read a table and compare it with its description.
-
-    Raises:
-        AlteredTableError: if it is missing or not the described file.
-    """
-    if not path.exists():
-        raise AlteredTableError(f"{path} is missing")
-    data = path.read_bytes() if path.is_file() else b""
-    if not _is_described(data, description):
-        raise AlteredTableError(f"{path} is not the file that its record describes")
-    return pd.read_parquet(io.BytesIO(data))
-
-
-def is_usable(path: Path, description: Json | None, *, required: bool) -> bool:
-    """Return whether a table is the described file, or is missing and not required."""
-    if not path.is_file():
-        return not required
-    # The size first: it tells of most changes without reading the file.
-    return path.stat().st_size == (description or {}).get("bytes") and _is_described(
-        path.read_bytes(), description
-    )
-
-
-def _is_described(data: bytes, description: Json | None) -> bool:
-    return hashlib.sha256(data).hexdigest() == (description or {}).get("sha256")
 
 
 __getattr__ = renamed(__name__, {"found": "lookup", "SCHEMA_VERSION": "benchmark.record.SCHEMA_VERSION"})

@@ -9,6 +9,7 @@ import pandas as pd
 
 from benchmark.board.model_set import ModelSet, places_as_text
 from benchmark.certificate.records import readable_certificates
+from benchmark.setups import model_options
 
 
 def certificates_of_board(
@@ -18,7 +19,8 @@ def certificates_of_board(
 
     Args:
         results: the results folder.
-        variant, model: names of the variant and the architecture.
+        variant: its name.
+        model: name of the models, with the recipe unless it is plain; see `setups.model_name`.
         models: the models of the board.
     Returns:
         one row per fold and seed, as `certificate.read_certificates` returns it; and a line on what is left
@@ -28,7 +30,8 @@ def certificates_of_board(
     mine, others = certificates_of(certificates, models)
     notes = [f"left out: a certificate: {why}" for why in broken]
     if others:
-        again = f"an8flower certify --variant {variant} --model {model} --results {shlex.quote(str(results))}"
+        again = f"an8flower certify --variant {variant} {model_options(model)}"
+        again += f" --results {shlex.quote(str(results))}"
         notes.append(
             f"left out: the certificate of {others}: it is for other weights; to certify again: {again}"
         )

@@ -25,7 +25,7 @@ from benchmark.metrics.iou import CURVE_THRESHOLDS
 from benchmark.models import models
 from benchmark.setups import Setup
 from benchmark.training.loader import TrainingBatches
-from benchmark.training.weights import load_model, weights_path
+from benchmark.training.weights import load_model, path_of
 from explainers.vebi.figures import HEATMAP_COLOURS
 
 _DASHES = {"method": "-", "floor": ":", "ceiling": "--"}
@@ -119,7 +119,8 @@ def heatmap_grid(
 
     Args:
         root: folder that holds the dataset.
-        variant, model: names of the variant and the architecture.
+        variant: its name.
+        model: name of the models, with the recipe unless it is plain; see `setups.model_name`.
         path: the PNG to write.
         explainers: names; by default all registered explainers that are not costly.
         fold, seed: of the test images and the trained model.
@@ -131,10 +132,9 @@ def heatmap_grid(
     Raises:
         DataFolderError: if data or weights are missing.
     """
-    trained = load_model(
-        weights_path(checkpoints, variant, model, fold, seed), of=Setup(variant, model, seed, fold)
-    )
-    size_px = models.get(model).size_px
+    setup = Setup.of(variant, model, seed, fold)
+    trained = load_model(path_of(checkpoints, setup), of=setup)
+    size_px = models.get(setup.model).size_px
     test = An8Flower(
         root, variant, fold=fold, split="test", target=("label", "plant"), size_px=size_px, scheme=scheme
     )

@@ -14,6 +14,7 @@ from typing import TypeVar
 from an8flower.ground.deprecated import renamed
 from benchmark.board.unusable import failed_records
 from benchmark.record import Json, Record
+from benchmark.setups import model_options
 from benchmark.store import SUBMITTED, ResultsError, readable_records
 
 Place = tuple[int, int]  # fold, seed
@@ -142,14 +143,17 @@ def board_records(
 
     Args:
         results: the results folder.
-        variant, model: names of the variant and the architecture.
+        variant: its name.
+        model: name of the models, with the recipe unless it is plain; see `setups.model_name`.
         models: the set of models; a `ModelSet`, or its name or the first digits of it. By default the set
             with the most explainers; of sets with equal numbers, the one that was measured last.
     Raises:
         ResultsError: if there are no records, or none for `models`.
     """
     records, broken = readable_records(results, variant, model)
-    again = f"an8flower evaluate --variant {variant} --model {model} --results {shlex.quote(str(results))}"
+    again = (
+        f"an8flower evaluate --variant {variant} {model_options(model)} --results {shlex.quote(str(results))}"
+    )
     if not records:
         why = f"; {next(iter(broken.values()))}" if broken else ""
         raise ResultsError(f"no records of {model} on {variant} in {results}{why}; run '{again}' first")

@@ -21,6 +21,7 @@ from benchmark.board.paper import TABLE_1, PaperComparison, compare_with_paper
 from benchmark.certificate.certified import certified_only as only_certified
 from benchmark.metrics import metrics
 from benchmark.record import Record
+from benchmark.setups import PLAIN, model_name, parse_model_name
 from benchmark.statistics import Friedman
 from benchmark.store import ResultsError
 
@@ -94,6 +95,7 @@ def leaderboard(
     variant: str,
     model: str = "an8net",
     *,
+    recipe: str = PLAIN,
     certified_only: bool = False,
     models: ModelSet | str | None = None,
 ) -> Leaderboard:
@@ -104,7 +106,7 @@ def leaderboard(
 
     Args:
         results: the results folder.
-        variant, model: names of the variant and the architecture.
+        variant, model, recipe: names of the variant, the architecture and the recipe of the training.
         certified_only: score only the images on which the model is certified to use the part; this needs the
             tables of per-image scores and the certificates.
         models: the set of models, as a `ModelSet` or its name; see `model_set.board_records`.
@@ -113,14 +115,16 @@ def leaderboard(
             missing.
     """
     return board_of(
-        board_records(results, variant, model, models=models), results, certified_only=certified_only
+        board_records(results, variant, model_name(model, recipe), models=models),
+        results,
+        certified_only=certified_only,
     )
 
 
 def board_of(source: BoardRecords, results: str | Path, *, certified_only: bool = False) -> Leaderboard:
     """Build the board of records that belong together; see `leaderboard`."""
     records = source.records
-    variant, model = records[0].variant, records[0].model
+    variant, model = records[0].variant, records[0].model_name
     certificate, notes = certificates_of_board(results, variant, model, source.models)
     if certified_only:
         records = only_certified(records, results)
@@ -148,7 +152,7 @@ def board_of(source: BoardRecords, results: str | Path, *, certified_only: bool 
 
 
 def boards_in(results: str | Path) -> list[tuple[str, str]]:
-    """Return the variants and models for which a results folder has records, sorted."""
+    """Return variant and model (see `setups.model_name`) of each board of a results folder, sorted."""
     folders = Path(results).glob("*/*/records")
     return sorted((folder.parent.parent.name, folder.parent.name) for folder in folders)
 
@@ -214,7 +218,7 @@ def _stability(results: str | Path, records: Sequence[Record]) -> pd.DataFrame:
     methods = [record for record in records if record.role == "method" and record.status != "failed"]
     rows = []
     for kind in ("fold", "seed", "model", "metric"):
-        among = methods if kind != "model" else _of_all_models(results, records[0].variant)
+        among = methods if kind != "model" else _of_all_models(results, records[0])
         orders = statistics.orders_by(among, kind)
         if len(orders) > 1:
             tau = statistics.rank_stability(orders).to_numpy()
@@ -230,10 +234,11 @@ def _stability(results: str | Path, records: Sequence[Record]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["over", "orders", "tau_mean", "tau_least"])
 
 
-def _of_all_models(results: str | Path, variant: str) -> list[Record]:
+def _of_all_models(results: str | Path, one: Record) -> list[Record]:
+    """Return the records of all architectures that were trained and tested like that of `one`."""
     records: list[Record] = []
-    for of_variant, model in boards_in(results):
-        if of_variant == variant:
+    for variant, model in boards_in(results):
+        if (variant, parse_model_name(model)[1]) == (one.variant, one.recipe):
             try:
                 records += board_records(results, variant, model).records
             except ResultsError:  # the board of the other model reports its errors

@@ -16,6 +16,7 @@ from benchmark.board.columns import Column, Row, columns_of, counted, measured, 
 from benchmark.board.foreign_text import as_code, in_csv, in_markdown
 from benchmark.board.rows import Leaderboard
 from benchmark.plan import Plan
+from benchmark.setups import model_options, parse_model_name
 
 __getattr__ = renamed(__name__, {"SURE": "SIGNIFICANT"})
 SCHEMA_VERSION = 1
@@ -34,14 +35,15 @@ def write_board(board: Leaderboard, results: str | Path, command: str) -> list[P
 
 def board_command(board: Leaderboard, results: str | Path, models: str | None = None) -> str:
     """Return the command that builds the board from the records in `results`."""
-    options = ["--variant", board.variant, "--model", board.model]
+    chosen = f"--variant {shlex.quote(board.variant)} {model_options(board.model)}"
+    options = []
     if Path(results) != Plan.results:
         options += ["--results", str(results)]
     if models:
         options += ["--model-set", models]
     if board.certified_only:
         options += ["--certified-only"]
-    return shlex.join(["an8flower", "leaderboard", *options])
+    return " ".join(["an8flower leaderboard", chosen, *map(shlex.quote, options)])
 
 
 def to_csv(board: Leaderboard) -> str:
@@ -61,7 +63,8 @@ def to_json(board: Leaderboard, command: str) -> str:
         "schema_version": SCHEMA_VERSION,
         "command": command,
         "variant": board.variant,
-        "model": board.model,
+        "model": parse_model_name(board.model)[0],
+        "recipe": parse_model_name(board.model)[1],
         "certified_only": board.certified_only,
         "models": {
             "name": models.name,

@@ -43,6 +43,7 @@ def failed_records(
             Record(
                 variant=cell.variant,
                 model=cell.model,
+                recipe=cell.recipe,
                 seed=cell.seed,
                 fold=cell.fold,
                 explainer=cell.explainer,

@@ -11,6 +11,7 @@ import pandas as pd
 from benchmark.certificate import passing
 from benchmark.measuring.scores import by_view, mean
 from benchmark.record import Record
+from benchmark.setups import model_options
 from benchmark.store import ResultsError, cell_of, read_scores
 
 IMAGE = ["class", "view", "crop", "rotation"]
@@ -28,7 +29,7 @@ def certified_only(records: Sequence[Record], results: str | Path) -> list[Recor
     """
     if not records:
         return []
-    variant, model = records[0].variant, records[0].model
+    variant, model = records[0].variant, records[0].model_name
     keys = ["fold", "seed", *IMAGE]
     weights = {record.identity["weights_sha256"] for record in records}
     passed = passing(results, variant, model, weights)[keys].drop_duplicates()
@@ -42,7 +43,8 @@ def certified_only(records: Sequence[Record], results: str | Path) -> list[Recor
         if table.empty:
             raise ResultsError(
                 f"no image of {cell} passes a certificate of these models, so there is nothing to score; "
-                f"if certificates are missing, run 'an8flower certify --variant {variant} --model {model}'"
+                "if certificates are missing, run "
+                f"'an8flower certify --variant {variant} {model_options(model)}'"
             )
         names = list(record.scores)
         views = record.views or {"view": [], "factors": {}}

@@ -32,16 +32,9 @@ from benchmark.record_checks import (
     key,
     require_all,
 )
-from benchmark.setups import Setup
-from benchmark.store import (
-    AlteredTableError,
-    OccupiedError,
-    ResultsError,
-    is_usable,
-    read_table,
-    seed_folder,
-    write_table,
-)
+from benchmark.setups import PLAIN, Setup, model_options
+from benchmark.store import OccupiedError, ResultsError, seed_folder
+from benchmark.tables import AlteredTableError, is_usable, read_table, write_table
 
 SCHEMA_VERSION = 2
 _SELF_CHECKED = 2  # certificates have had a digest since this schema version
@@ -60,7 +53,7 @@ def record_path(results: str | Path, setup: Setup) -> Path:
     >>> record_path("results", Setup("part-2c", "an8net", seed=1, fold=0)).as_posix()
     'results/part-2c/an8net/certificate/seed1/fold0.json'
     """
-    folder = Path(results) / setup.variant / setup.model / "certificate"
+    folder = Path(results) / setup.variant / setup.model_name / "certificate"
     return seed_folder(folder, setup.seed) / f"fold{setup.fold}.json"
 
 
@@ -125,7 +118,9 @@ def read_record(path: Path) -> Json:
         raise ResultsError(
             f"{path} is not a valid certificate ({one_line(reason)}); delete it and certify again"
         ) from error
-    setup = Setup(record["variant"], record["model"], record["seed"], record["fold"])
+    setup = Setup(
+        record["variant"], record["model"], record["seed"], record["fold"], record.get("recipe", PLAIN)
+    )
     own = record_path("", setup).parts
     if own != path.absolute().parts[-len(own) :]:
         raise ResultsError(
@@ -191,7 +186,8 @@ def read_certificates(results: str | Path, variant: str, model: str) -> pd.DataF
 
     Args:
         results: the results folder.
-        variant, model: names of the variant and the architecture.
+        variant: its name.
+        model: name of the models, with the recipe unless it is plain; see `setups.model_name`.
     Returns:
         sorted by seed and fold: fold, seed, images, the shares (in [0, 1]) necessity, necessity_expected,
         sufficiency, swap and passed, certified (bool), reason (text, empty if the model is certified), and
@@ -221,7 +217,8 @@ def passing(
 
     Args:
         results: the results folder, with the tables of flags.
-        variant, model: names of the variant and the architecture.
+        variant: its name.
+        model: name of the models, with the recipe unless it is plain; see `setups.model_name`.
         weights: SHA-256 of the models; by default all models with a certificate.
     Returns:
         one row per image that passes: fold, seed, class, view, crop, rotation.
@@ -237,7 +234,7 @@ def passing(
 def _flags(
     results: str | Path, variant: str, model: str, weights: Collection[str] | None
 ) -> list[pd.DataFrame]:
-    place = f"--variant {variant} --model {model} --results {shlex.quote(str(results))}"
+    place = f"--variant {variant} {model_options(model)} --results {shlex.quote(str(results))}"
     again = f"an8flower certify {place} --tables"
     tables = []
     readable, broken = _readable(results, variant, model)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from benchmark.cli.console import notes, out, say
-from benchmark.cli.options import JSON, MODEL, RESULTS, VARIANT
+from benchmark.cli.options import JSON, MODEL, RECIPE, RESULTS, VARIANT
 
 if TYPE_CHECKING:
     from benchmark.board.rows import Leaderboard
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 def leaderboard(
     variant: VARIANT = "single-6c",
     model: MODEL = "an8net",
+    recipe: RECIPE = "plain",
     certified_only: Annotated[
         bool, typer.Option("--certified-only", help="Score only images that pass the certificate.")
     ] = False,
@@ -52,18 +53,20 @@ def leaderboard(
     from benchmark.board.figures import curves
     from benchmark.board.text import board_command, write_board
     from benchmark.certificate.records import add_digests as add_to_certificates
+    from benchmark.setups import model_name
     from benchmark.store import add_digests as add_to_records
 
     if add_digests:
-        count = add_to_records(results, variant, model) + add_to_certificates(results, variant, model)
+        name = model_name(model, recipe)
+        count = add_to_records(results, variant, name) + add_to_certificates(results, variant, name)
         notes.print(f"{count} files have a digest now")
-    board = build(results, variant, model, certified_only=certified_only, models=model_set)
+    board = build(results, variant, model, recipe=recipe, certified_only=certified_only, models=model_set)
     written: list[Path] = []
     problems = []
     try:
         written += write_board(board, results, board_command(board, results, model_set))
         if not certified_only:  # curves are of all images
-            written.append(curves(board, results / variant / model / "curves.png"))
+            written.append(curves(board, results / variant / board.model / "curves.png"))
     except OSError as error:  # the board is printed even so
         problems.append(f"the board could not be written: {error.filename or results}: {error.strerror}")
     say_boards([board], written, as_json, problems=problems)
@@ -90,10 +93,15 @@ def say_boards(
     from benchmark.board.published import published
     from benchmark.board.terminal import to_table
     from benchmark.board.text import left_out, summary
+    from benchmark.setups import parse_model_name
 
     if as_json:
         rows = [
-            {"variant": board.variant, "model": board.model, **row}
+            {
+                "variant": board.variant,
+                **dict(zip(("model", "recipe"), parse_model_name(board.model), strict=True)),
+                **row,
+            }
             for board in boards
             for row in json.loads(board.rows.to_json(orient="records"))
         ]

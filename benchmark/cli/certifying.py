@@ -16,6 +16,7 @@ from benchmark.cli.options import (
     JSON,
     MODEL,
     PLATFORM,
+    RECIPE,
     RESULTS,
     ROOT,
     SCHEDULER,
@@ -33,6 +34,7 @@ from benchmark.cli.options import (
 def certify(
     variant: VARIANT = "single-6c",
     model: MODEL = "an8net",
+    recipe: RECIPE = "plain",
     folds: FOLDS = "",
     seed: SEED = 0,
     tables: TABLES = False,
@@ -56,12 +58,13 @@ def certify(
     """
     from benchmark.certificate.certifying import certify_all, draw_twins
     from benchmark.plan import Plan
+    from benchmark.setups import model_name
 
     count = processes(workers, device)
     draw_twins(root, variant, workers=count, scheduler=scheduler, platform=platform.value)
     plan = Plan().with_(
-        variants=(variant,), models=(model,), folds=folds_of(folds), seeds=(seed,), root=root,
-        checkpoints=checkpoints, results=results, device=device.value, certificate=True,
+        variants=(variant,), models=(model,), recipes=(recipe,), folds=folds_of(folds), seeds=(seed,),
+        root=root, checkpoints=checkpoints, results=results, device=device.value, certificate=True,
         tables=tables,
     )  # fmt: skip
     records = certify_all(plan, workers=count, scheduler=scheduler)
@@ -69,7 +72,7 @@ def certify(
     if as_json:
         say({"certified": certified, "certificates": records}, True, "")
     else:
-        _show(f"{model} on {variant}", records)
+        _show(f"{model_name(model, recipe)} on {variant}", records)
     raise typer.Exit(int(not certified))
 
 

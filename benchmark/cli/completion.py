@@ -92,6 +92,7 @@ def _called(node: ast.expr) -> str:
 
 variants = completer("an8flower.variants", "an8flower.variants")
 models = completer("benchmark.models", "an8flower.models")
+recipes = completer("benchmark.training.recipes", "an8flower.recipes", more=("plain",))
 explainers = completer("explainers", "an8flower.explainers")
 # Those that 'explain' takes: they explain through selected features.
 selecting = completer("explainers", "", under="vebi")

@@ -25,6 +25,7 @@ class What(StrEnum):
     variants = "variants"
     factors = "factors"
     models = "models"
+    recipes = "recipes"
     metrics = "metrics"
     exports = "exports"
 
@@ -102,6 +103,25 @@ def _models() -> list[dict[str, str]]:
     return [{"name": s.name, "input": f"{s.size_px} x {s.size_px} px", "source": s.source} for s in specs]
 
 
+def _recipes() -> list[dict[str, str]]:
+    from benchmark.training.recipes import recipes
+
+    rows = []
+    for recipe in map(recipes.get, recipes.names()):
+        lessons = ", ".join(
+            lesson.picture + ("" if lesson.target == "label" else " (no class)") for lesson in recipe.lessons
+        )
+        rows.append(
+            {
+                "name": recipe.name,
+                "trained on": lessons,
+                "epochs": f"at most {recipe.epochs}",
+                "source": recipe.source,
+            }
+        )
+    return rows
+
+
 def _metrics() -> list[dict[str, str]]:
     from benchmark.metrics import metrics
 
@@ -132,6 +152,7 @@ _LISTS: dict[What, Callable[[], list[dict[str, str]]]] = {
     What.variants: _variants,
     What.factors: _factors,
     What.models: _models,
+    What.recipes: _recipes,
     What.metrics: _metrics,
     What.exports: _exports,
 }

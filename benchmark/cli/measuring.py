@@ -18,6 +18,7 @@ from benchmark.cli.options import (
     LIMIT_S,
     METRICS,
     MODEL,
+    RECIPE,
     RESULTS,
     RETRY_FAILED,
     ROOT,
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 def train(
     variant: VARIANT = "single-6c",
     model: MODEL = "an8net",
+    recipe: RECIPE = "plain",
     folds: FOLDS = "",
     seed: SEED = 0,
     root: ROOT = Path("data"),
@@ -56,18 +58,18 @@ def train(
     """
     from benchmark.plan import Plan
     from benchmark.running import train_all
+    from benchmark.setups import model_name
     from benchmark.training.figure import training_curves
-    from benchmark.training.weights import weights_path
 
     plan = Plan().with_(
-        variants=(variant,), models=(model,), folds=folds_of(folds), seeds=(seed,), root=root,
-        checkpoints=checkpoints, device=device.value,
+        variants=(variant,), models=(model,), recipes=(recipe,), folds=folds_of(folds), seeds=(seed,),
+        root=root, checkpoints=checkpoints, device=device.value,
     )  # fmt: skip
     records = train_all(plan, workers=processes(workers, device), scheduler=scheduler)
     done = [
         {
             "fold": setup.fold,
-            "weights": str(weights_path(checkpoints, variant, model, setup.fold, seed)),
+            "weights": str(plan.weights_path(setup)),
             "test_accuracy": record["test_accuracy"],
             "epochs": record["epochs"],
         }
@@ -78,11 +80,11 @@ def train(
         f"after {fold['epochs']} epochs, {fold['weights']}"
         for fold in done
     ]
-    folder = weights_path(checkpoints, variant, model, 0, seed).parent
-    picture = folder / "training.png"
+    picture = plan.weights_path(next(plan.setups())).with_name("training.png")
+    name = model_name(model, recipe)
     written = []
     try:
-        written.append(str(training_curves(checkpoints, variant, model, picture, seed=seed)))
+        written.append(str(training_curves(checkpoints, variant, name, picture, seed=seed)))
         lines.append(f"wrote {picture}")
     except OSError as error:  # e.g. in a folder that cannot be written to; the models are trained even so
         lines.append(f"{picture} could not be drawn: {error.strerror}")
@@ -92,6 +94,7 @@ def train(
 def evaluate(
     variant: VARIANT = "single-6c",
     model: MODEL = "an8net",
+    recipe: RECIPE = "plain",
     explainer: EXPLAINERS = None,
     metric: METRICS = None,
     folds: FOLDS = "",
@@ -122,6 +125,7 @@ def evaluate(
         root,
         variant,
         model,
+        recipe=recipe,
         explainers=explainer,
         metrics=metric,
         folds=folds_of(folds),

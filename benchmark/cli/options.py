@@ -40,6 +40,7 @@ class Regenerate(StrEnum):
 # The same option may stand for one value or for several, and a plan may give its default.
 _variant: dict[str, Any] = {"metavar": "NAME", "autocompletion": completion.variants}
 _model: dict[str, Any] = {"metavar": "NAME", "autocompletion": completion.models}
+_recipe: dict[str, Any] = {"metavar": "NAME", "autocompletion": completion.recipes}
 _seed: dict[str, Any] = {"metavar": "N", "min": 0}
 _root: dict[str, Any] = {
     "metavar": "FOLDER", "rich_help_panel": FILES,
@@ -83,6 +84,22 @@ SHOWN_MODELS = Annotated[
         "--model", show_default="all in the results", help="Architecture; may be repeated.", **_model
     ),
 ]
+RECIPE = Annotated[
+    str, typer.Option("--recipe", help="Recipe of the training; see 'list recipes'.", **_recipe)
+]
+RECIPES = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--recipe", show_default="plain", help="Recipe of the training; may be repeated.", **_recipe
+    ),
+]
+SHOWN_RECIPES = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--recipe", show_default="all in the results", help="Recipe of the training; may be repeated.",
+        **_recipe,
+    ),
+]  # fmt: skip
 EXPLAINERS = Annotated[
     list[str] | None,
     typer.Option(

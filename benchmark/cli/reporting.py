@@ -16,6 +16,7 @@ from benchmark.cli.options import (
     RESULTS,
     ROOT,
     SHOWN_MODELS,
+    SHOWN_RECIPES,
     SHOWN_VARIANTS,
 )
 
@@ -23,6 +24,7 @@ from benchmark.cli.options import (
 def report(
     variant: SHOWN_VARIANTS = None,
     model: SHOWN_MODELS = None,
+    recipe: SHOWN_RECIPES = None,
     gallery: Annotated[
         bool, typer.Option("--gallery/--no-gallery", help="Show each explainer's heatmaps of some images.")
     ] = True,
@@ -62,8 +64,8 @@ def report(
     from benchmark.report import write_report
 
     written = write_report(
-        results, path, variants=variant, models=model, root=root, checkpoints=checkpoints, size=size_results,
-        gallery=gallery,
+        results, path, variants=variant, models=model, recipes=recipe, root=root, checkpoints=checkpoints,
+        size=size_results, gallery=gallery,
     )  # fmt: skip
     for note in written.notes:
         notes.print(note, markup=False, soft_wrap=True)

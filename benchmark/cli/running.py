@@ -27,6 +27,7 @@ from benchmark.cli.options import (
     PLAN_RESULTS,
     PLAN_ROOT,
     PLATFORM,
+    RECIPES,
     RETRY_FAILED,
     SCHEDULER,
     SEEDS,
@@ -58,6 +59,7 @@ def run(
     ] = None,
     variant: VARIANTS = None,
     model: MODELS = None,
+    recipe: RECIPES = None,
     explainer: EXPLAINERS = None,
     metric: METRICS = None,
     folds: FOLDS = "",
@@ -105,8 +107,8 @@ def run(
     from benchmark.running import carry_out
 
     whole = (Plan() if file is None else read_plan(file)).with_(
-        variants=variant, models=model, explainers=explainer, metrics=metric, folds=folds_of(folds),
-        seeds=seed, root=root, checkpoints=checkpoints, results=results,
+        variants=variant, models=model, recipes=recipe, explainers=explainer, metrics=metric,
+        folds=folds_of(folds), seeds=seed, root=root, checkpoints=checkpoints, results=results,
         viewpoints=numbers_of(viewpoints, "--viewpoints"), drawing_seed=drawing_seed, limit_s=limit_s,
         limit_gib=limit_gib, certificate=certificate, device=device and device.value,
         tables=tables or None,

@@ -16,6 +16,7 @@ from benchmark.cli.options import (
     JSON,
     MODELS,
     OUTPUT,
+    RECIPES,
     RESULTS,
     ROOT,
     SEEDS,
@@ -56,6 +57,7 @@ def submit(
     ] = False,
     variant: VARIANTS = None,
     model: MODELS = None,
+    recipe: RECIPES = None,
     folds: FOLDS = "",
     seed: SEEDS = None,
     about: Annotated[
@@ -210,8 +212,9 @@ def submit(
     defaults = {"name": full_name, "command": this_command() if computed else ""}
     metadata = read_metadata(options, about, defaults)
     plan = Plan().with_(
-        variants=variant, models=model, folds=folds_of(folds), seeds=seed, root=root, results=results,
-        explainers=[explainer] if explainer else None, checkpoints=checkpoints, device=device.value,
+        variants=variant, models=model, recipes=recipe, folds=folds_of(folds), seeds=seed, root=root,
+        results=results, explainers=[explainer] if explainer else None, checkpoints=checkpoints,
+        device=device.value,
     )  # fmt: skip
     path = output or Path(metadata.method.name.replace("/", "-") + SUFFIX)
     if computed:

@@ -135,6 +135,7 @@ def add(
 
     Example: an8flower board add my_method.an8sub.safetensors
     """
+    from benchmark.setups import model_options
     from benchmark.submission.adding import add as add_to
     from benchmark.submission.file import read_submission
 
@@ -143,14 +144,14 @@ def add(
         read_submission(file), plan, self_reported=self_reported, run_code=run_code, replacing=replace,
         tolerance=tolerance, workers=processes(workers, device),
     )  # fmt: skip
-    places = dict.fromkeys((cell.variant, cell.model) for cell in added.cells)
+    places = dict.fromkeys((cell.variant, model_options(cell.model_name)) for cell in added.cells)
     lines = [
         f"{added.explainer} {'is already' if added.already else 'is now'} on the board as {added.status}, "
         f"{_folds(len(added.cells))}"
     ]
     if not added.already:
         lines += [
-            f"next: an8flower leaderboard --variant {v} --model {m} --results {results}" for v, m in places
+            f"next: an8flower leaderboard --variant {v} {chosen} --results {results}" for v, chosen in places
         ]
     result = {
         "explainer": added.explainer, "status": added.status, "already": added.already,

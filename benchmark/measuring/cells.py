@@ -59,11 +59,11 @@ def planned_cells(plan: Plan) -> list[PlannedCell]:
         setup: cells_of(plan, setup, dataset) for setup, dataset in with_datasets(plan, plan.setups())
     }
     ordered: list[PlannedCell] = []
-    for board in dict.fromkeys((setup.variant, setup.model, setup.seed) for setup in by_setup):
+    for board in dict.fromkeys((setup.variant, setup.model_name, setup.seed) for setup in by_setup):
         of_board = [
             {planned.explainer.name: planned for planned in cells}
             for setup, cells in by_setup.items()
-            if (setup.variant, setup.model, setup.seed) == board
+            if (setup.variant, setup.model_name, setup.seed) == board
         ]
         names = dict.fromkeys(name for by_name in of_board for name in by_name)
         ordered += [by_name[name] for name in names for by_name in of_board if name in by_name]
@@ -106,6 +106,7 @@ def cells_of(plan: Plan, setup: Setup, dataset: An8Flower) -> list[PlannedCell]:
         record = Record(
             variant=setup.variant,
             model=setup.model,
+            recipe=setup.recipe,
             seed=setup.seed,
             fold=setup.fold,
             explainer=explainer.name,

@@ -24,7 +24,7 @@ from benchmark.measuring.unit import CrowdedError, Unit, measure
 from benchmark.models import models
 from benchmark.plan import Plan
 from benchmark.record import Record
-from benchmark.setups import Setup
+from benchmark.setups import PLAIN, Setup
 from benchmark.store import Cell
 from explainers import Explainer, ExplainerError
 from explainers.isolation import ForeignError, ProcessEndedError
@@ -40,6 +40,7 @@ def evaluate(
     variant: str,
     model: str = "an8net",
     *,
+    recipe: str = PLAIN,
     explainers: Sequence[str] | None = None,
     folds: Sequence[int] | None = None,
     metrics: Sequence[str] | None = None,
@@ -64,6 +65,7 @@ def evaluate(
         root: folder that holds the dataset.
         variant: e.g. "single-6c".
         model: architecture whose trained folds are in `checkpoints`.
+        recipe: of their training.
         explainers: names as `explainers.get` reads them, "name@all" for every layer with a map; by default
             all registered explainers except the costly ones.
         folds: which of the 5; all by default.
@@ -88,9 +90,10 @@ def evaluate(
         OSError: if the results cannot be written; finished cells are kept.
     """
     plan = Plan().with_(
-        variants=(variant,), models=(model,), folds=tuple(range(FOLDS) if folds is None else folds),
-        seeds=(seed,), explainers=explainers, metrics=metrics, scheme=scheme, root=root,
-        checkpoints=checkpoints, results=results, device=device, tables=tables,
+        variants=(variant,), models=(model,), recipes=(recipe,),
+        folds=tuple(range(FOLDS) if folds is None else folds), seeds=(seed,), explainers=explainers,
+        metrics=metrics, scheme=scheme, root=root, checkpoints=checkpoints, results=results, device=device,
+        tables=tables,
     )  # fmt: skip
     plan = replace(plan, limit_s=limit_s, limit_gib=limit_gib)
     return measure_all(plan, workers=workers, scheduler=scheduler, retry_failed=retry_failed)

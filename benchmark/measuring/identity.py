@@ -10,7 +10,9 @@ from benchmark.measuring.code_digest import code_digest
 from benchmark.metrics import metrics
 from benchmark.plan import Plan
 from benchmark.record import Json
+from benchmark.setups import PLAIN, model_name, model_options
 from benchmark.store import ResultsError
+from benchmark.training.weights import recipe_of
 from explainers import Explainer
 
 # Raise it whenever equal heatmaps no longer give equal scores.
@@ -26,9 +28,10 @@ def identity_of(explainer: Explainer, trained: Json, device: str, *, code: str |
         device: kind of device it runs on, "cpu" or another; each rounds differently.
         code: SHA-256 of its code, if known; by default it is computed from its files.
     """
-    made = trained["identity"]
+    made, recipe = trained["identity"], recipe_of(trained)
     return {
         **{name: made[name] for name in ("variant", "dataset_digest", "model", "fold", "folds")},
+        **({} if recipe == PLAIN else {"recipe": recipe}),  # as in records of older releases
         "weights_sha256": trained["weights_sha256"],
         "explainer": explainer.spec.name,
         "library": explainer.spec.library,
@@ -52,9 +55,10 @@ def check_fit(trained: Json, manifest: Manifest, plan: Plan, fold: int) -> None:
     """
     identity = trained["identity"]
     if (identity["dataset_digest"], identity["folds"]) != (manifest.images_digest, plan.scheme):
+        chosen = model_options(model_name(identity["model"], recipe_of(trained)))
         raise ResultsError(
             f"the weights of fold {fold} in {plan.checkpoints} were trained on other data or folds; "
-            f"run 'an8flower train --variant {identity['variant']} --model {identity['model']} "
+            f"run 'an8flower train --variant {identity['variant']} {chosen} "
             f"--root {manifest.folder.parent}' first"
         )
 

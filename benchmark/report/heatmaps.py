@@ -73,7 +73,7 @@ def gallery_of(
         try:
             scheme = next(iter(shown.values())).identity.get("folds", "interleaved")
             plan = replace(Plan(), root=Path(root), checkpoints=Path(checkpoints), scheme=scheme)
-            subject = ModelAndImages.load(plan, Setup(variant, model, 0, FOLD), object_masks=True)
+            subject = ModelAndImages.load(plan, Setup.of(variant, model, 0, FOLD), object_masks=True)
             if subject.test.manifest.images_digest != digest:
                 raise DataFolderError(
                     f"{subject.test.manifest.folder} is not the dataset that the records were measured on"

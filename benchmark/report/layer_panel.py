@@ -14,6 +14,7 @@ from benchmark.models import models
 from benchmark.report.panel import Key, Panel
 from benchmark.report.score_panels import titles_of
 from benchmark.report.svg import MUTED, SERIES, inline, printable, sentence, sized
+from benchmark.setups import parse_model_name
 from explainers.layers import layers
 
 CEILING = "oracle_lowres"
@@ -81,8 +82,9 @@ def _table(rows: pd.DataFrame) -> pd.DataFrame:
 
 def _in_order(names: list[str], model: str) -> list[str]:
     """Sort layers as in the model; those of an unknown model by number, then by name."""
-    if model in models.names():
-        spec = models.get(model)
+    architecture, _ = parse_model_name(model)
+    if architecture in models.names():
+        spec = models.get(architecture)
         network = spec.build(2).eval()
         known = [layer.name for layer in layers(network, torch.zeros(1, 3, spec.size_px, spec.size_px))]
         if set(names) <= set(known):

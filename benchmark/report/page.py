@@ -30,6 +30,7 @@ from benchmark.report.layer_panel import layer_panel
 from benchmark.report.order_panels import paper_panel, ranks_panel
 from benchmark.report.panel import Panel
 from benchmark.report.score_panels import cost_panel, curves_panel
+from benchmark.setups import parse_model_name
 from benchmark.store import ResultsError
 from explainers.vebi.figures import HEATMAP_COLOURS
 
@@ -68,6 +69,7 @@ def write_report(
     *,
     variants: Sequence[str] | None = None,
     models: Sequence[str] | None = None,
+    recipes: Sequence[str] | None = None,
     root: str | Path = "data",
     checkpoints: str | Path = "checkpoints",
     size: str | Path | None = None,
@@ -78,7 +80,7 @@ def write_report(
     Args:
         results: folder with the records.
         path: the page; by default report.html in the results folder.
-        variants, models: names of those to show; all by default.
+        variants, models, recipes: names of those to show; all by default.
         root, checkpoints: data and weights, for heatmaps that are not stored yet.
         size: results folder for plants of several sizes; `<results>/size` by default.
         gallery: whether to show heatmaps.
@@ -89,10 +91,15 @@ def write_report(
     wanted = [
         (variant, model)
         for variant, model in sorted(boards_in(results), key=_place)
-        if (not variants or variant in variants) and (not models or model in models)
+        if all(
+            not chosen or name in chosen
+            for chosen, name in zip(
+                (variants, models, recipes), (variant, *parse_model_name(model)), strict=True
+            )
+        )
     ]
     if not wanted:
-        named = " ".join([*(variants or ()), *(models or ())])
+        named = " ".join([*(variants or ()), *(models or ()), *(recipes or ())])
         raise ResultsError(
             f"no records {f'of {named} ' if named else ''}in {results}; run 'an8flower evaluate' first"
         )
@@ -173,11 +180,12 @@ def _notes(panels: Sequence[Panel], gallery: Gallery) -> list[str]:
     return notes + [f"no heatmaps of {', '.join(names)}: {why}" for why, names in by_reason.items()]
 
 
-def _place(board: tuple[str, str]) -> tuple[int, str, int, str]:
-    """Sort key: the paper's variants and the default model come first."""
+def _place(board: tuple[str, str]) -> tuple[int, str, int, str, int, str]:
+    """Sort key: the paper's variants, the default model and its certified recipe come first."""
     (variant, model), known = board, ("single-6c", "double-12c", "part-2c")
     first = known.index(variant) if variant in known else len(known)
-    return (first, variant, int(model != "an8net"), model)
+    architecture, recipe = parse_model_name(model)
+    return (first, variant, int(architecture != "an8net"), architecture, int(recipe != "certified"), recipe)
 
 
 def breakable(name: str) -> Markup:

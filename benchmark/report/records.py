@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from benchmark.record import Record
+from benchmark.setups import model_options
 
 _ARXIV = re.compile(r"arXiv[: ]*(\d{4}\.\d{4,5})")
 
@@ -91,9 +92,10 @@ def links_of(texts: Sequence[Any]) -> tuple[tuple[str, str], ...]:
 def _again(records: Sequence[Record]) -> str:
     first = records[0]
     seeds = sorted({record.seed for record in records})
-    options = ["--variant", first.variant, "--model", first.model, "--explainer", first.explainer]
+    chosen = f"--variant {shlex.quote(first.variant)} {model_options(first.model_name)}"
     lines = [
-        shlex.join(["an8flower", "evaluate", *options, *(["--seed", str(seed)] if seed else [])])
+        f"an8flower evaluate {chosen} "
+        + shlex.join(["--explainer", first.explainer, *(["--seed", str(seed)] if seed else [])])
         for seed in seeds
     ]
     return "\n".join(lines)

@@ -113,7 +113,7 @@ def orders_by(records: Sequence[Record], kind: Kind) -> dict[str, pd.Series]:
     names = _metrics(records) if kind == "metric" else ["iou_auc"]
     rows = [
         {
-            "fold": record.fold, "seed": record.seed, "model": record.model, "metric": name,
+            "fold": record.fold, "seed": record.seed, "model": record.model_name, "metric": name,
             "explainer": record.explainer, "score": _sign(name) * score,
         }
         for record, name in product(records, names)

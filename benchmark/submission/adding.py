@@ -17,6 +17,7 @@ from benchmark import store
 from benchmark.measuring.identity import metric_digests
 from benchmark.plan import Plan
 from benchmark.record import Json, Record
+from benchmark.setups import model_options
 from benchmark.store import Cell
 from benchmark.submission.errors import SubmissionError
 from benchmark.submission.file import Submission
@@ -156,7 +157,7 @@ def _submitted(cells: Sequence[Cell]) -> dict[str, list[Record]]:
     Records that cannot be used are not among them: they are replaced.
     """
     records: dict[str, list[Record]] = {}
-    for place in sorted({(cell.results, cell.variant, cell.model, cell.explainer) for cell in cells}):
+    for place in sorted({(cell.results, cell.variant, cell.model_name, cell.explainer) for cell in cells}):
         for record in store.readable_records(*place[:3])[0]:
             if record.explainer == place[3] and record.submission:
                 records.setdefault(record.submission["sha256"], []).append(record)
@@ -182,10 +183,10 @@ def _check_board(submission: Submission, plan: Plan, self_reported: bool) -> Non
     boards = _boards(plan.results)
     for claim in submission.form.claims:
         setup = claim.setup
-        place = f"{setup.variant} {setup.model}"
+        place = f"{setup.variant} {setup.model_name}"
         others: list[Record] = []
-        if (setup.variant, setup.model) in boards:
-            records, _ = store.readable_records(plan.results, setup.variant, setup.model)
+        if (setup.variant, setup.model_name) in boards:
+            records, _ = store.readable_records(plan.results, setup.variant, setup.model_name)
             others = [record for record in records if record.explainer != submission.form.explainer]
         data = {record.identity["dataset_digest"] for record in others}
         _check_same(submission, claim.dataset_digest, data, "data", f"{place} in {plan.results}")
@@ -198,7 +199,7 @@ def _check_board(submission: Submission, plan: Plan, self_reported: bool) -> Non
         if self_reported and not others:
             raise SubmissionError(
                 f"{plan.results} has no measured records of {place}, which a self-reported row needs; "
-                f"run 'an8flower run --variant {setup.variant} --model {setup.model}' first"
+                f"run 'an8flower run --variant {setup.variant} {model_options(setup.model_name)}' first"
             )
 
 
@@ -216,7 +217,7 @@ def _all_or_none(cells: Sequence[Cell]) -> Iterator[Callable[[Cell], Cell]]:
 
     They replace all records and tables of the same name. If a move fails, those before it are undone.
     """
-    boards = list(dict.fromkeys(cell.results / cell.variant / cell.model for cell in cells))
+    boards = list(dict.fromkeys(cell.board_folder for cell in cells))
     name = _folder(cells[0], "records").name
 
     def aside(board: Path) -> Path:
@@ -236,7 +237,7 @@ def _all_or_none(cells: Sequence[Cell]) -> Iterator[Callable[[Cell], Cell]]:
 
     remove()
     try:
-        yield lambda cell: replace(cell, results=aside(cell.results / cell.variant / cell.model))
+        yield lambda cell: replace(cell, results=aside(cell.board_folder))
         done: list[tuple[Path, Path]] = []
         try:
             for source, target in moves():

@@ -178,4 +178,4 @@ def _opened(path: Path, name: Path) -> Iterator[Any]:
 
 
 def _tensor(setup: Setup, array: str) -> str:
-    return f"{setup.variant}/{setup.model}/seed{setup.seed}/fold{setup.fold}/{array}"
+    return f"{setup.variant}/{setup.model_name}/seed{setup.seed}/fold{setup.fold}/{array}"

@@ -16,7 +16,7 @@ from jsonschema.validators import extend
 from an8flower.ground.deprecated import renamed
 from an8flower.protocol import Scheme
 from benchmark.record import Json
-from benchmark.setups import Setup
+from benchmark.setups import PLAIN, Setup
 from benchmark.submission.errors import SubmissionError, shown
 
 SCHEMA = Path(__file__).with_name("submission.schema.json")
@@ -70,7 +70,10 @@ class Claim:
     def to_json(self) -> Json:
         """Return the claim as the form holds it."""
         content = asdict(self)
-        return _without_empty(content.pop("setup") | content)
+        setup = content.pop("setup")
+        if self.setup.recipe == PLAIN:  # as in files of older releases
+            del setup["recipe"]
+        return _without_empty(setup | content)
 
 
 @dataclass(frozen=True)
@@ -204,7 +207,8 @@ def _message(error: ValidationError) -> str:
 
 
 def _claim(cell: Json) -> Claim:
-    setup = Setup(*(cell.pop(name) for name in ("variant", "model", "seed", "fold")))
+    names = ("variant", "model", "seed", "fold", "recipe")
+    setup = Setup(**{name: cell.pop(name) for name in names if name in cell})
     return Claim(setup, **cell)
 
 

@@ -17,7 +17,7 @@ from benchmark.measuring.circumstances import now
 from benchmark.measuring.identity import metric_digests
 from benchmark.measuring.model_and_images import ModelAndImages
 from benchmark.plan import Plan
-from benchmark.setups import Setup
+from benchmark.setups import Setup, model_options
 from benchmark.submission.errors import SubmissionError
 from benchmark.submission.file import FILE_BYTES, SCRIPT_BYTES, Submission, write_submission
 from benchmark.submission.form import Claim, Form, parse_form
@@ -158,14 +158,14 @@ def _not_measured(plan: Plan, setup: Setup, state: CellState) -> str:
     seed = f" --seed {setup.seed}" if setup.seed else ""
     return (
         f"{plan.explainers[0]} {what} on {setup}; run 'an8flower evaluate --explainer {plan.explainers[0]} "
-        f"--variant {setup.variant} --model {setup.model}{seed}' first, or submit its --heatmaps"
+        f"--variant {setup.variant} {model_options(setup.model_name)}{seed}' first, or submit its --heatmaps"
     )
 
 
 def _own_file(folder: Path, setup: Setup, plan: Plan) -> Path:
-    whole = store.seed_folder(folder / setup.variant / setup.model, setup.seed) / f"fold{setup.fold}.npz"
+    whole = store.seed_folder(folder / setup.variant / setup.model_name, setup.seed) / f"fold{setup.fold}.npz"
     short = folder / f"fold{setup.fold}.npz"
-    alone = len(plan.variants) == len(plan.models) == len(plan.seeds) == 1
+    alone = len(plan.boards()) == len(plan.seeds) == 1
     for path in (whole, short) if alone else (whole,):
         if path.is_file():
             return path

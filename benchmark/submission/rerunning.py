@@ -45,7 +45,7 @@ def rerun(
         reference = f"{script}:{reference}"
     results = folder / "results"
     job = {
-        "root": str(plan.root), "variant": setup.variant, "model": setup.model,
+        "root": str(plan.root), "variant": setup.variant, "model": setup.model, "recipe": setup.recipe,
         "explainers": [reference], "folds": [claim.setup.fold for claim in claims],
         "metrics": list(localisation()), "seed": setup.seed, "scheme": claims[0].folds,
         "checkpoints": str(plan.checkpoints), "results": str(results), "limit_s": plan.limit_s,
@@ -56,7 +56,7 @@ def rerun(
     status = subprocess.run(
         command, check=False, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL
     ).returncode
-    records, _ = store.readable_records(results, setup.variant, setup.model)
+    records, _ = store.readable_records(results, setup.variant, setup.model_name)
     by_fold = {record.fold: record for record in records}
     return {claim.setup: _outcome(claim, by_fold, results, status) for claim in claims}
 

@@ -19,7 +19,7 @@ from benchmark.metrics import metrics
 from benchmark.models import models
 from benchmark.plan import Plan
 from benchmark.record import Json, Record
-from benchmark.setups import Setup
+from benchmark.setups import PLAIN, Setup
 from benchmark.submission.errors import SubmissionError
 from benchmark.submission.file import Submission
 from benchmark.submission.form import Claim
@@ -167,6 +167,7 @@ def record_of(submission: Submission, claim: Claim) -> Record:
     form, setup = submission.form, claim.setup
     identity = {
         "variant": setup.variant, "dataset_digest": claim.dataset_digest, "model": setup.model,
+        **({} if setup.recipe == PLAIN else {"recipe": setup.recipe}),
         "fold": setup.fold, "folds": claim.folds, "weights_sha256": claim.weights_sha256,
         "explainer": form.explainer, "library": "", "parameters": {},
         "code_sha256": submission.sha256, "device": "cpu", "protocol_version": PROTOCOL_VERSION,
@@ -174,7 +175,8 @@ def record_of(submission: Submission, claim: Claim) -> Record:
     return Record(
         setup.variant, setup.model, setup.seed, setup.fold, form.explainer, store.key(identity), identity,
         dict(form.metrics), role="method", source=form.method.paper, command=form.command, status="ok",
-        images=claim.images, scores=dict(claim.scores), finished=form.created, versions=dict(form.versions),
+        recipe=setup.recipe, images=claim.images, scores=dict(claim.scores), finished=form.created,
+        versions=dict(form.versions),
     )  # fmt: skip
 
 
@@ -284,7 +286,7 @@ def _read_first(submission: Submission) -> str:
 
 def _run(claim: Claim) -> tuple[str, str, int, str]:
     """Return what the folds share that are measured in one run."""
-    return claim.setup.variant, claim.setup.model, claim.setup.seed, claim.folds
+    return claim.setup.variant, claim.setup.model_name, claim.setup.seed, claim.folds
 
 
 __getattr__ = renamed(__name__, {"must_be_possible": "check_bounds"})

@@ -15,7 +15,7 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 from an8flower.gallery import save_figure
 from an8flower.protocol import FOLDS
 from benchmark.setups import Setup
-from benchmark.training.weights import read_record, weights_path
+from benchmark.training.weights import path_of, read_record
 
 # Colours of Okabe and Ito, which colour-blind readers can distinguish; their yellow is too pale for a line.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00")
@@ -41,7 +41,7 @@ def training_curves(
     Args:
         checkpoints: folder of the weights, of which only the records are read.
         variant: e.g. "single-6c".
-        model: registered architecture.
+        model: the architecture, with the recipe unless it is plain; see `setups.model_name`.
         path: the PNG to write.
         seed: training seed of the models.
         folds: numbers of the folds, from 0 to 4; by default all that are trained.
@@ -50,12 +50,12 @@ def training_curves(
     Raises:
         WeightsError: if a fold of `folds` is not trained, or no fold is, or a record is not readable.
     """
-    weights = {fold: weights_path(checkpoints, variant, model, fold, seed) for fold in folds or range(FOLDS)}
-    if folds is None:
-        weights = {fold: trained for fold, trained in weights.items() if trained.exists()} or weights
-    records = {
-        fold: read_record(trained, of=Setup(variant, model, seed, fold)) for fold, trained in weights.items()
+    setups = {
+        fold: Setup.of(variant, model, seed, fold) for fold in (range(FOLDS) if folds is None else folds)
     }
+    if folds is None:
+        setups = {fold: one for fold, one in setups.items() if path_of(checkpoints, one).exists()} or setups
+    records = {fold: read_record(path_of(checkpoints, one), of=one) for fold, one in setups.items()}
     figure = Figure(figsize=(10.4, 4.2), dpi=120, layout="constrained")
     figure.suptitle(f"{variant}, {model}: training, seed {seed}", fontsize=11)
     losses, accuracies = figure.subplots(1, 2)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +18,9 @@ from an8flower.manifest import Manifest
 from an8flower.protocol import Scheme
 from benchmark.device import device_of
 from benchmark.models import models
+from benchmark.setups import PLAIN
 from benchmark.training.fitting import accuracy, fit
-from benchmark.training.recipes import Recipe
+from benchmark.training.recipes import Recipe, recipes
 from benchmark.training.state import partial_path
 from benchmark.training.weights import (
     AlteredWeightsError,
@@ -44,7 +44,7 @@ def train(
     fold: int,
     checkpoints: str | Path = "checkpoints",
     seed: int = 0,
-    recipe: Recipe | None = None,
+    recipe: Recipe | str = PLAIN,
     scheme: Scheme = "interleaved",
     device: str | torch.device = "cpu",
     report: Callable[[float], None] | None = None,
@@ -64,7 +64,7 @@ def train(
         fold: from 0 to 4; its test views are not used for training.
         checkpoints: folder for weights and records.
         seed: of initial weights and order of the images.
-        recipe: how to train; `Recipe()` by default.
+        recipe: how to train: the name of a registered recipe, or a `Recipe`.
         scheme: how views are grouped into folds.
         device: where to train, e.g. "auto".
         report: called with the number of finished epochs, also between epochs, instead of a progress bar.
@@ -72,8 +72,8 @@ def train(
     Returns:
         the model with the lowest validation loss, on `device`, and its record, both also on disk.
     Raises:
-        UnknownNameError: for an unknown model or variant.
-        DataFolderError: if the dataset is damaged.
+        UnknownNameError: for an unknown model, variant or recipe.
+        DataFolderError: if the dataset is damaged, or lacks the twins that the recipe needs.
         WeightsError: if there is a record of weights that is damaged.
         BlockingIOError: if another process is training the same fold.
         ValueError: for a device that is not available, too few views, or a loss that is NaN.
@@ -82,9 +82,9 @@ def train(
         warn_renamed("train(folds=)", "train(scheme=)")
         scheme = folds
     spec, place = models.get(model), device_of(device)
-    recipe = recipe or Recipe()
+    recipe = recipes.get(recipe) if isinstance(recipe, str) else recipe
     data = An8Flower(root, variant, fold=fold, split="train", size_px=spec.size_px, scheme=scheme)
-    path = weights_path(checkpoints, variant, model, fold, seed)
+    path = weights_path(checkpoints, variant, model, fold, seed, recipe.name)
     identity = _identity(spec.name, data.manifest, fold, seed, recipe, scheme)
     if _trained(path, identity):
         return load_model(path, device=place)
@@ -123,7 +123,7 @@ def trained_record(
     *,
     fold: int,
     seed: int = 0,
-    recipe: Recipe | None = None,
+    recipe: Recipe | str = PLAIN,
     scheme: Scheme = "interleaved",
 ) -> dict[str, Any] | None:
     """Return the record of the weights at `path`; None if `train` would give other weights.
@@ -135,7 +135,8 @@ def trained_record(
     Raises:
         WeightsError: if there is a record that is not readable.
     """
-    identity = _identity(model, manifest, fold, seed, recipe or Recipe(), scheme)
+    recipe = recipes.get(recipe) if isinstance(recipe, str) else recipe
+    identity = _identity(model, manifest, fold, seed, recipe, scheme)
     return _trained(Path(path), identity)
 
 
@@ -164,5 +165,5 @@ def _identity(
         "fold": fold,
         "folds": scheme,
         "seed": seed,
-        "recipe": asdict(recipe),
+        "recipe": recipe.identity(),
     }

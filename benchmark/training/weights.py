@@ -22,6 +22,7 @@ from an8flower.ground.shown import html_table
 from an8flower.ground.text import one_line
 from benchmark.device import device_of
 from benchmark.models import ModelSpec, models
+from benchmark.record import Json
 from benchmark.record_checks import (
     AMOUNT,
     FOLD,
@@ -35,7 +36,7 @@ from benchmark.record_checks import (
     list_of,
     require_all,
 )
-from benchmark.setups import Setup
+from benchmark.setups import PLAIN, Setup, model_name
 from benchmark.store import seed_folder
 
 SCHEMA_VERSION = 2
@@ -65,43 +66,72 @@ class Trained:
     def __repr__(self) -> str:
         of = self.record["identity"]
         seed = f" seed {of['seed']}" if of.get("seed") else ""
+        name = model_name(of["model"], recipe_of(self.record))
         accuracy = f"test accuracy {self.record['test_accuracy']:.1%}"
-        return f"Trained({of['model']} on {of['variant']} fold {of['fold']}{seed}: {accuracy})"
+        return f"Trained({name} on {of['variant']} fold {of['fold']}{seed}: {accuracy})"
 
     def _repr_html_(self) -> str:
         of, names = self.record["identity"], ("model", "variant", "fold", "seed")
         facts = [
             *((name, of.get(name, "")) for name in names),
+            ("recipe", recipe_of(self.record)),
             ("classes", ", ".join(self.record["classes"])),
         ]
         facts += [(name, self.record.get(name, "")) for name in ("test_accuracy", "epochs", "weights_sha256")]
         return html_table(["", "trained model"], facts)
 
 
-def weights_path(checkpoints: str | Path, variant: str, model: str, fold: int, seed: int = 0) -> Path:
+def weights_path(
+    checkpoints: str | Path, variant: str, model: str, fold: int, seed: int = 0, recipe: str = PLAIN
+) -> Path:
     """Return where the weights of one fold are stored; their record is next to them as .json.
 
     >>> weights_path("checkpoints", "part-2c", "an8net", 0).as_posix()
     'checkpoints/part-2c/an8net/fold0.safetensors'
     >>> weights_path("checkpoints", "part-2c", "an8net", 0, seed=1).as_posix()
     'checkpoints/part-2c/an8net/seed1/fold0.safetensors'
+    >>> weights_path("checkpoints", "part-2c", "an8net", 0, recipe="certified").as_posix()
+    'checkpoints/part-2c/an8net+certified/fold0.safetensors'
     """
-    folder = Path(checkpoints) / variant / model
+    folder = Path(checkpoints) / variant / model_name(model, recipe)
     return seed_folder(folder, seed) / f"fold{fold}.safetensors"
 
 
-def load_model(path: str | Path, *, device: str | torch.device = "cpu", of: Setup | None = None) -> Trained:
-    """Load the model whose weights are at `path` (a .safetensors file) and its record.
+def path_of(checkpoints: str | Path, setup: Setup) -> Path:
+    """Return where the weights of a setup are stored, see `weights_path`."""
+    return weights_path(checkpoints, setup.variant, setup.model, setup.fold, setup.seed, setup.recipe)
+
+
+def load_model(
+    path: str | Path,
+    *,
+    variant: str | None = None,
+    fold: int | None = None,
+    recipe: str = PLAIN,
+    seed: int = 0,
+    checkpoints: str | Path = "checkpoints",
+    device: str | torch.device = "cpu",
+    of: Setup | None = None,
+) -> Trained:
+    """Load a trained model and its record, from a file or by the names of what it was trained on.
 
     Args:
-        path: as `weights_path` returns it.
+        path: a .safetensors file that `train` wrote; or, with `variant` and `fold`, the name of an
+            architecture, e.g. "an8net".
+        variant, fold, recipe, seed: which model of this architecture.
+        checkpoints: folder of the weights of a model that is chosen by name.
         device: where to put the model, e.g. "auto".
         of: the model that it must be; by default, any.
     Raises:
         WeightsError: if weights or record are missing, altered, do not fit each other, or are of another
             model than `of`.
-        ValueError: for a device that is not available.
+        ValueError: for a device that is not available, or if only one of variant and fold is given.
     """
+    if (variant is None) != (fold is None):
+        raise ValueError("to load a model by its name, pass both variant and fold; a file needs neither")
+    if variant is not None and fold is not None:
+        of = of or Setup(variant, str(path), seed, fold, recipe)
+        path = path_of(checkpoints, of)
     path, place = Path(path), device_of(device)
     record = intact_record(path, of=of)
     data = path.read_bytes()
@@ -156,8 +186,8 @@ def read_record(path: str | Path, *, of: Setup | None = None) -> dict[str, Any]:
             f"{record} is not a valid record of the weights next to it ({one_line(reason)}); {_again(path)}"
         ) from error
     if of is not None:
-        wanted = {name: getattr(of, name) for name in _PLACE}
-        found = {name: content["identity"][name] for name in _PLACE}
+        wanted = {name: getattr(of, name) for name in (*_PLACE, "recipe")}
+        found = {name: content["identity"][name] for name in _PLACE} | {"recipe": recipe_of(content)}
         if found != wanted:
             raise WeightsError(
                 f"{path} has the weights of another model ({_as_text(found)}; it should be "
@@ -183,6 +213,11 @@ def intact_record(path: str | Path, *, of: Setup | None = None) -> dict[str, Any
     return record
 
 
+def recipe_of(record: Json) -> str:
+    """Return the name of the recipe of a record of weights; older records have none and are of "plain"."""
+    return str(record["identity"]["recipe"].get("name", PLAIN))
+
+
 def _again(path: Path) -> str:
     """Return what replaces weights or a record that cannot be used."""
     return f"delete {path} and {path.with_suffix('.json')} and train again"
@@ -205,7 +240,9 @@ def _check(content: Any) -> None:
         check_digest(content)
     require_all(content, _FIELDS)
     require_all(content["identity"], _IDENTITY, "identity.")
-    require_all(content["identity"]["recipe"], {"enough_loss": AMOUNT}, "identity.recipe.")
+    recipe = content["identity"]["recipe"]
+    named = {"name": NAME} if "name" in recipe else {}
+    require_all(recipe, {"enough_loss": AMOUNT, **named}, "identity.recipe.")
     for epoch in content["curve"]:
         require_all(epoch, _EPOCH, "curve: ")
 
