@@ -44,6 +44,8 @@ class Record(OnceDict):
         accuracy: of the model on these images, in [0, 1].
         scores: mean of each metric over the images; None where it is undefined for all of them.
         views: the same for each view, as `scores.by_view` returns it.
+        classes: the same for each class, as `scores.by_class` returns it; None in a record of an older
+            release.
         curve: mean IoU at 100 thresholds.
         cost: of the explainer, as `cost.Cost` names it.
         timing: seconds that fitting and scoring took.
@@ -81,6 +83,7 @@ class Record(OnceDict):
     accuracy: float | None = None
     scores: dict[str, float | None] = field(default_factory=dict)
     views: Json | None = None
+    classes: Json | None = None
     curve: list[float] | None = None
     cost: Json | None = None
     timing: Json | None = None
@@ -132,6 +135,7 @@ _MEASURED = (
     "accuracy",
     "scores",
     "views",
+    "classes",
     "curve",
     "cost",
     "timing",
@@ -141,7 +145,8 @@ _MEASURED = (
 def _left_out(record: Record) -> set[str]:
     """Return the fields that the file of a record does not have."""
     left_out = {name for name in _MEASURED if record.status in ("planned", "failed")}
-    return left_out | {name for name in ("zeros", "submission", "digest") if getattr(record, name) is None}
+    optional = ("zeros", "classes", "submission", "digest")
+    return left_out | {name for name in optional if getattr(record, name) is None}
 
 
 def to_json(record: Record) -> Json:

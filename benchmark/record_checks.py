@@ -98,25 +98,32 @@ def _check_scores(content: Mapping[str, Any]) -> None:
     bounds = {name: metrics.get(name).bounds for name in content["scores"] if name in names}
     for name, score in content["scores"].items():
         _require_within(name, [score], bounds)
-    if content["views"] is None:
-        return
-    views = content["views"]
-    require_all(views, _VIEWS, "views.")
-    columns = [views["images"], *views["factors"].values(), *views["scores"].values()]
-    if any(len(column) != len(views["view"]) for column in columns) or len({*views["view"]}) != len(
-        views["view"]
-    ):
-        raise RecordError("the lists in views must have one entry for each view")
-    if sum(views["images"]) != content["images"]:
-        raise RecordError(f"views has {sum(views['images'])} images, not {content['images']}")
-    for name, by_view in views["scores"].items():
-        _require_within(name, by_view, bounds)
-        known = [value for value in by_view if value is not None]
+    if content["views"] is not None:
+        require_all(content["views"], _VIEWS, "views.")
+        _check_groups(content, "views", "view", bounds)
+    if content.get("classes") is not None:
+        require_all(content["classes"], _CLASSES, "classes.")
+        _check_groups(content, "classes", "class", bounds)
+
+
+def _check_groups(
+    content: Mapping[str, Any], field: str, one: str, bounds: Mapping[str, tuple[float, float]]
+) -> None:
+    """Check means for each view or class: `field` has lists with one entry for each `one`."""
+    groups = content[field]
+    columns = [groups["images"], *groups.get("factors", {}).values(), *groups["scores"].values()]
+    if any(len(column) != len(groups[one]) for column in columns) or len({*groups[one]}) != len(groups[one]):
+        raise RecordError(f"the lists in {field} must have one entry for each {one}")
+    if sum(groups["images"]) != content["images"]:
+        raise RecordError(f"{field} has {sum(groups['images'])} images, not {content['images']}")
+    for name, scores in groups["scores"].items():
+        _require_within(name, scores, bounds)
+        known = [value for value in scores if value is not None]
         score = content["scores"].get(name)
         if (score is None) != (not known) or (
             score is not None and not min(known) - TOLERANCE <= score <= max(known) + TOLERANCE
         ):
-            raise RecordError(f"the score {name} is {score}, which is no mean of its scores for each view")
+            raise RecordError(f"the score {name} is {score}, which is no mean of its scores for each {one}")
 
 
 def _require_within(
@@ -250,6 +257,7 @@ _OF_MEASURED: dict[str, Rule] = {
 # May be missing, above all in records of older releases.
 _OPTIONAL: dict[str, Rule] = {
     "recipe": NAME,
+    "classes": OBJECT_OR_NONE,
     "undefined": WHOLE,
     "zeros": WHOLE,
     "cause": TEXT_OR_NONE,
@@ -283,6 +291,11 @@ _VIEWS: dict[str, Rule] = {
     "images": (_list_of(_is_whole), "a list of whole numbers from 0"),
     "factors": (_object_of(_list_of(_anything)), "an object of lists"),
     "scores": (_object_of(_list_of(_or_none(_is_number))), "an object of lists of numbers or null"),
+}
+_CLASSES: dict[str, Rule] = {
+    "class": (_list_of(_is_name), "a list of names of classes"),
+    "images": _VIEWS["images"],
+    "scores": _VIEWS["scores"],
 }
 _OF_SUBMISSION: dict[str, Rule] = {
     "status": (lambda value: value in ("verified", "self-reported"), "verified or self-reported"),

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 Row = Mapping[str, Any]
+OF_CLASS = "iou_auc of "  # the names of columns with the score of one class begin so
 Family = Literal["label", "core", "metric", "cost", "count"]
 
 
@@ -59,6 +60,24 @@ def columns_of(rows: pd.DataFrame, *, published: bool = False) -> list[Column]:
     names = {*rows} | ({"published"} if published else set())
     columns = [column for column in COLUMNS if column.markdown and column.name in names]
     return [column for column in columns if column.name != "origin" or rows["origin"].any()]
+
+
+def class_columns(rows: pd.DataFrame) -> list[Column]:
+    """Return the columns of a table by class: explainer, mean over the classes, each class.
+
+    Args:
+        rows: of a `Leaderboard`.
+    Returns:
+        no column if no record has scores by class.
+    """
+    of_class = [name for name in rows if name.startswith(OF_CLASS)]
+    if not of_class:
+        return []
+    return [
+        named("explainer", "explainer", left=True),
+        scored("iou_auc_macro", "mean of classes"),
+        *(measured(name, name.removeprefix(OF_CLASS), 1) for name in of_class),
+    ]
 
 
 def named(name: str, heading: str, about: str = "", **options: Any) -> Column:
@@ -135,6 +154,7 @@ COLUMNS = (
              short="norm.", family="core"),
     _metric("max_iou", "max-IoU", "IoU at each image's best threshold, %", markdown=True, shown=True),
     _metric("iou_auc_rank", "by rank", "IoU-AUC of the rank-normalised map, %", markdown=True),
+    _metric("iou_auc_macro", "macro", "mean over the classes of their mean IoU-AUC, %"),
     _metric("pointing_game", "pointing", "pointing game: the highest value is on the part, %",
             markdown=True, shown=True),
     _metric("pointing_game_15px", "± 15 px", "pointing game with a tolerance of 15 px, %"),

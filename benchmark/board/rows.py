@@ -14,7 +14,7 @@ from an8flower.ground.shown import html_table
 from an8flower.ground.text import one_line
 from benchmark import statistics
 from benchmark.board.certificates import certificates_of_board
-from benchmark.board.columns import columns_of
+from benchmark.board.columns import OF_CLASS, columns_of
 from benchmark.board.model_set import BoardRecords, ModelSet, board_records
 from benchmark.board.notes import notes_on
 from benchmark.board.paper import TABLE_1, PaperComparison, compare_with_paper
@@ -260,9 +260,31 @@ def _row(explainer: str, records: Sequence[Record]) -> dict[str, Any]:
         "images": sum(record.images for record in good),
         **{SCORE: float("nan"), f"{SCORE}_std": float("nan")},
         **{name: value for metric in measured for name, value in _over_folds(good, metric).items()},
+        **_by_class(good),
         "invalid": sum(record.invalid for record in good),
         **{name: _mean([_cost(record, name) for record in good]) for name in COSTS},
         "failed": "; ".join(one_line(reason, REASON) for reason in reasons),
+    }
+
+
+def _by_class(records: Sequence[Record]) -> dict[str, float]:
+    """Return the score of each class, and the mean over the classes, from the folds that have them."""
+    by_class: dict[str, list[float]] = {}
+    means: list[float] = []
+    for record in records:
+        if record.classes and SCORE in record.classes["scores"]:
+            scores = zip(record.classes["class"], record.classes["scores"][SCORE], strict=True)
+            known = {name: 100 * score for name, score in scores if score is not None}
+            means.append(_mean(list(known.values())))
+            for name, score in known.items():
+                by_class.setdefault(name, []).append(score)
+    if not by_class:
+        return {}
+    spread = float(np.std(means, ddof=1)) if len(means) > 1 else float("nan")
+    return {
+        "iou_auc_macro": _mean(means),
+        "iou_auc_macro_std": spread,
+        **{f"{OF_CLASS}{name}": _mean(scores) for name, scores in by_class.items()},
     }
 
 

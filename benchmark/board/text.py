@@ -12,7 +12,16 @@ import pandas as pd
 
 from an8flower.ground import files
 from an8flower.ground.deprecated import renamed
-from benchmark.board.columns import Column, Row, columns_of, counted, measured, named, scored
+from benchmark.board.columns import (
+    Column,
+    Row,
+    class_columns,
+    columns_of,
+    counted,
+    measured,
+    named,
+    scored,
+)
 from benchmark.board.foreign_text import as_code, in_csv, in_markdown
 from benchmark.board.rows import Leaderboard
 from benchmark.plan import Plan
@@ -118,6 +127,7 @@ def to_markdown(board: Leaderboard, command: str) -> str:
             if row.failed
         ),
         *(in_markdown(f"{line[0].upper()}{line[1:]}.") for line in left_out(board)),
+        *_class_text(board),
         *_certificate_text(board),
         *_paper_text(board),
         *_statistics_text(board),
@@ -160,9 +170,31 @@ def summary(board: Leaderboard) -> list[str]:
         lines.append(
             f"certificate: {good} of {len(board.certificate)} models certified; lowest shares: "
             f"necessity {shares['necessity']:.1f} %, sufficiency {shares['sufficiency']:.1f} %, "
-            f"swap {shares['swap']:.1f} %"
+            f"swap {shares['swap']:.1f} %" + _strict(board.certificate)
         )
     return lines
+
+
+def _strict(certificate: pd.DataFrame) -> str:
+    """Return the least and largest values of the tests that certificates of older releases do not have."""
+    if certificate["held_out"].isna().all():
+        return ""
+    return (
+        f", held out {100 * certificate['held_out'].min():.1f} %; largest probability of a class without the "
+        f"part {100 * certificate['without'].max():.1f} % (limit {100 * certificate['limit'].min():.1f} %)"
+    )
+
+
+def _class_text(board: Leaderboard) -> list[str]:
+    columns = class_columns(board.rows)
+    if not columns:
+        return []
+    return [
+        "## By class",
+        "IoU-AUC of the images of each class, in percent. A class that the models know by what is missing "
+        "hides in the mean over all images.",
+        _table(columns, board.rows.to_dict("records")),
+    ]
 
 
 def _certificate_text(board: Leaderboard) -> list[str]:
@@ -177,12 +209,18 @@ def _certificate_text(board: Leaderboard) -> list[str]:
         _share("sufficiency", "sufficiency"),
         _share("swap", "swap"),
         _share("passed", "pass all three"),
+        _share("held_out", "held out"),
+        _share("without", "without"),
+        _share("limit", "limit"),
         Column("certified", "certified", _verdict, left=True),
     )
     return [
         "## Certificate: does the model use the part?",
         "Percent of the test images for which the prediction changes without the part (necessity), stays the "
-        "same with the part alone (sufficiency), and becomes the class of an inserted part (swap).",
+        "same with the part alone (sufficiency), and becomes the class of an inserted part (swap). Held out: "
+        "the least share for which it stays the same in pictures that show the part and that no training "
+        "shows. Without: the largest mean probability of a class in pictures without the part, which must "
+        "not exceed the limit.",
         _table(columns, board.certificate.to_dict("records")),
     ]
 

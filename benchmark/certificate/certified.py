@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from benchmark.certificate import passing
-from benchmark.measuring.scores import by_view, mean
+from benchmark.measuring.scores import by_class, by_view, mean
 from benchmark.record import Record
 from benchmark.setups import model_options
 from benchmark.store import ResultsError, cell_of, read_scores
@@ -57,6 +57,7 @@ def certified_only(records: Sequence[Record], results: str | Path) -> list[Recor
                 accuracy=float((table["label"] == table["predicted"]).mean()),
                 scores={name: mean(table[name]) for name in names},
                 views=by_view(table, names, factors),
+                classes=by_class(table, names, record.classes["class"]) if record.classes else None,
             )
         )
     return kept

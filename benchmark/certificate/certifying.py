@@ -18,7 +18,6 @@ from an8flower.ground.jobs import ATTEMPTS, Event, Job, Tell, WorkerDiedError, r
 from an8flower.ground.progress import progress
 from an8flower.manifest import TWINS, Manifest, read_manifest
 from benchmark.certificate import Twinned, certify, shares, shares_by_view
-from benchmark.certificate.judging import failures
 from benchmark.certificate.records import lookup, record_path, write
 from benchmark.device import device_of
 from benchmark.measuring.circumstances import circumstances
@@ -119,19 +118,20 @@ def _certify(tell: Tell, plan: Plan, setup: Setup, command: str) -> Json:
     )
     manifest = pictures.images.manifest
     check_fit(trained.record, manifest, plan, setup.fold)
-    flags = certify(trained.model, pictures, batch=BATCH, device=device, done=tell)
-    classes = pictures.images.classes
-    summary = shares(flags, len(classes))
-    wrong = failures(summary, flags, classes)
+    answers = certify(trained.model, pictures, batch=BATCH, device=device, done=tell)
+    flags, classes = answers.flags, pictures.images.classes
+    found = answers.verdict(classes)
     identity = _identity(plan, setup, manifest)
     record = {
         **asdict(setup),
         "key": key(identity),
         "identity": identity,
-        "certified": not wrong,
-        "reason": "; ".join(wrong),
+        "certified": not found.failures,
+        "reason": "; ".join(found.failures),
         "accuracy": float((flags["predicted"] == flags["class"] - 1).mean()),
-        "shares": asdict(summary),
+        "shares": asdict(shares(flags, len(classes))),
+        "kept": [asdict(one) for one in found.kept],
+        "without": [asdict(one) for one in found.without],
         "views": shares_by_view(flags),
         "command": command,
         **circumstances(device),

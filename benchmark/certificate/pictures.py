@@ -31,6 +31,8 @@ class Pictures:
         image, all_but_part, part_only: (n, 3, H, W) float32 in [0, 1].
         swapped: (n, 3, H, W) float32, the images with the part of class `partner`.
         partner: (n,) int64, classes from 0.
+        masks: (n, H, W) bool, the discriminative part.
+        parts: (n, H, W) uint8, part ids.
     """
 
     rows: NDArray[np.int64]
@@ -39,6 +41,8 @@ class Pictures:
     part_only: torch.Tensor
     swapped: torch.Tensor
     partner: NDArray[np.int64]
+    masks: torch.Tensor
+    parts: torch.Tensor
 
 
 @dataclass(frozen=True)
@@ -46,7 +50,7 @@ class Twinned:
     """Images of a split with their twins; row k is the same image in all three datasets.
 
     Args:
-        images: the images, with target "mask".
+        images: the images, with the targets "mask" and "parts".
         all_but_part, part_only: their twins.
     """
 
@@ -67,7 +71,7 @@ class Twinned:
         def opened(twin: Twin | None) -> An8Flower:
             return An8Flower(
                 root, variant, fold=fold, split="test", scheme=folds, size_px=size_px, twin=twin,
-                target="mask",
+                target=("mask", "parts"),
             )  # fmt: skip
 
         return cls(opened(None), opened("all_but_part"), opened("part_only"))
@@ -100,8 +104,8 @@ class Twinned:
         for start in range(0, len(self.images), size):
             rows = np.arange(start, min(start + size, len(self.images)))
             others = self.partners[rows]
-            images, masks = _stacked(self.images, rows)
-            donors, donor_masks = _stacked(self.images, others)
+            images, masks, parts = _stacked(self.images, rows)
+            donors, donor_masks, _ = _stacked(self.images, others)
             yield Pictures(
                 rows,
                 images,
@@ -109,6 +113,8 @@ class Twinned:
                 _stacked(self.part_only, rows)[0],
                 swap(images, masks, donors, donor_masks),
                 self.images.table["class"].to_numpy(np.int64)[others] - 1,
+                masks,
+                parts,
             )
 
 
@@ -165,6 +171,8 @@ def _places(table: pd.DataFrame) -> list[list[int]]:
     return [table[name].tolist() for name in PLACE]
 
 
-def _stacked(data: An8Flower, rows: NDArray[np.int64]) -> tuple[torch.Tensor, torch.Tensor]:
-    items = [data[int(row)] for row in rows]
-    return torch.stack([image for image, _ in items]), torch.stack([mask for _, mask in items])
+def _stacked(data: An8Flower, rows: NDArray[np.int64]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Return images, masks and part ids."""
+    images, targets = zip(*(data[int(row)] for row in rows), strict=True)
+    masks, parts = zip(*targets, strict=True)
+    return torch.stack(images), torch.stack(masks), torch.stack(parts)

@@ -30,20 +30,23 @@ from benchmark.record_checks import (
     RecordError,
     Rule,
     key,
+    list_of,
     require_all,
 )
 from benchmark.setups import PLAIN, Setup, model_options
 from benchmark.store import OccupiedError, ResultsError, seed_folder
 from benchmark.tables import AlteredTableError, is_usable, read_table, write_table
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 _SELF_CHECKED = 2  # certificates have had a digest since this schema version
+_STRICT = 3  # they have had the verdict of the protocol, with probabilities and interventions, since this one
+_OLDER = "tested by an older release, which had wider limits and no interventions; certify again"
 
 IMAGE = ["fold", "seed", "class", "view", "crop", "rotation"]
 # Columns of `read_certificates`; "passed" is the share of images that pass all three tests.
 COLUMNS = [
     "fold", "seed", "images", "necessity", "necessity_expected", "sufficiency", "swap", "passed",
-    "certified", "reason", "weights_sha256",
+    "probability", "probability_5", "held_out", "without", "limit", "certified", "reason", "weights_sha256",
 ]  # fmt: skip
 
 
@@ -63,8 +66,8 @@ def write(path: Path, record: Json, flags: pd.DataFrame) -> Json:
     return _write_record(path, record | {"flags_file": described})
 
 
-def _write_record(path: Path, record: Json) -> Json:
-    record = with_digest({"schema_version": SCHEMA_VERSION} | record | {"schema_version": SCHEMA_VERSION})
+def _write_record(path: Path, record: Json, version: int = SCHEMA_VERSION) -> Json:
+    record = with_digest({"schema_version": version} | record | {"schema_version": version})
     files.write_json(path, record)
     return record
 
@@ -150,24 +153,47 @@ def _check(record: Json) -> None:
     require_all(record, _FIELDS)
     require_all(record["identity"], {"weights_sha256": SHA256}, "identity.")
     require_all(record["shares"], _SHARES, "shares.")
+    if version >= _STRICT:
+        require_all(record, {"kept": list_of(OBJECT), "without": list_of(OBJECT)})
+        for name, rules in (("kept", _KEPT), ("without", _WITHOUT)):
+            for one in record[name]:
+                require_all(one, rules, f"{name}: ")
+        for name, twin in (("kept", "part_only"), ("without", "all_but_part")):
+            if twin not in (one["picture"] for one in record[name]):
+                raise RecordError(f"{name} lacks the picture {twin!r}")
     if record["key"] != key(record["identity"]):
         raise RecordError("key is not the SHA-256 of identity")
     for name in _PLACE:
         if record["identity"].get(name, record[name]) != record[name]:
             raise RecordError(f"it is of {name} {record[name]!r}, its identity of another")
+    ours, its = (which.get("recipe", PLAIN) for which in (record, record["identity"]))
+    if ours != its:
+        raise RecordError(f"it is of recipe {ours!r}, its identity of {its!r}")
     if record["certified"] != (record["reason"] == ""):
         raise RecordError("certified contradicts reason")
 
 
+_BOOL: Rule = (lambda value: isinstance(value, bool), "true or false")
 _PLACE = {"variant": NAME, "model": NAME, "seed": WHOLE, "fold": FOLD}
 _FIELDS: dict[str, Rule] = {
     **_PLACE,
     "key": SHA256,
     "identity": OBJECT,
-    "certified": (lambda value: isinstance(value, bool), "true or false"),
+    "certified": _BOOL,
     "reason": TEXT,
     "shares": OBJECT,
     "flags_file": OBJECT,
+}
+_KEPT: dict[str, Rule] = {
+    "picture": NAME,
+    **dict.fromkeys(("share", "probability", "probability_5"), SHARE),
+    "held_out": _BOOL,
+}
+_WITHOUT: dict[str, Rule] = {
+    "picture": NAME,
+    **dict.fromkeys(("own", "largest", "limit"), SHARE),
+    "favoured": WHOLE,
+    "held_out": _BOOL,
 }
 _SHARES: dict[str, Rule] = {"images": WHOLE, "necessity_expected": SHARE, **dict.fromkeys(SHARES, SHARE)}
 
@@ -177,7 +203,7 @@ def add_digests(results: str | Path, variant: str, model: str) -> int:
     readable, _ = _readable(results, variant, model)
     older = [(path, record) for path, record in readable if FIELD not in record]
     for path, record in older:
-        _write_record(path, record)
+        _write_record(path, record, _SELF_CHECKED)
     return len(older)
 
 
@@ -190,8 +216,12 @@ def read_certificates(results: str | Path, variant: str, model: str) -> pd.DataF
         model: name of the models, with the recipe unless it is plain; see `setups.model_name`.
     Returns:
         sorted by seed and fold: fold, seed, images, the shares (in [0, 1]) necessity, necessity_expected,
-        sufficiency, swap and passed, certified (bool), reason (text, empty if the model is certified), and
-        weights_sha256 of the model; empty if no model was certified yet.
+        sufficiency, swap and passed; the mean `probability` of the class with the part alone and its 5 %
+        quantile `probability_5`; `held_out`, the least share over the interventions that keep the part;
+        `without`, the largest mean probability of a class over all pictures without the part, and its
+        `limit`; certified (bool), reason (text, empty if the model is certified), and weights_sha256 of the
+        model; empty if no model was certified yet. Certificates of older releases have NaN for what they do
+        not test, and are not certified.
     Raises:
         ResultsError: if a record is not valid.
     """
@@ -269,7 +299,14 @@ def _readable(
 
 def _flat(record: Json) -> Json:
     shares = {name: record["shares"][name] for name in ("images", "necessity_expected", *SHARES)}
-    return {**record, **shares, "weights_sha256": record["identity"]["weights_sha256"]}
+    flat = {**record, **shares, "weights_sha256": record["identity"]["weights_sha256"]}
+    if record["schema_version"] < _STRICT:
+        return flat | {"certified": False, "reason": record["reason"] or _OLDER}
+    kept = {one["picture"]: one for one in record["kept"]}
+    flat |= {name: kept["part_only"][name] for name in ("probability", "probability_5")}
+    flat["held_out"] = min((one["share"] for one in record["kept"] if one["held_out"]), default=float("nan"))
+    flat["without"] = max(max(one["own"], one["largest"]) for one in record["without"])
+    return flat | {"limit": record["without"][0]["limit"]}
 
 
 __getattr__ = renamed(__name__, {"found": "lookup"})

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from an8flower.ground.text import error_line, one_line
-from benchmark.measuring.scores import by_view, mean
+from benchmark.measuring.scores import by_class, by_view, mean
 from benchmark.metrics.iou import CURVE_THRESHOLDS
 from benchmark.record import Json, Record
 from benchmark.setups import Setup
@@ -45,7 +45,13 @@ def table_of(cell: Collected, setup: Setup) -> pd.DataFrame:
     return table
 
 
-def summary_of(table: pd.DataFrame, cell: Collected, names: Sequence[str], factors: pd.DataFrame) -> Json:
+def summary_of(
+    table: pd.DataFrame,
+    cell: Collected,
+    names: Sequence[str],
+    factors: pd.DataFrame,
+    classes: Sequence[str],
+) -> Json:
     """Return the fields of a measured record that depend on the scores.
 
     Args:
@@ -53,6 +59,7 @@ def summary_of(table: pd.DataFrame, cell: Collected, names: Sequence[str], facto
         cell: what was measured.
         names: the metrics.
         factors: one row per view, one column for each factor that is set.
+        classes: names of the classes, in their order.
     """
     n_invalid = int(table["invalid"].sum())
     undefined = int(table["iou_auc"].isna().sum()) if "iou_auc" in table else 0
@@ -68,6 +75,7 @@ def summary_of(table: pd.DataFrame, cell: Collected, names: Sequence[str], facto
         "accuracy": float((table["label"] == table["predicted"]).mean()),
         "scores": {name: mean(table[name]) for name in names},
         "views": by_view(table, names, factors),
+        "classes": by_class(table, names, classes),
         "curve": (cell.curve / max(1, len(table) - undefined)).tolist(),
         "cost": cell.cost,
         "timing": cell.timing,

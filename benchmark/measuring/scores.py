@@ -1,4 +1,8 @@
-"""Summaries of per-image scores. Images of one view are similar, so means are also kept for each view."""
+"""Summaries of per-image scores: means over all images, for each view, and for each class.
+
+Images of one view are alike, so statistics need the means for each view. A class that a model knows by what
+is missing hides in the mean over all classes.
+"""
 
 from __future__ import annotations
 
@@ -30,5 +34,24 @@ def by_view(table: pd.DataFrame, names: Sequence[str], factors: pd.DataFrame) ->
         "view": views,
         "images": grouped.size().tolist(),
         "factors": {name: factors.loc[views, name].tolist() for name in factors},
+        "scores": {name: [mean(scores) for _, scores in grouped[name]] for name in names},
+    }
+
+
+def by_class(table: pd.DataFrame, names: Sequence[str], classes: Sequence[str]) -> Json:
+    """Return the means for each class of the images.
+
+    Args:
+        table: one row per image, with "class" (from 1) and one column per metric.
+        names: the metrics.
+        classes: names of all classes, in their order.
+    Returns:
+        lists with one entry for each class of which there are images: "class" (its name), "images", and by
+        name in "scores".
+    """
+    grouped = table.groupby("class")
+    return {
+        "class": [classes[int(number) - 1] for number in grouped.groups],
+        "images": grouped.size().tolist(),
         "scores": {name: [mean(scores) for _, scores in grouped[name]] for name in names},
     }

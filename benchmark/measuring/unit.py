@@ -127,7 +127,7 @@ def _measure(
         else:
             table = table_of(cells[name], unit.setup)
             layer = _layer(cells[name].explainer, loaded)
-            summary = summary_of(table, cells[name], unit.metrics, factors)
+            summary = summary_of(table, cells[name], unit.metrics, factors, loaded.test.classes)
             store.write(unit.cell(name), replace(record, layer=layer, **summary), table)
 
 

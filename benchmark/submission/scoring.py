@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from an8flower.ground.deprecated import renamed
 from an8flower.ground.memo import sharing
 from benchmark.measuring.model_and_images import BATCH, ModelAndImages
-from benchmark.measuring.scores import by_view, mean
+from benchmark.measuring.scores import by_class, by_view, mean
 from benchmark.metrics import iou_curve, metrics
 from benchmark.metrics.iou import CURVE_THRESHOLDS
 from benchmark.models import models
@@ -103,6 +103,7 @@ def score(
         "accuracy": float((table["label"] == table["predicted"]).mean()),
         "scores": {name: mean(table[name]) for name in names},
         "views": by_view(table, list(names), loaded.test.manifest.factors),
+        "classes": by_class(table, list(names), loaded.test.classes),
         "curve": (curve / max(1, len(table) - undefined)).tolist(),
     }
 

@@ -31,7 +31,6 @@ from an8flower import An8Flower, png
 from an8flower.manifest import TWINS, Manifest, read_manifest, read_verified, write_manifest
 from an8flower.protocol import CROP_SIZE_PX, PART_IDS
 from benchmark.certificate import Shares, Twinned, certify, shares
-from benchmark.certificate.judging import failures
 from benchmark.metrics import iou_auc
 from benchmark.models import models
 from benchmark.training.loader import TrainingBatches
@@ -156,8 +155,8 @@ def study(
         explained_by: names of explainers.
     """
     pictures = Twinned.of(root, variant, fold=fold, size_px=size_px)
-    flags = certify(model, pictures)
-    classes = pictures.images.classes
+    answers = certify(model, pictures)
+    flags, classes = answers.flags, pictures.images.classes
     certificate = shares(flags, len(classes))
     test, training = (
         An8Flower(root, variant, fold=fold, split=split, size_px=size_px, target=("mask", "parts"))
@@ -174,8 +173,8 @@ def study(
         others = (part.labels + 1) % len(classes)
         with torch.no_grad():
             predicted = model(part.images).argmax(1)
-            answers = model(repainted(part.images, where, others, len(classes))).argmax(1)
-        follows += (answers == others).tolist()
+            changed = model(repainted(part.images, where, others, len(classes))).argmax(1)
+        follows += (changed == others).tolist()
         maps = {
             explainer.name: explainer(model, part.images, predicted, masks=part.masks).numpy()
             for explainer in fitted
@@ -186,7 +185,7 @@ def study(
     return Case(
         accuracy=float((flags["predicted"] == flags["class"] - 1).mean()),
         shares=certificate,
-        wrong=failures(certificate, flags, classes),
+        wrong=list(answers.verdict(classes).failures),
         follows_patch=float(np.mean(follows)),
         scores={name: float(np.mean(values)) for name, values in scores.items()},
         on_patch={name: float(np.mean(values)) for name, values in on_patch.items()},
