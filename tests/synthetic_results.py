@@ -130,6 +130,16 @@ def _certify(folder: Path, fold: int) -> None:
         "identity": identity,
         "certified": fold != 4, "reason": "" if fold != 4 else "swap 80% is below 90%",
         "shares": {"images": 1200, **shares},
+        "kept": [
+            {"picture": name, "share": share, "probability": 0.97, "probability_5": 0.9, "held_out": held_out}
+            for name, share, held_out in (
+                ("part_only", 0.97, False), ("swapped", 1.0, False), ("shifted", 0.96, True),
+            )
+        ],
+        "without": [
+            {"picture": name, "own": 0.17, "largest": 0.2, "favoured": 1, "limit": 1 / 3, "held_out": held_out}
+            for name, held_out in (("all_but_part", False), ("inpainted", True))
+        ],
     }  # fmt: skip
     write_certificate(record_path(folder, Setup("single-6c", "an8net", 0, fold)), record, pd.DataFrame())
 

@@ -39,7 +39,7 @@ PAGES = [
     *sorted(DOCS.rglob("*.md")),
 ]
 LINE = 100  # characters
-GROUPS = {f"an8flower.{kind}" for kind in ("explainers", "variants", "models", "metrics")}
+GROUPS = {f"an8flower.{kind}" for kind in ("explainers", "variants", "models", "metrics", "recipes")}
 
 # Words and phrases of no standard technical English, and what to write instead.
 PHRASES = {
