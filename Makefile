@@ -27,13 +27,13 @@ results: gl .venv/.run ## write everything in results/: boards, statistics, cert
 
 # Each process runs whole files, so that the fixtures of a file are made once.
 test: gl browser .venv/.dev ## run the test suite, in one process per core
-	$(BIN)/python -m pytest -n auto --dist loadfile
+	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
 quick: gl .venv/.dev ## run the quick tests, at least one per module, in one process per core
-	$(BIN)/python -m pytest -n auto --dist loadfile -m "not slow and not browser"
+	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder -m "not slow and not browser"
 
 attack: gl .venv/.dev ## hand over altered files, hostile methods and unusual models, and check what comes of it
-	$(BIN)/python -m pytest -n auto --dist loadfile tests/attack
+	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder tests/attack
 
 check: .venv/.dev ## lint, format, types, import directions, and pinned versions
 	@! grep -nE '==[^ ]*\+' constraints.txt \

@@ -43,8 +43,17 @@ RECIPE = Recipe(epochs=12, batch=25)
 SLOW_FIXTURES = {"dask_cluster", "part_2c", "turntable", "twinned", "varied"}
 
 
+# Files that take longest. They run first, so that no process is left with one of them at the end.
+LONGEST = (
+    "test_reliability.py", "test_isolation.py", "test_pipeline.py", "test_plan.py", "test_harness.py",
+    "test_plug_in.py", "test_generation.py", "test_digests.py", "test_variants.py", "test_training.py",
+    "test_everyday.py",
+)  # fmt: skip
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark tests by their fixtures and folder: browser, slow, oracle, attack."""
+    """Sort tests, and mark them by their fixtures and folder: browser, slow, oracle, attack."""
+    items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
     for item in items:
         if SLOW_FIXTURES & set(getattr(item, "fixturenames", ())):
             item.add_marker("slow")
