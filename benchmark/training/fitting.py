@@ -1,10 +1,11 @@
-"""Fit a model to the images of a fold, epoch by epoch; an interrupted training continues where it stopped."""
+"""Fit a model to lessons, epoch by epoch; an interrupted training continues where it stopped."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from math import log
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from an8flower import An8Flower
 from an8flower.ground.progress import progress
 from benchmark.device import device_holding, halving
 from benchmark.models import SubtractMean
+from benchmark.training.lessons import Lessons
 from benchmark.training.recipes import Recipe
 from benchmark.training.state import TrainingState, momenta_of, read_state, set_momenta, write_state
 
@@ -42,11 +44,15 @@ def fit(
         terms: all that the result depends on, including "identity".
         report: called with the number of finished epochs, also between epochs, instead of a progress bar.
     Returns:
-        loss and accuracy on fitted and validation images, one entry per epoch.
+        loss and accuracy on fitted and validation pictures, one entry per epoch; empty for a model without
+        parameters to train, which is left as it is.
     Raises:
+        DataFolderError: if a lesson needs twins that are missing.
         ValueError: for too few views, or a loss that is NaN or infinite.
     """
-    fitted, validation = fit_and_validation(data, recipe)
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        return []
+    fitted, validation = (Lessons(part, recipe.lessons) for part in fit_and_validation(data, recipe))
     state = read_state(state_path, terms)
     if state is None:
         # Weights and mean are computed on the CPU, so that every device starts with the same values.
@@ -65,7 +71,7 @@ def fit(
         set_momenta(optimiser, model, state.momenta)
     rng = np.random.default_rng(seed)
     for _ in curve:
-        rng.permutation(len(fitted))  # skip the random numbers of an epoch that is finished
+        fitted.skip(rng)  # the random numbers of an epoch that is finished
 
     with _reported(terms["identity"], report) as notify:
         while not _ended(curve, recipe):
@@ -123,16 +129,16 @@ def fit_and_validation(data: An8Flower, recipe: Recipe) -> tuple[An8Flower, An8F
 
 def _epoch(
     model: nn.Module,
-    data: An8Flower,
+    data: Lessons,
     recipe: Recipe,
     rng: np.random.Generator,
     optimiser: torch.optim.Optimizer,
     advance: Callable[[float], None],
 ) -> dict[str, float]:
-    """Train on all images once; return the mean loss and accuracy during the epoch.
+    """Train on all pictures once; return the mean loss, and the accuracy on those with a label.
 
     Args:
-        advance: called with the share of the images that is done, in (0, 1].
+        advance: called with the share of the pictures that is done, in (0, 1].
     """
     model.train()
     total, right, seen, at_once = 0.0, 0, 0, recipe.batch
@@ -144,7 +150,7 @@ def _epoch(
         right += hits
         seen += len(batch.labels)
         advance(seen / len(data))
-    return {"train_loss": total / len(data), "train_accuracy": right / len(data)}
+    return {"train_loss": total / len(data), "train_accuracy": right / data.labelled}
 
 
 def _gradients(
@@ -157,7 +163,7 @@ def _gradients(
     """Compute the gradients of a batch's mean loss, `at_once` images at a time.
 
     Returns:
-        the summed loss and the number of correct predictions.
+        the summed loss and the number of correct predictions of pictures with a label.
     """
     place = device_holding(model)
     optimiser.zero_grad()
@@ -165,11 +171,35 @@ def _gradients(
     for some, their_labels in zip(torch.split(images, at_once), torch.split(labels, at_once), strict=True):
         wanted = their_labels.to(place)
         logits = model(some.to(place, memory_format=torch.channels_last))
-        loss = functional.cross_entropy(logits, wanted)
+        loss = loss_of(logits, wanted)
         (loss * (len(some) / len(images))).backward()  # type: ignore[no-untyped-call]
         total += loss.item() * len(some)
         right += int((logits.argmax(1) == wanted).sum())
     return total, right
+
+
+def loss_of(logits: torch.Tensor, labels: torch.Tensor, reduction: str = "mean") -> torch.Tensor:
+    """Return the loss of a batch.
+
+    For a picture with a label it is the cross-entropy. For one without, it is the Kullback-Leibler divergence
+    of the uniform distribution and the model's, which has the gradient of a cross-entropy with the uniform
+    distribution as target, and the minimum 0.
+
+    Args:
+        logits: (n, C).
+        labels: (n,) int64, from 0, or -1 for the uniform distribution.
+        reduction: "mean" or "sum" over the pictures.
+    Returns:
+        a scalar.
+    """
+    uniform = labels < 0
+    if not uniform.any():
+        return functional.cross_entropy(logits, labels, reduction=reduction)
+    divergence = -functional.log_softmax(logits[uniform], 1).mean(1).sum() - uniform.sum() * log(
+        logits.shape[1]
+    )
+    total = functional.cross_entropy(logits[~uniform], labels[~uniform], reduction="sum") + divergence
+    return total / len(labels) if reduction == "mean" else total
 
 
 @contextmanager
@@ -245,14 +275,14 @@ def _set_mean(model: nn.Module, data: An8Flower, batch: int) -> None:
 
 
 @torch.inference_mode()
-def _validated(model: nn.Module, data: An8Flower, batch: int) -> dict[str, float]:
-    """Return mean loss and accuracy on the validation images."""
+def _validated(model: nn.Module, data: Lessons, batch: int) -> dict[str, float]:
+    """Return the mean loss on the validation pictures, and the accuracy on those with a label."""
     model.eval()
     place = device_holding(model)
     total, right = 0.0, 0
     for part in data.batches(batch):
         wanted = part.labels.to(place)
         logits = model(part.images.to(place))
-        total += functional.cross_entropy(logits, wanted, reduction="sum").item()
+        total += loss_of(logits, wanted, "sum").item()
         right += int((logits.argmax(1) == wanted).sum())
-    return {"validation_loss": total / len(data), "validation_accuracy": right / len(data)}
+    return {"validation_loss": total / len(data), "validation_accuracy": right / data.labelled}

@@ -1,0 +1,233 @@
+"""Interventions on test images that training never shows, each with the answer that the part gives.
+
+A model that is trained on images and their twins could learn these pictures by heart. Here the part is
+covered or kept in other ways. Each intervention changes one picture; it needs the image, its twins, the mask
+and the part ids, all of the model's size, and a generator where something is drawn at random.
+
+Near the edge of a mask, pixels show some of the part and some of its surroundings. So covers reach beyond the
+mask by `rim_px`. The shape of balls and thorns says the class, whatever their colour. So they are covered by
+the convex hull of all of them, which has no shape of either.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from an8flower.protocol import PART_IDS
+from an8flower.variants.base import RGB
+from an8flower.variants.colours import SIX_COLOURS
+from benchmark.certificate.pictures import rim_px
+
+Picture = NDArray[np.float32]
+Mask = NDArray[np.bool_]
+Expected = Literal["class", "no class"]
+
+# Parts that only some classes have; their shape tells the class, not their colour.
+ADDED = (PART_IDS["balls"], PART_IDS["thorns"])
+# Of the balls of part-2c; no class of the variants that differ in colour has it.
+FOREIGN: RGB = (44, 140, 150)
+POT: RGB = (188, 108, 76)
+# Colours that a covered part has here, so that training does not show them.
+HELD_OUT_COLOURS: tuple[RGB, ...] = (FOREIGN, POT, *SIX_COLOURS.values())
+SHIFT_PX = 6  # at 112 px
+_LUMINANCE = np.array((0.299, 0.587, 0.114), np.float32)
+
+
+@dataclass(frozen=True)
+class View:
+    """What an intervention may use of one image.
+
+    Args:
+        image, part_only, all_but_part: (H, W, 3) float32 in [0, 1].
+        mask: (H, W) bool, the discriminative part.
+        parts: (H, W) uint8, part ids as in `an8flower.protocol.PART_IDS`.
+    """
+
+    image: Picture
+    part_only: Picture
+    all_but_part: Picture
+    mask: Mask
+    parts: NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Intervention:
+    """A change of an image after which the right answer is known.
+
+    Args:
+        name: of the intervention.
+        meaning: what it does, in one sentence.
+        expects: "class" if the part is kept, so that the class must be; "no class" if it is covered, so
+            that no class may be favoured.
+        function: from a view and a generator to the picture, (H, W, 3) float32 in [0, 1].
+    """
+
+    name: str
+    meaning: str
+    expects: Expected
+    function: Callable[[View, np.random.Generator], Picture]
+
+
+def intervened(
+    intervention: Intervention,
+    images: torch.Tensor,
+    part_only: torch.Tensor,
+    all_but_part: torch.Tensor,
+    masks: torch.Tensor,
+    parts: torch.Tensor,
+    seeds: Sequence[int] | NDArray[np.int64],
+) -> torch.Tensor:
+    """Return the pictures of an intervention on n images.
+
+    Args:
+        intervention: an entry of `INTERVENTIONS`.
+        images, part_only, all_but_part: (n, 3, H, W) float32 in [0, 1].
+        masks: (n, H, W) bool.
+        parts: (n, H, W) uint8.
+        seeds: (n,) whole numbers from 0, one per image, e.g. its row: so a picture does not depend on the
+            batch that it is in.
+    Returns:
+        (n, 3, H, W) float32 in [0, 1].
+    Raises:
+        ValueError: if a mask is empty.
+    """
+    stacked = [tensor.permute(0, 2, 3, 1).numpy() for tensor in (images, part_only, all_but_part)]
+    pictures = []
+    for index, seed in enumerate(seeds):
+        image, only, without = (array[index] for array in stacked)
+        view = View(image, only, without, masks[index].numpy(), parts[index].numpy())
+        if not view.mask.any():
+            raise ValueError(f"image {index} has an empty mask: there is no part to cover or to keep")
+        pictures.append(intervention.function(view, np.random.default_rng([int(seed)])))
+    return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).contiguous()
+
+
+def covered_region(mask: Mask, *, by_shape: bool) -> Mask:
+    """Return the pixels to cover so that nothing of the part is left.
+
+    Args:
+        mask: (H, W) bool, not empty.
+        by_shape: the part's shape tells the class: cover the convex hull.
+    Returns:
+        (H, W) bool, the mask or its hull, grown by `rim_px`.
+    """
+    region = mask.astype(np.uint8)
+    if by_shape:
+        points = np.argwhere(mask)[:, ::-1].astype(np.int32)
+        hull = cv2.convexHull(points).astype(np.int32)
+        cv2.fillPoly(region, [hull], (1,))
+    return grown(region > 0, rim_px(mask.shape[-1]))
+
+
+def grown(mask: Mask, by_px: int) -> Mask:
+    """Return a mask (H, W) and all pixels within `by_px` of it, along rows and columns."""
+    side = 2 * by_px + 1
+    return np.asarray(cv2.dilate(mask.astype(np.uint8), np.ones((side, side), np.uint8)) > 0)
+
+
+def _region(view: View) -> Mask:
+    ids = view.parts[view.mask]
+    return covered_region(view.mask, by_shape=bool(np.isin(ids, ADDED).mean() > 0.5))
+
+
+def _inpaint(picture: Picture, region: Mask) -> Picture:
+    """Fill a region from its edge, and return a new picture."""
+    levels = np.round(picture * 255).astype(np.uint8)
+    filled = cv2.inpaint(levels, region.astype(np.uint8), 5, cv2.INPAINT_TELEA)
+    return np.where(region[..., None], filled.astype(np.float32) / 255, picture)
+
+
+def _grey(picture: Picture) -> Picture:
+    return np.repeat((picture @ _LUMINANCE)[..., None], 3, axis=-1)
+
+
+def _inpainted(view: View, rng: np.random.Generator) -> Picture:
+    return _inpaint(view.image, _region(view))
+
+
+def _pot_texture(view: View, rng: np.random.Generator) -> Picture:
+    """Fill with pixels of the pot, drawn at random with replacement."""
+    pot = view.image[view.parts == PART_IDS["pot"]]
+    region = _region(view)
+    picture = view.image.copy()
+    picture[region] = pot[rng.integers(len(pot), size=int(region.sum()))]
+    return picture
+
+
+def _foreign_colour(view: View, rng: np.random.Generator) -> Picture:
+    """Give colour parts the balls' colour, and cover added parts by one of the six class colours."""
+    region = _region(view)
+    if np.isin(view.parts[view.mask], ADDED).mean() > 0.5:
+        colours = np.array(list(SIX_COLOURS.values()), np.float32) / 255
+        return np.where(region[..., None], colours[rng.integers(len(colours))], view.image)
+    shading = view.all_but_part @ _LUMINANCE
+    shading = shading / max(float(np.quantile(shading[view.mask], 0.9)), 1 / 255)
+    painted = np.clip(shading[..., None] * (np.array(FOREIGN, np.float32) / 255), 0, 1)
+    picture = np.where(view.mask[..., None], painted, view.all_but_part)
+    return np.asarray(np.where(region[..., None], picture, view.image), np.float32)
+
+
+def _grey_plant(view: View, rng: np.random.Generator) -> Picture:
+    """Add pot, soil and stem in grey to the part alone."""
+    others = np.isin(view.parts, [PART_IDS[name] for name in ("pot", "soil", "stem")]) & ~view.mask
+    return np.where(others[..., None], _grey(view.image), view.part_only)
+
+
+def _textured(view: View, rng: np.random.Generator) -> Picture:
+    """Put stripes of random direction, width and phase behind the part alone, in two greys."""
+    rows, columns = np.indices(view.mask.shape)
+    angle, width, phase = rng.uniform(0, np.pi), rng.uniform(4, 12), rng.uniform(0, 2 * np.pi)
+    waves = np.sin((rows * np.sin(angle) + columns * np.cos(angle)) * 2 * np.pi / width + phase)
+    grey = 0.6 + 0.2 * waves + rng.normal(0, 0.03, waves.shape)
+    stripes = np.repeat(grey[..., None], 3, axis=-1)
+    return _pasted(view, np.clip(stripes, 0, 1))
+
+
+def _pasted(view: View, background: NDArray[np.float64]) -> Picture:
+    return np.asarray(np.where(view.mask[..., None], view.part_only, background), np.float32)
+
+
+def _shifted(view: View, rng: np.random.Generator) -> Picture:
+    """Move the part by `SHIFT_PX` in one of eight directions, drawn at random."""
+    height, width = view.mask.shape
+    directions = [(row, column) for row in (-1, 0, 1) for column in (-1, 0, 1) if row or column]
+    step = max(1, round(SHIFT_PX * height / 112))
+    down, right = (step * one for one in directions[rng.integers(len(directions))])
+    region = grown(view.mask, rim_px(height))
+    matrix = np.array([[1, 0, right], [0, 1, down]], np.float32)
+    moved = cv2.warpAffine(view.part_only, matrix, (width, height), flags=cv2.INTER_NEAREST)
+    place = cv2.warpAffine(region.astype(np.uint8), matrix, (width, height), flags=cv2.INTER_NEAREST) > 0
+    return np.where(place[..., None], moved, _inpaint(view.part_only, region))
+
+
+def _recoloured(view: View, rng: np.random.Generator) -> Picture:
+    """Exchange the colour channels everywhere but on the part and its rim, in one of five ways."""
+    orders = ((0, 2, 1), (1, 0, 2), (1, 2, 0), (2, 0, 1), (2, 1, 0))
+    order = list(orders[rng.integers(len(orders))])
+    part = grown(view.mask, rim_px(view.mask.shape[0]))
+    return np.where(part[..., None], view.image, view.image[..., order])
+
+
+INTERVENTIONS: tuple[Intervention, ...] = (
+    Intervention(
+        "inpainted", "The part is filled from its edge, by inpainting (Telea 2004).", "no class", _inpainted
+    ),
+    Intervention("pot_texture", "The part is covered by pixels of the pot.", "no class", _pot_texture),
+    Intervention(
+        "foreign_colour",
+        "The part has a colour of another variant that is of no class; balls and thorns are covered by it.",
+        "no class",
+        _foreign_colour,
+    ),
+    Intervention("grey_plant", "The part alone, with pot and stem in grey.", "class", _grey_plant),
+    Intervention("textured", "The part alone, in front of grey stripes.", "class", _textured),
+    Intervention("shifted", "The part alone, moved by a few pixels.", "class", _shifted),
+    Intervention("recoloured", "The colours of everything but the part are exchanged.", "class", _recoloured),
+)
