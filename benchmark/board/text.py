@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,17 +14,20 @@ import pandas as pd
 from an8flower.ground import files
 from an8flower.ground.deprecated import renamed
 from benchmark.board.columns import (
-    Column,
-    Row,
-    class_columns,
     columns_of,
-    counted,
-    measured,
-    named,
-    scored,
 )
 from benchmark.board.foreign_text import as_code, in_csv, in_markdown
+from benchmark.board.recipes import RecipeComparison, compared_with_plain
 from benchmark.board.rows import Leaderboard
+from benchmark.board.sections import (
+    certificate_text,
+    class_text,
+    paper_text,
+    recipe_text,
+    statistics_text,
+    strict_summary,
+    table,
+)
 from benchmark.plan import Plan
 from benchmark.setups import model_options, parse_model_name
 
@@ -36,7 +40,12 @@ def write_board(board: Leaderboard, results: str | Path, command: str) -> list[P
     """Write leaderboard.csv, .md and .json next to the records and return their paths."""
     folder = Path(results) / board.variant / board.model
     stem = "leaderboard-certified" if board.certified_only else "leaderboard"
-    contents = {"csv": to_csv(board), "md": to_markdown(board, command), "json": to_json(board, command)}
+    compared = compared_with_plain(board, results)
+    contents = {
+        "csv": to_csv(board),
+        "md": to_markdown(board, command, compared),
+        "json": to_json(board, command, compared),
+    }
     for suffix, content in contents.items():
         files.write(folder / f"{stem}.{suffix}", content.encode())
     return [folder / f"{stem}.{suffix}" for suffix in contents]
@@ -65,7 +74,7 @@ def to_csv(board: Leaderboard) -> str:
     return str(rows.to_csv(index=False, float_format="%.4f"))
 
 
-def to_json(board: Leaderboard, command: str) -> str:
+def to_json(board: Leaderboard, command: str, compared: RecipeComparison | None = None) -> str:
     """Return the whole board as JSON; missing numbers are null."""
     paper, friedman, models = board.paper, board.friedman, board.source.models
     content = {
@@ -102,12 +111,24 @@ def to_json(board: Leaderboard, command: str) -> str:
             "average_ranks": friedman.ranks.to_dict(),
         },
         "stability": _plain(board.stability),
+        "compared": compared
+        and {
+            "recipe": compared.other,
+            "agreement": compared.agreement and asdict(compared.agreement),
+            "rows": _plain(compared.rows),
+        },
     }
     return json.dumps(_finite(content), indent=2, allow_nan=False) + "\n"
 
 
-def to_markdown(board: Leaderboard, command: str) -> str:
-    """Return the board as Markdown, with the command that builds it."""
+def to_markdown(board: Leaderboard, command: str, compared: RecipeComparison | None = None) -> str:
+    """Return the board as Markdown, with the command that builds it.
+
+    Args:
+        board: to write.
+        command: that builds it.
+        compared: with a board of another recipe.
+    """
     accuracy = (
         f"Test accuracy of the models: {100 * min(board.accuracy):.2f} % on the worst fold."
         if board.accuracy
@@ -120,17 +141,18 @@ def to_markdown(board: Leaderboard, command: str) -> str:
         "folds. 95 %: confidence interval, by bootstrap over views. Group: methods with the same letter do "
         "not differ significantly from the best of that group (paired by view, corrected over all pairs, "
         "p < 0.05). Normalised: 0 is the best floor, 100 the best ceiling. Passes and times are per image.",
-        _table(columns_of(board.rows), board.rows.to_dict("records")),
+        table(columns_of(board.rows), board.rows.to_dict("records")),
         *(
             f"Failed: {as_code(row.explainer)}: {in_markdown(row.failed)}"
             for row in board.rows.itertuples()
             if row.failed
         ),
         *(in_markdown(f"{line[0].upper()}{line[1:]}.") for line in left_out(board)),
-        *_class_text(board),
-        *_certificate_text(board),
-        *_paper_text(board),
-        *_statistics_text(board),
+        *class_text(board),
+        *recipe_text(compared),
+        *certificate_text(board),
+        *paper_text(board),
+        *statistics_text(board),
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -170,129 +192,9 @@ def summary(board: Leaderboard) -> list[str]:
         lines.append(
             f"certificate: {good} of {len(board.certificate)} models certified; lowest shares: "
             f"necessity {shares['necessity']:.1f} %, sufficiency {shares['sufficiency']:.1f} %, "
-            f"swap {shares['swap']:.1f} %" + _strict(board.certificate)
+            f"swap {shares['swap']:.1f} %" + strict_summary(board.certificate)
         )
     return lines
-
-
-def _strict(certificate: pd.DataFrame) -> str:
-    """Return the least and largest values of the tests that certificates of older releases do not have."""
-    if certificate["held_out"].isna().all():
-        return ""
-    return (
-        f", held out {100 * certificate['held_out'].min():.1f} %; largest probability of a class without the "
-        f"part {100 * certificate['without'].max():.1f} % (limit {100 * certificate['limit'].min():.1f} %)"
-    )
-
-
-def _class_text(board: Leaderboard) -> list[str]:
-    columns = class_columns(board.rows)
-    if not columns:
-        return []
-    return [
-        "## By class",
-        "IoU-AUC of the images of each class, in percent. A class that the models know by what is missing "
-        "hides in the mean over all images.",
-        _table(columns, board.rows.to_dict("records")),
-    ]
-
-
-def _certificate_text(board: Leaderboard) -> list[str]:
-    if board.certificate.empty:
-        return []
-    columns = (
-        counted("fold", "fold"),
-        counted("seed", "seed"),
-        counted("images", "images"),
-        _share("necessity", "necessity"),
-        _share("necessity_expected", "highest possible"),
-        _share("sufficiency", "sufficiency"),
-        _share("swap", "swap"),
-        _share("passed", "pass all three"),
-        _share("held_out", "held out"),
-        _share("without", "without"),
-        _share("limit", "limit"),
-        Column("certified", "certified", _verdict, left=True),
-    )
-    return [
-        "## Certificate: does the model use the part?",
-        "Percent of the test images for which the prediction changes without the part (necessity), stays the "
-        "same with the part alone (sufficiency), and becomes the class of an inserted part (swap). Held out: "
-        "the least share for which it stays the same in pictures that show the part and that no training "
-        "shows. Without: the largest mean probability of a class in pictures without the part, which must "
-        "not exceed the limit.",
-        _table(columns, board.certificate.to_dict("records")),
-    ]
-
-
-def _paper_text(board: Leaderboard) -> list[str]:
-    if board.paper is None:
-        return []
-    columns = (
-        named("name", "method in table 1", left=True),
-        named("explainer", "explainer", left=True),
-        scored("paper", "paper"),
-        scored("ours", "here"),
-    )
-    return [
-        "## Comparison with the paper",
-        f"Spearman's rho between the two orders: {board.paper.rho:.2f} (p = {board.paper.p:.2g}, "
-        f"{board.paper.count} methods). The paper uses another plant, so compare the orders, not the scores.",
-        _table(columns, [{**row, "failed": ""} for row in board.paper.rows.to_dict("records")]),
-    ]
-
-
-def _statistics_text(board: Leaderboard) -> list[str]:
-    parts = []
-    if not board.first.empty:
-        columns = (
-            named("explainer", "explainer", left=True),
-            Column(
-                "difference",
-                "lower by",
-                lambda row: f"{row['difference']:.1f} ({row['low']:.1f} to {row['high']:.1f})",
-            ),
-            Column("p_holm", "p (Holm, valid if chosen beforehand)", lambda row: f"{row['p_holm']:.2g}"),
-        )
-        rows = board.first.sort_values("difference").rename_axis("explainer").reset_index().to_dict("records")
-        parts += [
-            "## Is the best method of table 1 significantly better?",
-            f"{as_code(board.first.attrs['best'])} compared with each other method of table 1: paired by "
-            "view, with 95 % intervals.",
-            _table(columns, rows),
-        ]
-    if board.friedman is not None:
-        parts.append(
-            f"Friedman's test over {len(board.friedman.ranks)} methods: χ² = {board.friedman.statistic:.1f}, "
-            f"p = {board.friedman.p:.2g}; Nemenyi's critical difference of average ranks "
-            f"{board.friedman.critical_difference:.2f}."
-        )
-    if not board.stability.empty:
-        orders = (
-            named("over", "orders of the methods by", left=True),
-            counted("orders", "orders"),
-            measured("tau_mean", "Kendall's tau, mean", 2),
-            measured("tau_least", "smallest", 2),
-        )
-        parts += ["## Stability of the order", _table(orders, board.stability.to_dict("records"))]
-    return parts
-
-
-def _table(columns: tuple[Column, ...] | list[Column], rows: list[dict[str, Any]]) -> str:
-    lines = [
-        "| " + " | ".join(column.heading for column in columns) + " |",
-        "|" + "".join("---|" if column.left else "---:|" for column in columns),
-        *("| " + " | ".join(in_markdown(column.text(row)) for column in columns) + " |" for row in rows),
-    ]
-    return "\n".join(lines)
-
-
-def _share(name: str, heading: str) -> Column:
-    return Column(name, heading, lambda row: "" if np.isnan(row[name]) else f"{100 * row[name]:.1f}")
-
-
-def _verdict(row: Row) -> str:
-    return "yes" if row["certified"] else f"no: {row['reason']}"
 
 
 def _plain(table: pd.DataFrame) -> list[dict[str, Any]]:

@@ -3,6 +3,7 @@
 All functions work on the table of `scores_by_view`. Views are the clusters: scores within a view are alike.
 """
 
+from benchmark.statistics.agreement import Agreement, agreement
 from benchmark.statistics.comparisons import compared, compared_with_best, groups
 from benchmark.statistics.intervals import intervals, normalised
 from benchmark.statistics.ranks import (
@@ -16,7 +17,9 @@ from benchmark.statistics.ranks import (
 from benchmark.statistics.views import by_arc, scores_by_view
 
 __all__ = [
+    "Agreement",
     "Friedman",
+    "agreement",
     "by_arc",
     "compared",
     "compared_with_best",
