@@ -88,8 +88,12 @@ class Plan:
     @property
     def twins(self) -> bool:
         """Whether the images must have their twins: for the certificate, or for a recipe."""
-        pictures = (lesson.picture for name in self.recipes for lesson in recipes.get(name).lessons)
-        return self.certificate or any(picture != "image" for picture in pictures)
+        return self.certificate or any(recipes.get(name).twins for name in self.recipes)
+
+    def datasets(self) -> list[tuple[str, str]]:
+        """Return variant and recipe of each dataset that is needed; recipes with equal images share one."""
+        roots = {self.data_root(name): name for name in reversed(self.recipes)}
+        return list(product(self.variants, reversed(roots.values())))
 
     def setups(self) -> Iterator[Setup]:
         """Yield every trained model that is measured."""
@@ -100,6 +104,10 @@ class Plan:
     def boards(self) -> list[tuple[str, str]]:
         """Return variant and name of the models of each board, see `setups.model_name`."""
         return list(dict.fromkeys((setup.variant, setup.model_name) for setup in self.setups()))
+
+    def data_root(self, recipe: str) -> Path:
+        """Return the folder that holds the datasets of a recipe, see `Recipe.data_root`."""
+        return recipes.get(recipe).data_root(self.root)
 
     def weights_path(self, setup: Setup) -> Path:
         """Return where the weights of a model are stored."""

@@ -62,13 +62,20 @@ def preview(plan: Plan, recipe: Recipe | None = None) -> Preview:
     """
     # Without twins: these are drawn for the certificate only, and change no model and no score.
     without_twins = replace(plan, certificate=False)
-    data = {variant: known_data(without_twins, variant) for variant in plan.variants}
+    data = {
+        (variant, plan.data_root(recipe)): known_data(without_twins, variant, recipe)
+        for variant, recipe in plan.datasets()
+    }
     wanted = len(plan.viewpoints or range(VIEWPOINTS))
-    drawn = {variant: (wanted if manifest else 0, wanted) for variant, manifest in data.items()}
+    drawn = {
+        variant if root == plan.root else f"{variant} in {root}": (wanted if manifest else 0, wanted)
+        for (variant, root), manifest in data.items()
+    }
     ready = [
         setup
         for setup in plan.setups()
-        if (manifest := data[setup.variant]) and known_weights(plan, setup, recipe, manifest)
+        if (manifest := data[setup.variant, plan.data_root(setup.recipe)])
+        and known_weights(plan, setup, recipe, manifest)
     ]
     states: dict[tuple[str, str, str], Counter[str]] = {}
     measurable = {setup: cells_of(plan, setup, dataset) for setup, dataset in with_datasets(plan, ready)}
@@ -91,7 +98,7 @@ def preview(plan: Plan, recipe: Recipe | None = None) -> Preview:
     certified = [
         setup
         for setup in (ready if plan.certificate else [])
-        if known_certificate(plan, setup, data[setup.variant])
+        if known_certificate(plan, setup, data[setup.variant, plan.data_root(setup.recipe)])
     ]
     return Preview(
         drawn,

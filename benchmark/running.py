@@ -12,7 +12,7 @@ from pathlib import Path
 
 import explainers as methods
 from an8flower import generate
-from an8flower.drawing.factors import parse
+from an8flower.drawing.factors import Range, Value, parse
 from an8flower.drawing.gl import Platform
 from an8flower.gallery import contact_sheet
 from an8flower.ground.jobs import ATTEMPTS, Event, Job, Tell, WorkerDiedError, run_all
@@ -29,7 +29,7 @@ from benchmark.measuring.harness import measure_all
 from benchmark.measuring.identity import PROTOCOL_VERSION
 from benchmark.plan import Plan
 from benchmark.record import Json, Record
-from benchmark.setups import Setup
+from benchmark.setups import PLAIN, Setup, parse_model_name
 from benchmark.store import ResultsError
 from benchmark.training.figure import training_curves
 from benchmark.training.fitting import epoch_note
@@ -103,24 +103,28 @@ def _timed(stage: str, seconds: dict[str, float]) -> Iterator[None]:
 
 def draw_all(plan: Plan, *, workers: int, scheduler: str | None, platform: Platform = "auto") -> None:
     """Draw the variants of a plan that are not complete."""
-    for variant in plan.variants:
-        if known_data(plan, variant) is None:
+    for variant, recipe in plan.datasets():
+        if known_data(plan, variant, recipe) is None:
             generate(
-                plan.root, variant, viewpoints=plan.viewpoints or None, workers=max(1, workers),
+                plan.data_root(recipe), variant, viewpoints=plan.viewpoints or None, workers=max(1, workers),
                 scheduler=scheduler, seed=plan.drawing_seed, platform=platform, twins=plan.twins,
-                factors=parse(plan.factors),
+                factors=_factors(plan, recipe),
             )  # fmt: skip
 
 
-def known_data(plan: Plan, variant: str) -> Manifest | None:
+def _factors(plan: Plan, recipe: str) -> dict[str, Value | Range]:
+    return parse((*plan.factors, *recipes.get(recipe).factors))
+
+
+def known_data(plan: Plan, variant: str, recipe: str = PLAIN) -> Manifest | None:
     """Return the manifest of a dataset that has all that the plan asks for, by name and size of its files."""
     wanted = set(plan.viewpoints or range(1, VIEWPOINTS + 1))
     with suppress(DataFolderError):
-        manifest = read_manifest(plan.root, variant)
+        manifest = read_manifest(plan.data_root(recipe), variant)
         require_complete(manifest)
         header, twins = manifest.header, set(TWINS) if plan.twins else set()
         made = header["seed"], header["factors"]
-        asked = plan.drawing_seed, json.loads(json.dumps(parse(plan.factors)))
+        asked = plan.drawing_seed, json.loads(json.dumps(_factors(plan, recipe)))
         if wanted <= set(header["views"]) and made == asked and twins <= set(manifest.table["kind"]):
             return manifest
     return None
@@ -136,11 +140,11 @@ def train_all(
         recipe: how to train all of them; by default each as its recipe says.
     """
     setups = list(plan.setups())
-    data = {variant: read_manifest(plan.root, variant) for variant in plan.variants}
+    data = {setup: read_manifest(plan.data_root(setup.recipe), setup.variant) for setup in setups}
     records = {
         setup: known
         for setup in setups
-        if (known := known_weights(plan, setup, recipe, data[setup.variant])) is not None
+        if (known := known_weights(plan, setup, recipe, data[setup])) is not None
     }
     waiting = [setup for setup in setups if setup not in records]
     if not waiting:
@@ -228,7 +232,8 @@ def _pictures(plan: Plan, boards: Sequence[Leaderboard]) -> tuple[list[Path], li
 
     for variant in plan.variants:
         sheet = plan.results / variant / "contact_sheet.png"
-        draw(sheet, (lambda path: path) if sheet.exists() else partial(contact_sheet, plan.root, variant))
+        root = plan.data_root(plan.recipes[0])
+        draw(sheet, (lambda path: path) if sheet.exists() else partial(contact_sheet, root, variant))
     for board in boards:
         try:
             written += write_board(board, plan.results, board_command(board, plan.results))
@@ -261,6 +266,7 @@ def _heatmaps(plan: Plan, board: Leaderboard, path: Path) -> Path:
     working = board.rows["explainer"][board.rows["failed"] == ""]
     drawable = [name for name in working if name in plan.explainers or name in methods.names()]
     return heatmap_grid(
-        plan.root, board.variant, board.model, path, explainers=drawable, fold=plan.folds[0],
+        plan.data_root(parse_model_name(board.model)[1]), board.variant, board.model, path,
+        explainers=drawable, fold=plan.folds[0],
         seed=plan.seeds[0], scheme=plan.scheme, checkpoints=plan.checkpoints,
     )  # fmt: skip

@@ -47,15 +47,15 @@ def certify_all(plan: Plan, *, workers: int = 0, scheduler: str | None = None) -
     """
     plan = plan.absolute()
     setups = list(plan.setups())
-    manifests = {variant: read_manifest(plan.root, variant) for variant in plan.variants}
+    manifests = {setup: read_manifest(plan.data_root(setup.recipe), setup.variant) for setup in setups}
     records = {
         setup: known
         for setup in setups
-        if (known := known_certificate(plan, setup, manifests[setup.variant])) is not None
+        if (known := known_certificate(plan, setup, manifests[setup])) is not None
     }
     waiting = [setup for setup in setups if setup not in records]
     _prepare(plan, waiting)
-    images = {setup: _images(manifests[setup.variant], setup.fold, plan) for setup in setups}
+    images = {setup: _images(manifests[setup], setup.fold, plan) for setup in setups}
     title = f"certify {', '.join(plan.variants)} {', '.join(plan.models)}"
     kept = sum(images[setup] for setup in records)
     with progress(title, sum(images.values()), "images", done=kept) as advance:
@@ -85,7 +85,7 @@ def certify_all(plan: Plan, *, workers: int = 0, scheduler: str | None = None) -
 
 def known_certificate(plan: Plan, setup: Setup, manifest: Manifest | None = None) -> Json | None:
     """Return the certificate of a trained model if it exists and has the present key; else None."""
-    manifest = manifest or read_manifest(plan.root, setup.variant)
+    manifest = manifest or read_manifest(plan.data_root(setup.recipe), setup.variant)
     wanted = key(_identity(plan, setup, manifest))
     return lookup(record_path(plan.results, setup), wanted, tables=plan.tables)
 
@@ -114,7 +114,11 @@ def _certify(tell: Tell, plan: Plan, setup: Setup, command: str) -> Json:
     device = device_of(plan.device)
     trained = load_model(plan.weights_path(setup), device=device, of=setup)
     pictures = Twinned.of(
-        plan.root, setup.variant, fold=setup.fold, size_px=models.get(setup.model).size_px, folds=plan.scheme
+        plan.data_root(setup.recipe),
+        setup.variant,
+        fold=setup.fold,
+        size_px=models.get(setup.model).size_px,
+        folds=plan.scheme,
     )
     manifest = pictures.images.manifest
     check_fit(trained.record, manifest, plan, setup.fold)
@@ -155,9 +159,12 @@ def _identity(plan: Plan, setup: Setup, manifest: Manifest) -> Json:
 
 def _prepare(plan: Plan, setups: Sequence[Setup]) -> None:
     """Write the arrays that the workers read, once for all workers."""
-    for variant, size_px in sorted({(setup.variant, models.get(setup.model).size_px) for setup in setups}):
+    shared = {
+        (plan.data_root(setup.recipe), setup.variant, models.get(setup.model).size_px) for setup in setups
+    }
+    for root, variant, size_px in sorted(shared):
         for twin in (None, *get_args(Twin)):
-            An8Flower(plan.root, variant, size_px=size_px, twin=twin)
+            An8Flower(root, variant, size_px=size_px, twin=twin, target=("mask", "parts"))
 
 
 def _images(manifest: Manifest, fold: int, plan: Plan) -> int:

@@ -114,7 +114,7 @@ def _recipes() -> list[dict[str, str]]:
         rows.append(
             {
                 "name": recipe.name,
-                "trained on": lessons,
+                "trained on": " ".join([lessons, *recipe.factors]),
                 "epochs": f"at most {recipe.epochs}",
                 "source": recipe.source,
             }

@@ -71,12 +71,13 @@ def planned_cells(plan: Plan) -> list[PlannedCell]:
 
 
 def with_datasets(plan: Plan, setups: Iterable[Setup]) -> Iterator[tuple[Setup, An8Flower]]:
-    """Yield each setup with its whole dataset; setups of one variant and architecture share it."""
-    datasets: dict[tuple[str, str], An8Flower] = {}
+    """Yield each setup with its whole dataset; setups with images of one size share it."""
+    datasets: dict[tuple[Path, str, int], An8Flower] = {}
     for setup in setups:
-        shared = setup.variant, setup.model
+        root, size_px = plan.data_root(setup.recipe), models.get(setup.model).size_px
+        shared = root, setup.variant, size_px
         if shared not in datasets:
-            datasets[shared] = An8Flower(plan.root, setup.variant, size_px=models.get(setup.model).size_px)
+            datasets[shared] = An8Flower(root, setup.variant, size_px=size_px)
         yield setup, datasets[shared]
 
 

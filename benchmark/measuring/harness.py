@@ -158,12 +158,16 @@ def _announced(plan: Plan) -> Iterator[None]:
 def _write_arrays(plan: Plan, to_do: Sequence[PlannedCell]) -> None:
     """Write the arrays that several workers are about to read, once."""
     sizes = {
-        (planned.setup.variant, models.get(planned.setup.model).size_px)
+        (
+            plan.data_root(planned.setup.recipe),
+            planned.setup.variant,
+            models.get(planned.setup.model).size_px,
+        )
         for planned in to_do
         if "object_masks" in planned.explainer.spec.truths
     }
-    for variant, size_px in sorted(sizes):
-        An8Flower(plan.root, variant, size_px=size_px, target=("label", "plant"))
+    for root, variant, size_px in sorted(sizes):
+        An8Flower(root, variant, size_px=size_px, target=("label", "plant"))
 
 
 def _units(plan: Plan, to_do: Sequence[PlannedCell]) -> Iterator[Unit]:

@@ -56,7 +56,7 @@ class ModelAndImages:
 
         def images(split: Split) -> An8Flower:
             return An8Flower(
-                plan.root, setup.variant, fold=setup.fold, split=split, scheme=plan.scheme,
+                plan.data_root(setup.recipe), setup.variant, fold=setup.fold, split=split, scheme=plan.scheme,
                 target=("label", "plant") if object_masks else ("label",),
                 size_px=models.get(setup.model).size_px,
             )  # fmt: skip

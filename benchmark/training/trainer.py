@@ -58,7 +58,7 @@ def train(
     weights, bit for bit, as if it had not been interrupted (on the same device with as many threads).
 
     Args:
-        root: folder that holds the dataset.
+        root: folder that holds the dataset; for a recipe with factors, in a subfolder with its name.
         variant: e.g. "single-6c".
         model: registered architecture.
         fold: from 0 to 4; its test views are not used for training.
@@ -83,6 +83,7 @@ def train(
         scheme = folds
     spec, place = models.get(model), device_of(device)
     recipe = recipes.get(recipe) if isinstance(recipe, str) else recipe
+    root = recipe.data_root(root)
     data = An8Flower(root, variant, fold=fold, split="train", size_px=spec.size_px, scheme=scheme)
     path = weights_path(checkpoints, variant, model, fold, seed, recipe.name)
     identity = _identity(spec.name, data.manifest, fold, seed, recipe, scheme)
@@ -158,6 +159,7 @@ def _identity(
     model: str, manifest: Manifest, fold: int, seed: int, recipe: Recipe, scheme: Scheme
 ) -> dict[str, Any]:
     """All that decides what comes out of training."""
+    twins = {"twins_digest": manifest.digest} if recipe.twins else {}
     return {
         "variant": manifest.header["variant"],
         "dataset_digest": manifest.images_digest,
@@ -166,4 +168,5 @@ def _identity(
         "folds": scheme,
         "seed": seed,
         "recipe": recipe.identity(),
+        **twins,
     }

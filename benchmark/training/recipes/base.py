@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 from an8flower.ground.registry import Registry
@@ -39,11 +40,14 @@ class Recipe:
         epochs: largest number of epochs.
         batch: pictures per step.
         learning_rate, momentum, weight_decay: parameters of SGD.
+        decay: factor on the learning rate after each epoch.
         validation_every: every n-th training view is held out for validation.
         enough_loss: stop if the validation loss is below this value.
         patience: stop if the validation loss has not fallen for this number of epochs.
         name: of the recipe; part of the names of folders.
         lessons: the pictures of each training image; an epoch has each of them once.
+        factors: what varies in the images in addition to the class and to what a plan sets, e.g.
+            ("cheat=patch",); see `an8flower.drawing.factors`.
         source: where the recipe comes from.
     Source: epochs, batch, momentum and weight decay as in Oramas et al. 2019 and MatConvNet's
         MNIST example; the rest is this project's.
@@ -59,7 +63,21 @@ class Recipe:
     patience: int = 5
     name: str = "plain"
     lessons: tuple[Lesson, ...] = PLAIN
+    factors: tuple[str, ...] = ()
     source: str = "Oramas et al. 2019"
+    decay: float = 1.0
+
+    @property
+    def twins(self) -> bool:
+        """Whether pictures are made of the twins of the images."""
+        return any(lesson.picture != "image" for lesson in self.lessons)
+
+    def data_root(self, root: str | Path) -> Path:
+        """Return the folder that holds the datasets of this recipe: `root`, or a folder in it.
+
+        A folder can hold one dataset of a variant, so images with other factors are in a folder of their own.
+        """
+        return Path(root) / self.name if self.factors else Path(root)
 
     def identity(self) -> dict[str, Any]:
         """Return all that decides what comes out of training, for JSON.
@@ -67,12 +85,14 @@ class Recipe:
         Name and lessons are left out of plain training, so that weights of older releases stay known.
         """
         content = asdict(self)
-        del content["source"]
+        del content["source"], content["factors"]  # the digest of the data stands for the factors
         content["lessons"] = list(content["lessons"])
         if self.name == "plain":
             del content["name"]
         if self.lessons == PLAIN:
             del content["lessons"]
+        if self.decay == 1:
+            del content["decay"]
         return content
 
 
