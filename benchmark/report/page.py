@@ -19,9 +19,11 @@ from matplotlib import colormaps
 from an8flower.ground import files
 from an8flower.ground.text import printable
 from benchmark.board.model_set import board_records
+from benchmark.board.recipes import compared_with_plain
 from benchmark.board.rows import boards_in, leaderboard
 from benchmark.board.text import left_out
 from benchmark.record import Record
+from benchmark.report.class_panels import class_panel, recipe_panels
 from benchmark.report.content import BoardContent, content_of
 from benchmark.report.factor_panel import factor_panel
 from benchmark.report.gallery import Gallery
@@ -120,6 +122,8 @@ def write_report(
             factor_panel(_records(where, variant, model), content.key),
             paper_panel(board, content.key),
             ranks_panel(board, content.key),
+            class_panel(board, content.key),
+            *recipe_panels(board, compared_with_plain(board, results), content.key),
         )
         pictures = Gallery(note="Left out of this page (--no-gallery).")
         if gallery:
