@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ MEANS = {
     "train_mean_mask": 0.13, "oracle": 1.0, "oracle_lowres": 0.38, "oracle_lowres@conv1": 0.74,
     "oracle_lowres@pool1": 0.6, "oracle_lowres@conv2": 0.5,
 }  # fmt: skip
+CLASSES = {"red petals": 1.0, "blue petals": 1.0, "pink petals": 0.8, "violet petals": 1.2}  # times the mean
 FEW = ("vebi", "deconv_gb", "grad_cam", "random", "oracle")  # on the other boards
 ROLES = {"random": "floor", "train_mean_mask": "floor"}
 
@@ -64,13 +65,16 @@ def write_results(folder: Path) -> Path:
     return folder
 
 
-def write_one_board(folder: Path, names: Sequence[str]) -> Path:
+def write_one_board(
+    folder: Path, names: Sequence[str], *, recipe: str = "plain", means: Mapping[str, float] = MEANS
+) -> Path:
     """One board of single-6c: some methods on 5 folds, with certificates."""
     rng = np.random.default_rng(0)
     for fold in range(5):
         for name in names:
-            _write(folder, "single-6c", "an8net", name, fold, _by_view(MEANS.get(name, 0.14), name, rng))
-        _certify(folder, fold)
+            by_view = _by_view(means.get(name, 0.14), name, rng)
+            _write(folder, "single-6c", "an8net", name, fold, by_view, recipe=recipe)
+        _certify(folder, fold, recipe)
     return folder
 
 
@@ -100,7 +104,8 @@ def _write(
     mean = float(by_view.mean())
     scores = {"iou_auc": mean, "max_iou": mean / 2 + 0.3, "deletion": 0.4 - mean / 4}
     role = "ceiling" if name.startswith("oracle") else ROLES.get(name, "method")
-    identity = _identity(name, fold)
+    recipe = changes.get("recipe", "plain")
+    identity = _identity(name, fold) | ({} if recipe == "plain" else {"recipe": recipe})
     record = Record(**{
         "variant": variant, "model": model, "seed": 0, "fold": fold, "explainer": name,
         "key": store.key(identity), "identity": identity, "metrics": dict.fromkeys(scores, "0" * 64),
@@ -113,21 +118,26 @@ def _write(
             "scores": {one: (by_view * 0 + value if one != "iou_auc" else by_view).tolist()
                        for one, value in scores.items()},
         },
+        "classes": {
+            "class": list(CLASSES), "images": [150 * VIEWS // len(CLASSES)] * len(CLASSES),
+            "scores": {one: [min(value * factor, 1.0) for factor in CLASSES.values()]
+                       for one, value in scores.items()},
+        },
         "curve": (mean * np.sin(np.linspace(0, np.pi, 100)) * 1.5).clip(0, 1).tolist(),
         "cost": {"ms_per_image": 1 + len(name) if role == "method" else 0.1,
                  "forward_passes": 1.0, "backward_passes": 1.0, "peak_mib_per_image": 2.0},
         "timing": {}, "command": "an8flower run results/board.toml", "finished": "2026-11-24T12:00:00+00:00",
         "host": {"device": "cpu", "cores": 2}, "versions": {"python": "3.11.7", "torch": "2.6.0"},
     } | changes)  # fmt: skip
-    store.write(Cell(folder, variant, model, name, fold), record, None)
+    store.write(Cell(folder, variant, model, name, fold, recipe=recipe), record, None)
 
 
-def _certify(folder: Path, fold: int) -> None:
+def _certify(folder: Path, fold: int, recipe: str = "plain") -> None:
     shares = {"necessity": 0.83, "necessity_expected": 5 / 6, "sufficiency": 0.97, "swap": 1.0, "passed": 0.8}
-    identity = {"weights_sha256": "1" * 64}
+    identity = {"weights_sha256": "1" * 64, "recipe": recipe}
     record = {
-        "variant": "single-6c", "model": "an8net", "seed": 0, "fold": fold, "key": store.key(identity),
-        "identity": identity,
+        "variant": "single-6c", "model": "an8net", "recipe": recipe, "seed": 0, "fold": fold,
+        "key": store.key(identity), "identity": identity,
         "certified": fold != 4, "reason": "" if fold != 4 else "swap 80% is below 90%",
         "shares": {"images": 1200, **shares},
         "kept": [
@@ -137,11 +147,13 @@ def _certify(folder: Path, fold: int) -> None:
             )
         ],
         "without": [
-            {"picture": name, "own": 0.17, "largest": 0.2, "favoured": 1, "limit": 1 / 3, "held_out": held_out}
-            for name, held_out in (("all_but_part", False), ("inpainted", True))
+            {"picture": name, "own": 0.17, "largest": 0.2, "favoured": 1, "limit": 1 / 3, "held_out": new}
+            for name, new in (("all_but_part", False), ("inpainted", True))
         ],
     }  # fmt: skip
-    write_certificate(record_path(folder, Setup("single-6c", "an8net", 0, fold)), record, pd.DataFrame())
+    write_certificate(
+        record_path(folder, Setup("single-6c", "an8net", 0, fold, recipe)), record, pd.DataFrame()
+    )
 
 
 def _gallery(rng: np.random.Generator) -> Gallery:

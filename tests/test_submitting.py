@@ -338,7 +338,8 @@ def test_self_reported_rows_hold_the_claims_alone(packed, board, tiny, tmp_path)
     assert record.scores["iou_auc"] == 0.9 and record.submission["status"] == "self-reported"
     assert record.submission["verified_by"] is record.views is record.curve is record.cost is None
     ordinary = store.read_record(board.cell(next(board.setups()), "sobel").record_path)
-    assert set(to_json(record)) == {*to_json(ordinary), "submission"} - {"zeros", "classes"}  # nobody counted them
+    # What nobody has measured is missing.
+    assert set(to_json(record)) == {*to_json(ordinary), "submission"} - {"zeros", "classes"}
     rows = leaderboard(board.results, tiny.name).rows.set_index("explainer")
     assert rows.loc["submitted:mine", "folds"] == 2 and rows.loc["submitted:mine", "iou_auc"] > 45
     curves(leaderboard(board.results, tiny.name), board.results / "curves.png")
