@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -15,7 +17,7 @@ from an8flower.manifest import DataFolderError
 from benchmark.certificate.interventions import HELD_OUT_COLOURS, grown
 from benchmark.models import SubtractMean
 from benchmark.training.fitting import fit, loss_of
-from benchmark.training.lessons import NO_CLASS, PICTURES, Lessons, Source, colour_of_no_class
+from benchmark.training.lessons import PICTURES, Avoided, Lessons, Source, _colour
 from benchmark.training.recipes import Lesson, Recipe, recipes
 from benchmark.training.recipes.base import PLAIN
 
@@ -26,7 +28,7 @@ ALL = (
     Lesson("part_on_colour", "label"),
     Lesson("covered", "uniform"),
 )
-AVOIDED = np.array(HELD_OUT_COLOURS, np.float32) / 255
+AVOIDED = Avoided.of([(10, 200, 30)])
 
 
 def training(root, **arguments):
@@ -129,12 +131,13 @@ def test_a_cover_leaves_nothing_of_the_part_and_most_of_the_rest(source):
     assert (kept != source.image).any(axis=-1)[~source.mask].all()
 
 
-def test_drawn_colours_are_of_no_class():
-    rng = np.random.default_rng(0)
-    drawn = np.array([colour_of_no_class(AVOIDED, rng) for _ in range(200)])
-    shades = AVOIDED[:, None] * np.linspace(0, 1.1, 200, dtype=np.float32)[None, :, None]
-    distances = np.linalg.norm(drawn[:, None] - shades.reshape(1, -1, 3), axis=-1)
-    assert distances.min() >= NO_CLASS
+def test_drawn_colours_are_of_no_class(source):
+    quiet = replace(source, all_but_part=source.all_but_part * 0)  # black is near every colour
+    drawn = np.stack([_colour(quiet, np.random.default_rng([seed, 1])) for seed in range(300)])
+    shades = source.avoided.colours[:, None] * np.linspace(0, 1.1, 200)[None, :, None]
+    distances = np.linalg.norm(drawn[:, None, None] - shades, axis=-1).min(axis=(0, 2))
+    assert (distances >= source.avoided.radii - 1e-6).all()
+    assert source.avoided.radii.tolist() == pytest.approx([0.16] + [0.1] * len(HELD_OUT_COLOURS))
     assert drawn.std(axis=0).min() > 0.1
 
 

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Self
 
+import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -21,7 +23,11 @@ from benchmark.certificate.interventions import HELD_OUT_COLOURS, covered_region
 from benchmark.training.recipes.base import PLAIN, Lesson
 
 UNIFORM = -1  # the label of pictures for which all classes are to be equally probable
-NO_CLASS = 0.2  # least distance of a drawn colour from those to avoid, in light and in shadow
+# Least distance in sRGB of a drawn colour from a colour of a class, in light and in shadow, and from one with
+# which the certificate covers parts. Half as much is enough for colours that the image has outside the part.
+FROM_CLASSES, FROM_HELD_OUT = 0.16, 0.1
+CLOUDY = 0.7  # share of backgrounds and covers with two colours
+NOISE = 0.15  # largest standard deviation of the noise of one of them
 
 Picture = NDArray[np.float32]
 
@@ -40,13 +46,33 @@ class LessonBatch:
 
 
 @dataclass(frozen=True)
+class Avoided:
+    """Colours that no background or cover may have.
+
+    Args:
+        colours: (k, 3) float32, sRGB in [0, 1].
+        radii: (k,) float32, the least distance from each.
+    """
+
+    colours: Picture
+    radii: Picture
+
+    @classmethod
+    def of(cls, classes: Sequence[Sequence[int]]) -> Self:
+        """Return the given colours of classes (sRGB, 0 to 255) and those that the certificate uses."""
+        radii = [FROM_CLASSES] * len(classes) + [FROM_HELD_OUT] * len(HELD_OUT_COLOURS)
+        colours = np.array([*classes, *HELD_OUT_COLOURS]) / 255
+        return cls(colours.astype(np.float32), np.array(radii, np.float32))
+
+
+@dataclass(frozen=True)
 class Source:
     """What a picture of one image is made of.
 
     Args:
         image, part_only, all_but_part: (H, W, 3) float32 in [0, 1].
         mask: (H, W) bool, the discriminative part.
-        avoided: (k, 3) float32 in [0, 1], colours that no background or cover may have.
+        avoided: colours that no background or cover may have.
         by_shape: the shape of the part tells the class.
     """
 
@@ -54,51 +80,70 @@ class Source:
     part_only: Picture
     all_but_part: Picture
     mask: NDArray[np.bool_]
-    avoided: Picture
+    avoided: Avoided
     by_shape: bool
 
 
 def part_on_colour(source: Source, rng: np.random.Generator) -> Picture:
-    """Put the part in front of a plain colour of no class, with noise."""
+    """Put the part in front of one or two colours of no class, with noise."""
     background = _cloth(source, rng)
     return np.where(source.mask[..., None], source.part_only, background)
 
 
 def covered(source: Source, rng: np.random.Generator) -> Picture:
-    """Cover the part, and up to 4 px around it, with a colour of no class, with noise."""
+    """Cover the part, and up to 4 px around it, with one or two colours of no class, with noise."""
     region = grown(covered_region(source.mask, by_shape=source.by_shape), int(rng.integers(5)))
     return np.where(region[..., None], _cloth(source, rng), source.image)
 
 
 def _cloth(source: Source, rng: np.random.Generator) -> Picture:
-    noise = rng.uniform(0, 0.1) * rng.standard_normal(source.image.shape, np.float32)
-    return np.asarray(np.clip(colour_of_no_class(source.avoided, rng) + noise, 0, 1), np.float32)
+    """Draw a picture without shapes: one colour, or clouds of two, and noise."""
+    height, width = source.mask.shape
+    first, second = _colour(source, rng), _colour(source, rng)
+    cells = int(np.exp(rng.uniform(np.log(2), np.log(width / 2))))
+    clouds = cv2.resize(
+        rng.random((cells, cells), np.float32), (width, height), interpolation=cv2.INTER_LINEAR
+    )
+    share = clouds[..., None] * (rng.random() < CLOUDY)
+    noise = rng.uniform(0, NOISE) * rng.standard_normal((height, width, 1), np.float32)
+    return np.asarray(np.clip(first + share * (second - first) + noise, 0, 1), np.float32)
 
 
-def colour_of_no_class(colours: Picture, rng: np.random.Generator) -> Picture:
-    """Draw a colour that is not near one of the given colours, however bright those are.
+def _colour(source: Source, rng: np.random.Generator) -> Picture:
+    """Draw a colour of no class: any, or that of a pixel of the image outside the part."""
+    if rng.random() < 0.5:
+        pixels = source.all_but_part[~source.mask]
+        drawn = pixels[rng.integers(len(pixels), size=10)]
+        free = distance(drawn, source.avoided) >= 0.5
+        if free.any():
+            return np.asarray(drawn[free][0])
+    while True:
+        drawn = rng.random((1, 3), np.float32)
+        if distance(drawn, source.avoided)[0] >= 1:
+            return np.asarray(drawn[0])
+
+
+def distance(colours: Picture, avoided: Avoided) -> NDArray[np.float64]:
+    """Return how far colours are from those to avoid, however bright these are.
 
     Args:
-        colours: (k, 3) sRGB in [0, 1].
-        rng: draws colours uniformly, until one is at least `NO_CLASS` from the lines between black and each
-            given colour.
+        colours: (n, 3) sRGB in [0, 1].
+        avoided: k colours and their radii.
     Returns:
-        (3,) sRGB in [0, 1].
+        (n,), the least distance from a line between black and a colour to avoid, in units of its radius.
     """
-    while True:
-        drawn = rng.random(3, np.float32)
-        brightness = np.clip(colours @ drawn / np.maximum((colours**2).sum(1), 1e-6), 0, 1.1)
-        distances = np.linalg.norm(drawn - brightness[:, None] * colours, axis=1)
-        if distances.min(initial=np.inf) >= NO_CLASS:
-            return drawn
+    lines = avoided.colours
+    brightness = np.clip(colours @ lines.T / (lines**2).sum(1), 0, 1.1)
+    distances = np.linalg.norm(colours[:, None] - brightness[..., None] * lines, axis=-1)
+    return np.asarray((distances / avoided.radii).min(axis=1), np.float64)
 
 
 def either(
     first: Callable[[Source, np.random.Generator], Picture],
     second: Callable[[Source, np.random.Generator], Picture],
 ) -> Callable[[Source, np.random.Generator], Picture]:
-    """Return a picture that is `first` or `second`, each with probability 1/2."""
-    return lambda source, rng: (first if rng.random() < 0.5 else second)(source, rng)
+    """Return a picture that is `first` once in four times, otherwise `second`."""
+    return lambda source, rng: (first if rng.random() < 0.25 else second)(source, rng)
 
 
 PICTURES: dict[str, Callable[[Source, np.random.Generator], Picture]] = {
@@ -136,10 +181,9 @@ class Lessons:
             self._images = _same_images(data, None)
             self._part_only = _same_images(data, "part_only")
             self._all_but_part = _same_images(data, "all_but_part")
-        # Neither colours that tell a class, nor those with which the certificate covers parts.
         specs = data.manifest.header["classes"]
         colours = [rgb for spec in specs for rgb in spec["colours"].values()]
-        self._avoided = np.asarray(np.array([*colours, *HELD_OUT_COLOURS]) / 255, np.float32)
+        self._avoided = Avoided.of(colours)
         self._by_shape = any(spec["parts"] for spec in specs)
 
     def __len__(self) -> int:
