@@ -75,6 +75,8 @@ def fit(
 
     with _reported(terms["identity"], report) as notify:
         while not _ended(curve, recipe):
+            for group in optimiser.param_groups:
+                group["lr"] = recipe.learning_rate * recipe.decay ** len(curve)
             with _own_randomness(device_holding(model), seed, len(curve)):
                 epoch = _epoch(model, fitted, recipe, rng, optimiser, partial(_further, notify, len(curve)))
             epoch |= _validated(model, validation, recipe.batch)
