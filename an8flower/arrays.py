@@ -43,7 +43,7 @@ logger = logging.getLogger(__name__)
 # For each kind of array the kind of file that it is computed from.
 SOURCES = {
     "image": "image", "part_only": "part_only", "all_but_part": "all_but_part",
-    "mask": "mask", "plant": "parts", "parts": "parts",
+    "mask": "mask", "plant": "parts", "cheat": "parts", "parts": "parts",
 }  # fmt: skip
 Marker = dict[str, Any]
 Rows = list[tuple[str, str]]  # path and SHA-256 of the file of each derivative
@@ -84,8 +84,8 @@ class Arrays:
             manifest: of the variant.
             table: one row per derivative, with path and hash of each kind of file.
             size_px: side of the square images.
-            kinds: "image", "part_only", "all_but_part" (uint8, averaged over areas), "mask", "plant" (bool,
-                set where at least half of the area is), "parts" (uint8 ids, nearest neighbour).
+            kinds: "image", "part_only", "all_but_part" (uint8, averaged over areas), "mask", "plant", "cheat"
+                (bool, set where at least half of the area is), "parts" (uint8 ids, nearest neighbour).
             states: of all files, from `require_complete`; by default it is called.
         Raises:
             DataFolderError: if a file is missing or altered, or `cache` is no folder; the message names it.

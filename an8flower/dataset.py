@@ -33,9 +33,10 @@ from an8flower.manifest import (
     read_verified,
     require_complete,
 )
+from an8flower.manifest_checks import CHEAT_CLASS
 from an8flower.protocol import PLANT_PARTS, Scheme, Split
 
-Target = Literal["label", "mask", "plant", "parts", "view"]
+Target = Literal["label", "mask", "plant", "parts", "view", "cheat"]
 Twin = Literal["part_only", "all_but_part"]
 SHOWN = 6  # the most images, of one class each, that a notebook shows
 
@@ -51,6 +52,7 @@ class Batch:
         rows: (n,) int64, positions of the images in `An8Flower.table`.
         object_masks: (n, H, W) bool, the whole plant; None if "plant" is not among the targets of the
             dataset.
+        cheat_masks: (n, H, W) bool, the cheat; None if "cheat" is not among the targets of the dataset.
     """
 
     images: torch.Tensor
@@ -58,6 +60,7 @@ class Batch:
     masks: torch.Tensor
     rows: NDArray[np.int64]
     object_masks: torch.Tensor | None = None
+    cheat_masks: torch.Tensor | None = None
 
     __repr__ = brief
 
@@ -79,8 +82,8 @@ class An8Flower(Dataset[Any]):
         fold: from 0 to 4; None for the whole dataset.
         split: "train", "test" or "all" of the fold; "train" by default if a fold is given.
         target: "label" (int, from 0), "mask" ((H, W) bool, the discriminative part), "plant" ((H, W)
-            bool, the whole plant), "parts" ((H, W) uint8 part ids) or "view" (int, from 1); or a tuple
-            of these.
+            bool, the whole plant), "parts" ((H, W) uint8 part ids), "view" (int, from 1), "cheat" ((H, W)
+            bool, the patch or pot that tells the class in `table["cheat_class"]`); or a tuple of these.
         transform: applied to the image, which is then a `tv_tensors.Image`.
         target_transform: applied to the target.
         transforms: applied to image and target together, like torchvision's v2 transforms, so that
@@ -98,8 +101,8 @@ class An8Flower(Dataset[Any]):
         generate: first render the frames that are missing.
         folds: deprecated name of `scheme`.
     Raises:
-        DataFolderError: if a file is missing or altered; the message names the file and the command
-            that repairs it.
+        DataFolderError: if a file is missing or altered, or the dataset has no twins or no cheat; the
+            message names the file and the command that repairs it.
         ValueError: for an unknown fold, split or target, a split without images, a size below 1, or
             transforms that exclude each other.
     """
@@ -141,6 +144,9 @@ class An8Flower(Dataset[Any]):
         self.target, self.size_px, self.twin = target, checked_size(size_px), twin
         self.transform, self.target_transform, self.transforms = transform, target_transform, transforms
         self.classes: tuple[str, ...] = tuple(spec["name"] for spec in self.manifest.header["classes"])
+        if "cheat" in self._targets and self.manifest.cheat_id is None:
+            again = f"{command(f'{root}_cheat', variant)} --factor cheat=patch"
+            raise DataFolderError(f"{self.manifest.folder} has no cheat; run e.g. '{again}' for one that has")
         derivatives = _derivative_table(self.manifest)
         if twin and f"{twin}_path" not in derivatives:
             again = f"{command(root, variant)} --twins"
@@ -153,7 +159,7 @@ class An8Flower(Dataset[Any]):
         self._array_rows = np.flatnonzero(selected)
         self._arrays = None
         if self.size_px is not None:
-            kinds = {twin or "image", "mask"} | ({"plant", "parts"} & set(self._targets))
+            kinds = {twin or "image", "mask"} | ({"plant", "parts", "cheat"} & set(self._targets))
             self._arrays = Arrays.open(self.manifest, derivatives, self.size_px, kinds, states)
 
     def __len__(self) -> int:
@@ -217,17 +223,20 @@ class An8Flower(Dataset[Any]):
             raise ValueError(f"a batch must have at least 1 image, got size {size}")
         order = np.arange(len(self)) if rng is None else rng.permutation(len(self))
         labels = self.table["class"].to_numpy() - 1
+
+        def masks(name: str, rows: NDArray[np.int64]) -> torch.Tensor:
+            return torch.from_numpy(np.stack([self._mask(name, i) for i in rows]))
+
         for start in range(0, len(order), size):
             rows = order[start : start + size]
             images = np.stack([self._image(i) for i in rows]).transpose(0, 3, 1, 2)
-            masks = np.stack([self._mask(i) for i in rows])
-            object_masks = np.stack([self._plant(i) for i in rows]) if "plant" in self._targets else None
             yield Batch(
                 torch.from_numpy(images).to(torch.float32) / 255,
                 torch.from_numpy(labels[rows].astype(np.int64)),
-                torch.from_numpy(masks),
+                masks("mask", rows),
                 rows,
-                None if object_masks is None else torch.from_numpy(object_masks),
+                masks("plant", rows) if "plant" in self._targets else None,
+                masks("cheat", rows) if "cheat" in self._targets else None,
             )
 
     def where(self, chosen: ArrayLike) -> An8Flower:
@@ -261,24 +270,17 @@ class An8Flower(Dataset[Any]):
             return int(self.table["class"].iloc[index]) - 1
         if name == "view":
             return int(self.table["view"].iloc[index])
-        array = torch.from_numpy(
-            {"mask": self._mask, "plant": self._plant, "parts": self._parts}[name](index)
-        )
+        array = torch.from_numpy(self._stored(name, index) if name == "parts" else self._mask(name, index))
         return as_mask(array) if self._transformed else array
 
     def _image(self, index: int) -> NDArray[np.uint8]:
         return self._stored(self.twin or "image", index)
 
-    def _mask(self, index: int) -> NDArray[np.bool_]:
-        return np.asarray(self._stored("mask", index) > 0)
-
-    def _parts(self, index: int) -> NDArray[np.uint8]:
-        return self._stored("parts", index)
-
-    def _plant(self, index: int) -> NDArray[np.bool_]:
-        if self._arrays is not None:
-            return np.asarray(self._arrays.get("plant", self._array_rows[index]), bool)
-        return np.isin(self._stored("parts", index), list(PLANT_PARTS))
+    def _mask(self, name: str, index: int) -> NDArray[np.bool_]:
+        if name == "mask" or self._arrays is not None:
+            return np.asarray(self._stored(name, index) > 0)
+        ids = self._stored("parts", index)
+        return np.isin(ids, list(PLANT_PARTS)) if name == "plant" else ids == self.manifest.cheat_id
 
     def _stored(self, kind: str, index: int) -> NDArray[np.uint8]:
         if self._arrays is not None:
@@ -289,7 +291,8 @@ class An8Flower(Dataset[Any]):
 
 def _derivative_table(manifest: Manifest) -> pd.DataFrame:
     """Return one row per derivative, sorted by class, view, crop and rotation."""
-    table = manifest.of_kind("image")[["class", "view", "crop", "rotation", "mask_area_px"]].copy()
+    columns = ["class", "view", "crop", "rotation", "mask_area_px", CHEAT_CLASS]
+    table = manifest.of_kind("image").filter(columns).copy()  # without a cheat there is no such column
     for kind in ("image", "mask", "parts", *TWINS):
         rows = manifest.of_kind(kind)
         if len(rows):

@@ -21,6 +21,15 @@ from an8flower.variants import variants
 
 SHOWN_VIEWS = 8
 _TIGHT = {"wspace": 0.0, "hspace": 0.0}
+# Factors that the sheet of factors shows in several classes, instead of one class at the ends of their range.
+_BY_CLASS: tuple[dict[str, Value], ...] = (
+    {"cheat": "patch"},
+    {"cheat": "pot"},
+    {"light_hue": 0, "light_saturation": 0.5},
+    {"light_hue": 120, "light_saturation": 0.5},
+    {"light_hue": 240, "light_saturation": 0.5},
+)
+_SHOWN_APART = {"cheat", "cheat_share", "light_hue", "light_saturation"}
 
 
 def contact_sheet(root: str | Path, variant: str, path: str | Path) -> Path:
@@ -84,7 +93,7 @@ def twins_sheet(root: str | Path, variant: str, path: str | Path) -> Path:
 
 
 def factors_sheet(variant: str, path: str | Path, *, platform: Platform = "auto") -> Path:
-    """Plot one frame with all factors at their defaults, and with each factor at both ends of its range.
+    """Plot one frame with each factor at both ends of its range, and classes with cheats and coloured lights.
 
     Args:
         variant: name of the variant, e.g. "single-6c".
@@ -96,25 +105,37 @@ def factors_sheet(variant: str, path: str | Path, *, platform: Platform = "auto"
         UnknownNameError: if there is no such variant.
         NoGraphicsError: if this machine has no off-screen OpenGL.
     """
-    shown: list[dict[str, Value]] = [{}]
+    spec, columns = variants.get(variant), 6
+    ends: list[dict[str, Value]] = [{}]
     for factor in FACTORS.values():
-        ends = factor.choices or (factor.low, factor.high)
-        shown += [{factor.name: end} for end in ends if end != factor.default]
-    with Renderer(variants.get(variant), platform=platform) as renderer:
-        frames = [renderer.render(0, 32, values_of(settings, seed=0, view=32)).image for settings in shown]
-    columns = 6
-    rows = -(-len(shown) // columns)
-    figure = Figure(figsize=(1.75 * columns, 1.95 * rows + 0.3), dpi=100, layout="constrained")
+        if factor.name not in _SHOWN_APART:
+            both = factor.choices or (factor.low, factor.high)
+            ends += [{factor.name: end} for end in both if end != factor.default]
+    # Each panel is a class, its factors and a title; each row of classes starts on a line of its own.
+    lines = [
+        [(0, settings, _text(settings)) for settings in ends[k : k + columns]]
+        for k in range(0, len(ends), columns)
+    ]
+    for settings in _BY_CLASS:
+        names = [one.name for one in spec.classes[:columns]]
+        lines.append([(k, settings, _text(settings) if k == 0 else name) for k, name in enumerate(names)])
+    figure = Figure(figsize=(1.75 * columns, 2.0 * len(lines) + 0.3), dpi=100, layout="constrained")
     figure.suptitle(f"{variant}: one frame, and each factor at the ends of its range", fontsize=9)
-    grid = figure.subplots(rows, columns, squeeze=False, gridspec_kw=_TIGHT)
-    for axes in grid.flat[len(shown) :]:
-        axes.set_visible(False)
-    for axes, settings, image in zip(grid.flat, shown, frames, strict=False):
-        axes.imshow(image)
-        axes.set_title(", ".join(f"{n}={v}" for n, v in settings.items()) or "as in the paper", fontsize=8)
+    grid = figure.subplots(len(lines), columns, squeeze=False, gridspec_kw=_TIGHT)
+    with Renderer(spec, platform=platform) as renderer:
+        for row, line in zip(grid, lines, strict=True):
+            for axes, (k, settings, title) in zip(row, line, strict=False):
+                axes.imshow(renderer.render(k, 32, values_of(settings, seed=0, view=32)).image)
+                axes.set_title(title, fontsize=8)
+            for axes in row[len(line) :]:
+                axes.set_visible(False)
     _bare(grid)
     save_figure(figure, path)
     return Path(path)
+
+
+def _text(settings: dict[str, Value]) -> str:
+    return "\n".join(f"{name}={value}" for name, value in settings.items()) or "as in the paper"
 
 
 def _classes_by_view(figure: SubFigure, manifest: Manifest, views: list[int]) -> None:

@@ -21,12 +21,13 @@ from an8flower.ground import files
 from an8flower.ground.digest import check_digest, read_json, with_digest
 from an8flower.ground.registry import unknown
 from an8flower.ground.shown import html_table
-from an8flower.manifest_checks import COLUMNS, KEYS, KINDS, check_header, check_table, file_path
+from an8flower.manifest_checks import COLUMNS, KEYS, KINDS, check_header, check_table, columns_of, file_path
+from an8flower.protocol import PART_IDS
 from an8flower.repair import command
 
 __all__ = [
     "COLUMNS", "HEADER", "KEYS", "KINDS", "SCHEMA_VERSION", "TABLE", "TWINS", "DamagedManifestError",
-    "DataFolderError", "Manifest", "command", "damaged", "empty_split", "file_path",
+    "DataFolderError", "Manifest", "columns_of", "command", "damaged", "empty_split", "file_path",
     "read_header", "read_manifest", "read_table", "read_verified", "require_complete", "write_manifest",
 ]  # fmt: skip
 
@@ -67,7 +68,8 @@ class Manifest:
             all files, the SHA-256 of the table, and the digest of the header itself.
         table: one row per file: kind, class, view, crop and rotation (from 1; crop and rotation are 0
             for a whole frame), path within the folder, sha256, size_bytes, mask_area_px; and one
-            column for each factor that was set, with its value in that view.
+            column for each factor that was set, with its value in that view. With the factor "cheat",
+            there is also cheat_class, the class that the cheat tells, from 1.
     """
 
     folder: Path
@@ -100,6 +102,11 @@ class Manifest:
         """The values of the factors that were set: one row per view (the index), one column per factor."""
         names = list(self.header["factors"])
         return self.table.drop_duplicates("view").set_index("view")[names].sort_index()
+
+    @property
+    def cheat_id(self) -> int | None:
+        """The part id of the cheat, or None if the dataset has none."""
+        return PART_IDS.get(self.header["factors"].get("cheat", "none"))
 
     def of_kind(self, kind: str) -> pd.DataFrame:
         """Return the rows of one kind of file, sorted by class, view, crop and rotation."""
@@ -194,7 +201,7 @@ def read_table(folder: Path, header: Mapping[str, Any]) -> pd.DataFrame:
     except Exception as error:  # Arrow raises errors of many types for bytes that are not Parquet
         what = f"is not a valid manifest table: {' '.join(str(error).split())}"
         raise DamagedManifestError(path, what, again) from None
-    table = table[[*COLUMNS, *header["factors"]]]
+    table = table[columns_of(header["factors"])]
     digest, recorded = _digest(table), header["digest" if header["schema_version"] == 1 else "files_digest"]
     if digest != recorded:
         what = f"does not match {HEADER}: its digest is {digest[:12]}, not {str(recorded)[:12]}"

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from an8flower.protocol import CROPS, FRAME_SIZE_PX, PART_IDS, ROTATIONS_DEG, VIEWPOINTS
+from an8flower.protocol import CHEATS, CROPS, FRAME_SIZE_PX, PART_IDS, ROTATIONS_DEG, VIEWPOINTS
 
 # Kinds of file and their folders.
 KINDS: dict[str, str] = {
@@ -28,6 +28,7 @@ NEEDED = {"image", "mask", "parts"}  # a dataset may come without frames
 KEYS = ["kind", "class", "view", "crop", "rotation"]
 NUMBERS = ["class", "view", "crop", "rotation", "size_bytes", "mask_area_px"]
 COLUMNS = [*KEYS, "path", "sha256", "size_bytes", "mask_area_px"]
+CHEAT_CLASS = "cheat_class"  # the column with the class that the cheat tells, from 1
 _SHA256 = re.compile("[0-9a-f]{64}")
 _GL_FIELDS = {"platform", "renderer", "version"}
 _CLASS_FIELDS = {"name", "part", "colours", "parts"}
@@ -41,6 +42,21 @@ def file_path(kind: str, class_id: int, view: int, crop: int = 0, rotation: int 
     """
     derived = f"_p{crop}_r{rotation}" if crop else ""
     return f"{KINDS[kind]}/class{class_id}/class{class_id}_img{view}{derived}.png"
+
+
+def cheat_of(factors: Mapping[str, Any]) -> str | None:
+    """Return the cheat that these factors set, one of `protocol.CHEATS`, or None.
+
+    >>> cheat_of({"size": 0.6, "cheat": "pot"}), cheat_of({"cheat": "none"})
+    ('pot', None)
+    """
+    cheat = factors.get("cheat")
+    return cheat if cheat in CHEATS else None
+
+
+def columns_of(factors: Mapping[str, Any]) -> list[str]:
+    """Return the columns of the table of a dataset in which these factors are set."""
+    return [*COLUMNS, *factors, *([CHEAT_CLASS] if cheat_of(factors) else [])]
 
 
 def check_header(header: Mapping[str, Any]) -> None:
@@ -63,7 +79,7 @@ def check_table(table: pd.DataFrame, header: Mapping[str, Any]) -> None:
     Raises:
         ValueError: with what is wrong, as the end of a sentence about the table.
     """
-    missing = [name for name in (*COLUMNS, *header["factors"]) if name not in table]
+    missing = [name for name in columns_of(header["factors"]) if name not in table]
     if missing:
         raise ValueError(f"it lacks the columns {', '.join(missing)}")
     for name in NUMBERS:
@@ -92,6 +108,16 @@ def check_table(table: pd.DataFrame, header: Mapping[str, Any]) -> None:
     images = KEYS[1:]
     if len(table[[*images, area]].drop_duplicates()) != len(table[images].drop_duplicates()):
         raise ValueError("it has several mask areas for one image")
+    if cheat_of(header["factors"]):
+        _check_cheat(table, len(header["classes"]))
+
+
+def _check_cheat(table: pd.DataFrame, classes: int) -> None:
+    if table[CHEAT_CLASS].dtype != np.int64 or not table[CHEAT_CLASS].between(1, classes).all():
+        raise ValueError(f"its column {CHEAT_CLASS!r} has values that are no class")
+    frame = ["class", "view"]
+    if len(table[[*frame, CHEAT_CLASS]].drop_duplicates()) != len(table[frame].drop_duplicates()):
+        raise ValueError(f"its column {CHEAT_CLASS!r} has several classes for one frame")
 
 
 def _check_complete(table: pd.DataFrame, classes: int, views: list[int]) -> None:

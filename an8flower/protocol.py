@@ -39,9 +39,13 @@ PART_IDS: dict[str, int] = {
     "extra_leaves": 10,
     "second_plant": 11,
     "board": 12,
+    "patch": 13,
 }
-# The ids of the plant itself, without the second plant and the board in front.
+# The ids of the plant itself, without the second plant, the board in front and the patch behind.
 PLANT_PARTS: frozenset[int] = frozenset(range(1, 11))
+# What may tell the class in addition to the discriminative part; see the factor "cheat". Each is also the
+# name of a part, whose pixels are the mask of the cheat.
+CHEATS: tuple[str, ...] = ("patch", "pot")
 
 FOLDS = 5
 VIEWS_PER_BLOCK = 8  # in the scheme "blocks"

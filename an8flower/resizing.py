@@ -34,12 +34,14 @@ def resize_ids(part_ids: NDArray[np.uint8], size_px: int) -> NDArray[np.uint8]:
     return np.asarray(cv2.resize(part_ids, size, interpolation=cv2.INTER_NEAREST_EXACT), np.uint8)
 
 
+# By kind; a mask of the cheat comes here as its pixels, because its part id is that of the dataset.
 _RESIZE: dict[str, Callable[[NDArray[np.uint8], int], NDArray[Any]]] = {
     "image": resize_image,
     "part_only": resize_image,
     "all_but_part": resize_image,
     "mask": lambda mask, size_px: resize_mask(mask > 0, size_px),
     "plant": lambda ids, size_px: resize_mask(np.isin(ids, list(PLANT_PARTS)), size_px),
+    "cheat": lambda cheat, size_px: resize_mask(cheat > 0, size_px),
     "parts": resize_ids,
 }
 
@@ -60,13 +62,14 @@ def write_array(
     """
     resize = _RESIZE[kind]
     shape = (len(rows), size_px, size_px, 3) if resize is resize_image else (len(rows), size_px, size_px)
-    dtype = bool if kind in ("mask", "plant") else np.uint8
+    dtype = bool if kind in ("mask", "plant", "cheat") else np.uint8
     path.parent.mkdir(parents=True, exist_ok=True)
     # Memory-mapped, because the array may be larger than memory.
     array = np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
 
     def fill(index: int) -> None:
-        array[index] = resize(png.decode(read_verified(manifest, *rows[index])), size_px)
+        stored = png.decode(read_verified(manifest, *rows[index]))
+        array[index] = resize(stored == manifest.cheat_id if kind == "cheat" else stored, size_px)
 
     # Threads suffice: decoding and resizing release the interpreter lock.
     title = f"resize {manifest.folder.name} to {size_px} px: {kind}"

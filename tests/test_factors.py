@@ -109,9 +109,21 @@ def test_ranges_are_drawn_for_each_view_and_each_factor_by_itself():
 
 
 def test_every_factor_is_documented_and_its_default_allowed():
+    needed = {"cheat": "pot", "light_saturation": 0.3}
     for factor in FACTORS.values():
         assert factor.meaning and factor.allowed
-        checked({factor.name: factor.default})
+        checked({**needed, factor.name: factor.default} if factor.needs else {factor.name: factor.default})
+
+
+def test_factors_keep_their_place_because_it_is_their_random_stream():
+    assert list(FACTORS) == [
+        "light_azimuth", "light_elevation", "light_strength", "background", "elevation", "size",
+        "flower_size", "extra_leaves", "second_plant", "occlusion",
+        "cheat", "cheat_share", "light_hue", "light_saturation",
+    ]  # fmt: skip
+    assert values_of({"size": (0.5, 1.0)}, seed=7, view=3)["size"] == np.random.default_rng(
+        [7, 3, 5]
+    ).uniform(0.5, 1.0)
 
 
 def test_texts_become_settings():
@@ -131,6 +143,10 @@ def test_texts_become_settings():
         ("size=1..0.5", ValueError, r"got 1.0..0.5"),
         ("extra_leaves=1.5", ValueError, "must be a whole number from 0 to 4"),
         ("background=blue", ValueError, r"must be one of plain \| graded \| textured; got blue"),
+        ("cheat=yes", ValueError, r"must be one of none \| patch \| pot; got yes"),
+        ("cheat_share=0.8", ValueError, "cheat_share has no effect without the factor cheat; set cheat, too"),
+        ("light_hue=0..360", ValueError, "no effect without the factor light_saturation"),
+        ("light_saturation=1", ValueError, "must be 0 to 0.9"),
     ],
 )
 def test_bad_settings_say_what_is_right(text, error, message):

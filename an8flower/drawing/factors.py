@@ -1,7 +1,8 @@
 """Controlled factors: what may vary in addition to the class. By default none of them varies.
 
 A factor is set to a value, or to a range from which each view draws its own value. All classes of a view
-share the value, so that no factor reveals the class.
+share the value, so that no factor reveals the class. The one exception is made on purpose: with the factor
+"cheat", a colour beside the discriminative part tells a class, too; see `cheat`.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import cast
 import numpy as np
 
 from an8flower.ground.registry import unknown
+from an8flower.protocol import CHEATS
 
 Value = float | int | str
 Range = tuple[float, float]
@@ -31,6 +33,7 @@ class Factor:
         low, high: range of its values, if they are numbers.
         choices: its values, if they are words.
         whole: whether its values are whole numbers.
+        needs: name of a factor that must be set, too; without it this one has no effect.
     """
 
     name: str
@@ -40,6 +43,7 @@ class Factor:
     high: float = 0.0
     choices: tuple[str, ...] = ()
     whole: bool = False
+    needs: str = ""
 
     @property
     def allowed(self) -> str:
@@ -60,8 +64,19 @@ FACTORS: dict[str, Factor] = {
         Factor("extra_leaves", 0, "number of additional leaves on the stem", 0, 4, whole=True),
         Factor("second_plant", 0, "1 puts a plant without a flower behind the plant", 0, 1, whole=True),
         Factor("occlusion", 0.0, "share of the discriminative part that is hidden by a board", 0, 0.7),
+        # The random stream of a factor is its position: new factors come last.
+        Factor("cheat", "none", "what else has a colour that tells a class", choices=("none", *CHEATS)),
+        Factor(
+            "cheat_share", 1.0, "share of the frames in which the cheat tells their own class, not another",
+            0, 1, needs="cheat",
+        ),
+        Factor(
+            "light_hue", 0.0, "hue of all light, in degrees: 0 red, 120 green, 240 blue", 0, 360,
+            needs="light_saturation",
+        ),
+        Factor("light_saturation", 0.0, "how coloured all light is; 0 is the light of the paper", 0, 0.9),
     )
-}
+}  # fmt: skip
 DEFAULTS: dict[str, Value] = {name: factor.default for name, factor in FACTORS.items()}
 
 
@@ -74,7 +89,7 @@ def parse(texts: Iterable[str]) -> dict[str, Value | Range]:
         value or range (low, high) by name of the factor.
     Raises:
         UnknownNameError: for an unknown factor; the message names the closest matches.
-        ValueError: for a value that the factor does not allow.
+        ValueError: for a value that the factor does not allow, or a factor without one that it needs.
 
     >>> parse(["size=0.5..1", "background=plain"])
     {'size': (0.5, 1.0), 'background': 'plain'}
@@ -95,7 +110,7 @@ def checked(settings: Settings) -> dict[str, Value | Range]:
 
     Raises:
         UnknownNameError: for an unknown factor; the message names the closest matches.
-        ValueError: for a value that the factor does not allow.
+        ValueError: for a value that the factor does not allow, or a factor without one that it needs.
     """
     settings = {name: _plain(value) for name, value in settings.items()}
     for name, value in settings.items():
@@ -112,6 +127,10 @@ def checked(settings: Settings) -> dict[str, Value | Range]:
         if not valid:
             shown = "..".join(map(str, value)) if isinstance(value, tuple) else value
             raise ValueError(f"factor {name} must be {_described(factor)}; got {shown}")
+    for name in settings:
+        needs = FACTORS[name].needs
+        if needs and settings.get(needs, DEFAULTS[needs]) == DEFAULTS[needs]:
+            raise ValueError(f"factor {name} has no effect without the factor {needs}; set {needs}, too")
     return settings
 
 

@@ -13,12 +13,14 @@ from numpy.typing import NDArray
 
 from an8flower import png
 from an8flower.drawing.augment import derivatives
+from an8flower.drawing.cheat import cheat_class
 from an8flower.drawing.factors import Settings, values_of
 from an8flower.drawing.gl import Platform
 from an8flower.drawing.masks import check_visible, mask_of
 from an8flower.drawing.renderer import Frame, Renderer
 from an8flower.ground.jobs import Tell
 from an8flower.manifest import COLUMNS, file_path
+from an8flower.manifest_checks import CHEAT_CLASS, cheat_of
 from an8flower.variants import Variant
 
 Row = dict[str, str | int | float]  # of the manifest's table
@@ -103,15 +105,19 @@ def _files_of(
 ) -> list[tuple[Row, bytes]]:
     spec = renderer.variant.classes[class_id - 1]
     values = values_of(settings, seed=seed, view=view)
-    frame = renderer.render(class_id - 1, view, values)
+    classes = len(renderer.variant.classes)
+    told = cheat_class(values, seed=seed, view=view, class_id=class_id, classes=classes)
+    frame = renderer.render(class_id - 1, view, values, cheat_index=told - 1)
     drawn_files: list[tuple[Row, bytes]] = []
-    factor_values = {name: values[name] for name in settings}
+    more_columns: Row = {name: values[name] for name in settings}
+    if cheat_of(settings):
+        more_columns[CHEAT_CLASS] = told
 
     def add(kind: str, image: NDArray[np.uint8], area: int, crop: int = 0, rotation: int = 0) -> None:
         path, data = file_path(kind, class_id, view, crop, rotation), png.encode(image)
         sha256 = hashlib.sha256(data).hexdigest()
         columns = (kind, class_id, view, crop, rotation, path, sha256, len(data), area)
-        drawn_files.append(({**dict(zip(COLUMNS, columns, strict=True)), **factor_values}, data))
+        drawn_files.append(({**dict(zip(COLUMNS, columns, strict=True)), **more_columns}, data))
 
     frame_area = int(np.count_nonzero(mask_of(spec.part, frame.part_ids)))
     add("frame", frame.image, frame_area)
@@ -128,7 +134,7 @@ def _files_of(
         add("mask", mask.astype(np.uint8) * 255, area, crop, rotation)
         add("parts", derivative.part_ids, area, crop, rotation)
     if twins:
-        frame_twins = renderer.render_twins(class_id - 1, view, values)
+        frame_twins = renderer.render_twins(class_id - 1, view, values, cheat_index=told - 1)
         for kind, image in (
             ("part_only", frame_twins.part_only),
             ("all_but_part", frame_twins.all_but_part),

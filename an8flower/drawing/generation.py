@@ -14,6 +14,7 @@ from typing import Any
 import pandas as pd
 
 from an8flower.arrays import remove_altered
+from an8flower.drawing.cheat import check_cheat
 from an8flower.drawing.factors import FACTORS, Settings, checked
 from an8flower.drawing.frames import GL, Drawing, DrawnFrame, Row, draw_frame, fingerprint
 from an8flower.drawing.gl import NoGraphicsError, Platform, choose_platform
@@ -24,7 +25,7 @@ from an8flower.ground.digest import with_digest
 from an8flower.ground.jobs import ATTEMPTS, Event, Job, Tell, WorkerDiedError, run_all
 from an8flower.ground.progress import progress
 from an8flower.ground.versions import versions
-from an8flower.manifest import COLUMNS, SCHEMA_VERSION, TWINS, Manifest, read_manifest, write_manifest
+from an8flower.manifest import SCHEMA_VERSION, TWINS, Manifest, columns_of, read_manifest, write_manifest
 from an8flower.protocol import PART_IDS, VIEWPOINTS
 from an8flower.variants import Variant, variants
 
@@ -65,14 +66,15 @@ def generate(
         twins: draw two more images for each image: one with the discriminative part only, and one with
             all but this part.
         factors: what varies in addition to the class, e.g. {"size": 0.6, "elevation": (10, 40)}; see
-            `factors.FACTORS`. By default nothing else varies, as in the paper.
+            `factors.FACTORS`. By default nothing else varies, as in the paper. With the factor "cheat",
+            the manifest tells for each frame which class the cheat tells.
         scheduler: address of a Dask scheduler. Its workers draw instead; they must see the folder under
             the same path.
     Returns:
         the manifest of the complete folder.
     Raises:
         UnknownNameError: if no such variant is registered.
-        ValueError: for a view outside 1 to 40, or fewer than one worker.
+        ValueError: for a view outside 1 to 40, fewer than one worker, or a factor that is not possible.
         DataFolderError: if the folder holds a dataset of this variant with another seed, other classes or
             other factors.
         NoGraphicsError: if this machine has no off-screen OpenGL.
@@ -83,6 +85,7 @@ def generate(
     if workers < 1:
         raise ValueError(f"workers must be at least 1, got {workers}")
     settings = checked(factors or {})
+    check_cheat(settings, spec.classes)
     folder = Path(root) / spec.name
     with files.locked(folder):
         files.remove_temporaries(folder)
@@ -126,8 +129,9 @@ def generate(
             header = found.header
             if header is None or to_draw or found.journal:
                 header = _header(spec, plan, renderers, done)
-            columns = [*COLUMNS, *settings]
-            table = pd.DataFrame([row for rows in done.values() for row in rows], columns=columns)
+            table = pd.DataFrame(
+                [row for rows in done.values() for row in rows], columns=columns_of(settings)
+            )
             write_manifest(Manifest(folder, header, table))
             shutil.rmtree(folder / JOURNAL)
         manifest = read_manifest(root, spec.name)

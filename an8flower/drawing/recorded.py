@@ -17,12 +17,13 @@ import numpy as np
 import pandas as pd
 
 from an8flower import png
+from an8flower.drawing.cheat import cheat_class
 from an8flower.drawing.factors import Settings, values_of
 from an8flower.drawing.frames import GL, Row
 from an8flower.drawing.masks import mask_of
 from an8flower.ground.digest import check_digest, read_json
 from an8flower.manifest import HEADER, TABLE, DamagedManifestError, DataFolderError, read_header, read_table
-from an8flower.manifest_checks import KEYS, KINDS, WHOLE, file_path
+from an8flower.manifest_checks import CHEAT_CLASS, KEYS, KINDS, WHOLE, cheat_of, file_path
 from an8flower.protocol import CROPS, ROTATIONS_DEG, VIEWPOINTS
 
 JOURNAL, PLAN = ".journal", "plan.json"
@@ -143,6 +144,12 @@ def follow(folder: Path, rows: list[Row], plan: Mapping[str, Any], settings: Set
     try:
         class_id, view = int(rows[0]["class"]), int(rows[0]["view"])
         values = values_of(settings, seed=plan["seed"], view=view)
+        more = list(settings)
+        if cheat_of(settings):
+            more.append(CHEAT_CLASS)
+            values[CHEAT_CLASS] = cheat_class(
+                values, seed=plan["seed"], view=view, class_id=class_id, classes=len(plan["classes"])
+            )
         part = plan["classes"][class_id - 1]["part"]
         parts = png.decode((folder / file_path("frame_parts", class_id, view)).read_bytes())
         areas = {(0, 0): np.count_nonzero(mask_of(part, parts))}
@@ -164,7 +171,7 @@ def follow(folder: Path, rows: list[Row], plan: Mapping[str, Any], settings: Set
             and all(row["path"] == file_path(*(row[key] for key in KEYS)) for row in rows)  # type: ignore[arg-type]
             and all(row["mask_area_px"] == areas[row["crop"], row["rotation"]] for row in rows)  # type: ignore[index]
             and all(row["size_bytes"] == (folder / str(row["path"])).stat().st_size for row in rows)
-            and all(row[name] == values[name] for row in rows for name in settings)
+            and all(row[name] == values[name] for row in rows for name in more)
         )
     except (OSError, ValueError, LookupError, TypeError):
         return False

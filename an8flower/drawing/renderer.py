@@ -14,16 +14,19 @@ from typing import TYPE_CHECKING, Self, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from an8flower.drawing.factors import DEFAULTS, Values
+from an8flower.drawing.cheat import cheat_colours, with_cheat
+from an8flower.drawing.factors import DEFAULTS, Value, Values
 from an8flower.drawing.gl import NoGraphicsError, Platform, choose_platform, import_with_assertions
-from an8flower.drawing.plant import PLAIN_COLOURS, WALL_COLOUR, Part, distractors, plain_colour, plant
+from an8flower.drawing.plant import PLAIN_COLOURS, distractors, plain_colour, plant
 from an8flower.protocol import FRAME_SIZE_PX, PART_IDS, VIEWPOINTS
 from an8flower.variants import Variant
+from an8flower.variants.base import RGB
 
 if TYPE_CHECKING:
     import pyrender
 
 SUPERSAMPLING = 2
+_Drawn = tuple[int, int, dict[str, Value], int | None]  # arguments of `Renderer.render`
 
 
 @dataclass(frozen=True)
@@ -44,9 +47,9 @@ class Twins:
     """The twins of a frame: one with the discriminative part only, one with all but this part.
 
     Args:
-        part_only: (300, 300, 3) uint8, the part in front of the background.
+        part_only: (300, 300, 3) uint8, the part in front of the background, without a cheat.
         all_but_part: (300, 300, 3) uint8, the plant with the part in a colour of no class, or without
-            the part if only some classes have it.
+            the part if only some classes have it. A cheat is as in the frame.
     """
 
     part_only: NDArray[np.uint8]
@@ -80,6 +83,10 @@ class Renderer:
         self._stage = Stage(
             {part.name: part for parts in self._plants for part in parts}, distractors(seed=seed), seed
         )
+        self._cheat_colours = cheat_colours(variant.classes)
+        # What was drawn last, with its arguments: twins share it with their frame, or with other frames.
+        self._last: tuple[_Drawn, NDArray[np.uint8]] | None = None
+        self._background: tuple[dict[str, Value], NDArray[np.uint8]] | None = None
         size = FRAME_SIZE_PX * SUPERSAMPLING
         try:
             self._gl = pyrender.OffscreenRenderer(size, size)
@@ -91,37 +98,43 @@ class Renderer:
             ) from None
         self.gl = {"platform": self.platform, **_gl_strings(self._gl)}
 
-    def render(self, class_index: int, view: int, values: Values = DEFAULTS) -> Frame:
+    def render(
+        self, class_index: int, view: int, values: Values = DEFAULTS, *, cheat_index: int | None = None
+    ) -> Frame:
         """Render one frame.
 
         Args:
             class_index: position of the class in the variant, from 0.
             view: from 1 to 40, in steps of 9 degrees.
             values: value of every factor.
+            cheat_index: position of the class that the cheat tells, if `values` have a cheat; by default
+                the class of the frame.
         """
-        parts = self._set(class_index, view, values)
-        self._stage.dress({part.name: part.colour for part in parts})
-        return Frame(downsample(self._colours()), self._part_ids())
+        self._stage.dress(self._set(class_index, view, values, cheat_index))
+        image = self._colours()
+        self._last = (class_index, view, dict(values), cheat_index), image
+        return Frame(downsample(image), self._part_ids())
 
-    def render_twins(self, class_index: int, view: int, values: Values = DEFAULTS) -> Twins:
-        """Render the twins of the frame that `render` returns for the same arguments."""
-        parts = self._set(class_index, view, values)
+    def render_twins(
+        self, class_index: int, view: int, values: Values = DEFAULTS, *, cheat_index: int | None = None
+    ) -> Twins:
+        """Render the twins of the frame that `render` returns for the same arguments.
+
+        This is faster if that frame was the last one to be rendered.
+        """
+        colours = self._set(class_index, view, values, cheat_index)
         name = self.variant.classes[class_index].part
-        colours = {part.name: part.colour for part in parts}
         self._stage.dress(colours)
         # Composed before downsampling, so that the edge of the part stays smooth.
         visible = self._part_ids(FRAME_SIZE_PX * SUPERSAMPLING) == PART_IDS[name]
-        whole_plant = self._colours()
+        known = self._last is not None and self._last[0] == (class_index, view, dict(values), cheat_index)
+        whole_plant = self._last[1] if self._last is not None and known else self._colours()
         neutral = {**colours, name: plain_colour(name)}
         if name not in PLAIN_COLOURS:
             del neutral[name]
         self._stage.dress(neutral)
         all_but_part = self._colours()
-        self._stage.clear()
-        # pyrender fails on a scene with nothing to draw; with a plain background every pixel is known.
-        plain = values["background"] == "plain"
-        background = np.array(WALL_COLOUR, np.uint8) if plain else self._colours()
-        part_only = np.where(visible[..., None], whole_plant, background)
+        part_only = np.where(visible[..., None], whole_plant, self._empty(values))
         return Twins(downsample(part_only), downsample(all_but_part))
 
     def close(self) -> None:
@@ -136,14 +149,27 @@ class Renderer:
     ) -> None:
         self.close()
 
-    def _set(self, class_index: int, view: int, values: Values) -> tuple[Part, ...]:
-        parts = self._plants[class_index]
+    def _set(self, class_index: int, view: int, values: Values, cheat_index: int | None) -> dict[str, RGB]:
+        """Set the stage and return the colours of the parts to show, by name."""
+        told = self._cheat_colours[class_index if cheat_index is None else cheat_index]
+        plain = {part.name: part.colour for part in self._plants[class_index]}
+        colours = with_cheat(plain, values, told)
         self._stage.turn(np.deg2rad((view - 1) * 360.0 / VIEWPOINTS), values)
         if float(values["occlusion"]) > 0:
-            self._stage.dress({part.name: part.colour for part in parts})
+            self._stage.dress(colours)
             part_id = PART_IDS[self.variant.classes[class_index].part]
             self._stage.raise_board(self._part_ids() == part_id, float(values["occlusion"]))
-        return parts
+        return colours
+
+    def _empty(self, values: Values) -> NDArray[np.uint8]:
+        """Return what is behind the plant, (600, 600, 3); it is the same for all classes and views."""
+        if values["background"] == "plain":
+            # pyrender fails on a scene with nothing to draw; but every pixel of it is known.
+            return np.broadcast_to(self._stage.plain_colour, (FRAME_SIZE_PX * SUPERSAMPLING,) * 2 + (3,))
+        if self._background is None or self._background[0] != values:
+            self._stage.clear()
+            self._background = dict(values), self._colours()
+        return self._background[1]
 
     def _colours(self) -> NDArray[np.uint8]:
         from pyrender import RenderFlags

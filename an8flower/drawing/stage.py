@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import colorsys
 from collections.abc import Mapping
 from functools import cache
 from typing import Any
@@ -11,7 +12,9 @@ import pyrender
 import trimesh
 from numpy.typing import NDArray
 
+from an8flower.drawing.backdrop import backdrop, patch_on_backdrop
 from an8flower.drawing.camera import CAMERA_DISTANCE, Framing, framing, look, turned
+from an8flower.drawing.cheat import PATCH_SQUARE_PX
 from an8flower.drawing.factors import DEFAULTS, Values
 from an8flower.drawing.geometry import Points
 from an8flower.drawing.plant import FLOWER_PARTS, WALL_COLOUR, Part, flower_scaling
@@ -22,9 +25,13 @@ from an8flower.variants.base import RGB
 BOARD_COLOUR: RGB = (150, 122, 92)
 KEY_POSITION = np.array([-2.6, -4.2, 5.2])
 KEY_INTENSITY = 132.0
+# Of key light, fill light and ambient light, linear RGB.
+KEY_COLOUR, FILL_COLOUR, AMBIENT = (1.0, 0.965, 0.90), (0.82, 0.9, 1.0), (0.40, 0.41, 0.43)
+LUMINANCE = np.array([0.2126, 0.7152, 0.0722])  # of linear sRGB
 FILL_POSITION = np.array([4.0, -3.5, 2.0])
 SECOND_PLANT_POSITION = np.array([0.52, 0.45, 0.0])
 BOARD_DISTANCE = CAMERA_DISTANCE - 1.0  # from the camera: in front of the plant in every view
+GAMMA = 2.2  # the shader ends with a power of 1/2.2, which is not exactly the sRGB curve
 GLOSSY = ("pot", "leaves", "petals")
 
 
@@ -52,7 +59,7 @@ class Stage:
     def __init__(
         self, parts: Mapping[str, Part], distractors: Mapping[str, tuple[Part, ...]], seed: int
     ) -> None:
-        self.scene: Any = _OrderedScene(ambient_light=(0.40, 0.41, 0.43))
+        self.scene: Any = _OrderedScene(ambient_light=AMBIENT)
         self._parts = {name: self._add(part, name) for name, part in parts.items()}
         self._extra = {
             name: [self._add(part, f"{name} {k}") for k, part in enumerate(group)]
@@ -74,18 +81,26 @@ class Stage:
         )
         self._key = self.scene.add(
             pyrender.SpotLight(
-                color=(1.0, 0.965, 0.90), intensity=KEY_INTENSITY, innerConeAngle=0.3, outerConeAngle=0.42
+                color=KEY_COLOUR, intensity=KEY_INTENSITY, innerConeAngle=0.3, outerConeAngle=0.42
             ),
             name="key",
         )
-        fill = pyrender.DirectionalLight(color=(0.82, 0.9, 1.0), intensity=1.3)
+        fill = pyrender.DirectionalLight(color=FILL_COLOUR, intensity=1.3)
         self._fill = self.scene.add(fill, name="fill")
         self._values: Values = DEFAULTS
+        self._patch: pyrender.Node | None = None
+        self._patch_camera: Framing | None = None
         # pyrender leaves nodes without an id out of the part-id pass, where they would no longer occlude
         # others. So the backdrops have id 0.
         self.ids = {node: PART_IDS[name] for name, node in self._parts.items()}
         self.ids |= {node: PART_IDS[name] for name, nodes in self._extra.items() for node in nodes}
         self.ids |= dict.fromkeys(self._backdrops.values(), 0) | {self._board: PART_IDS["board"]}
+
+    @property
+    def plain_colour(self) -> NDArray[np.uint8]:
+        """The (3,) sRGB colour of everything behind the plant with the background "plain"."""
+        wall = (np.array(WALL_COLOUR) / 255.0) ** GAMMA * light_tint(self._values)
+        return np.asarray(np.round(255 * np.minimum(wall, 1.0) ** (1 / GAMMA)), np.uint8)
 
     def turn(self, angle: float, values: Values) -> None:
         """Rotate the plant by `angle` (radians), set camera, light and background, and hide the board."""
@@ -97,6 +112,9 @@ class Stage:
         self._key.light.intensity = KEY_INTENSITY * float(values["light_strength"])
         self.scene.set_pose(self._key, look(_key_position(camera.target, values), camera.target))
         self.scene.set_pose(self._fill, look(FILL_POSITION, camera.target))
+        tint = light_tint(values)
+        self._key.light.color, self._fill.light.color = tint * KEY_COLOUR, tint * FILL_COLOUR
+        self.scene.ambient_light = tint * AMBIENT
 
         flower = turned(angle) @ flower_scaling(float(values["flower_size"]))
         for name, node in self._parts.items():
@@ -108,11 +126,15 @@ class Stage:
                 self.scene.set_pose(node, second if name == "second_plant" else turned(angle))
         for name, node in self._backdrops.items():
             node.mesh.is_visible = name == values["background"]
-        self.scene.bg_color = np.append(np.array(WALL_COLOUR) / 255, 1.0)
+        self.scene.bg_color = np.append(self.plain_colour / 255, 1.0)
         self._board.mesh.is_visible = False
+        self._place_patch(camera if values["cheat"] == "patch" else None)
 
     def dress(self, colours: Mapping[str, RGB]) -> None:
-        """Show exactly these parts, in these colours, and the distractors that are set."""
+        """Show exactly these parts, in these colours, and the distractors that are set.
+
+        The patch of a cheat is shown if `colours` has "patch".
+        """
         for name, node in self._parts.items():
             node.mesh.is_visible = name in colours
             if name in colours:
@@ -121,6 +143,10 @@ class Stage:
             node.mesh.is_visible = k < int(self._values["extra_leaves"])
         for node in self._extra["second_plant"]:
             node.mesh.is_visible = bool(self._values["second_plant"])
+        if self._patch is not None:
+            self._patch.mesh.is_visible = "patch" in colours
+            if "patch" in colours:
+                self._patch.mesh.primitives[0].material.baseColorFactor = _linear(colours["patch"])
 
     def clear(self) -> None:
         """Show only the background."""
@@ -148,11 +174,34 @@ class Stage:
         self.scene.set_pose(self._board, camera.pose @ local)
         self._board.mesh.is_visible = True
 
+    def _place_patch(self, camera: Framing | None) -> None:
+        """Put the patch where this camera sees it in its square of the frame; None removes it."""
+        if camera is self._patch_camera:
+            return
+        if self._patch is not None:
+            del self.ids[self._patch]
+            self.scene.remove_node(self._patch)
+            self._patch = None
+        self._patch_camera = camera
+        if camera is not None:
+            left, top, side = PATCH_SQUARE_PX
+            mesh = patch_on_backdrop(camera, left=left, top=top, side=side)
+            self._patch = self._add(Part("patch", mesh, WALL_COLOUR, np.ones(len(mesh.vertices))), "patch")
+            self.ids[self._patch] = PART_IDS["patch"]
+
     def _framing_for(self, values: Values) -> Framing:
         return self._framing(*(float(values[name]) for name in ("elevation", "flower_size", "size")))
 
     def _add(self, part: Part, name: str, texture: pyrender.Texture | None = None) -> pyrender.Node:
         return self.scene.add(_mesh(part, texture), name=name)
+
+
+def light_tint(values: Values) -> Points:
+    """Return the (3,) factor on all light, linear RGB: a colour with the luminance of white."""
+    hue, saturation = float(values["light_hue"]), float(values["light_saturation"])
+    tint = np.array(colorsys.hsv_to_rgb(hue / 360 % 1, saturation, 1.0))
+    bright: Points = tint / (LUMINANCE @ tint)
+    return bright
 
 
 def _key_position(target: Points, values: Values) -> Points:
@@ -168,8 +217,7 @@ def _key_position(target: Points, values: Values) -> Points:
 
 
 def _linear(colour: RGB) -> Points:
-    # The inverse of the shader's last step, a power of 1/2.2, which is not exactly the sRGB curve.
-    return np.append((np.array(colour) / 255.0) ** 2.2, 1.0)
+    return np.append((np.array(colour) / 255.0) ** GAMMA, 1.0)
 
 
 def _mesh(part: Part, texture: pyrender.Texture | None) -> pyrender.Mesh:
@@ -225,19 +273,7 @@ def _board() -> trimesh.Trimesh:
 
 
 def _backdrop() -> Part:
-    """Return a floor that curves up into a wall behind the plant."""
-    depth, floor_end, radius, top = -6.0, 1.6, 2.2, 8.0
-    bend = np.linspace(0.0, np.pi / 2, 24)
-    y = np.concatenate([[depth, 0.0], floor_end + radius * np.sin(bend), [floor_end + radius]])
-    z = np.concatenate([[0.0, 0.0], radius * (1 - np.cos(bend)), [top]])
-    x = np.array([-9.0, 9.0])
-    grid = np.stack(
-        [np.broadcast_to(x[:, None], (2, len(y))), np.stack([y, y]), np.stack([z, z])], axis=-1
-    ).transpose(1, 0, 2)
-    index = np.arange(2 * len(y)).reshape(len(y), 2)
-    a, b, c, d = index[:-1, 0], index[:-1, 1], index[1:, 1], index[1:, 0]
-    faces = np.vstack([np.stack([a, b, c], axis=1), np.stack([a, c, d], axis=1)])
-    mesh = trimesh.Trimesh(grid.reshape(-1, 3), faces, process=False)
+    mesh = backdrop()
     return Part("backdrop", mesh, WALL_COLOUR, np.ones(len(mesh.vertices)))
 
 
