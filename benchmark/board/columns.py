@@ -9,6 +9,8 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
+from benchmark.gates.rows import MOVES
+
 Row = Mapping[str, Any]
 OF_CLASS = "iou_auc of "  # the names of columns with the score of one class begin so
 Family = Literal["label", "core", "metric", "cost", "count"]
@@ -129,6 +131,12 @@ def _interval(row: Row) -> str:
     return "" if np.isnan(low) else f"{low:.1f} to {high:.1f}"
 
 
+def _gate(row: Row) -> str:
+    if np.isnan(row["gate"]):
+        return ""
+    return f"{row['gate']:.0f} {'✓' if row['gate'] >= 100 * MOVES else '✗'}"
+
+
 def _p(row: Row) -> str:
     p = row["p_holm"]
     return "" if np.isnan(p) else "< 0.001" if p < 0.001 else f"{p:.3f}"
@@ -150,6 +158,9 @@ COLUMNS = (
     Column("p_holm", "p", _p, "p-value of the difference to the best method, paired by view, Holm-corrected",
            family="core", markdown=False, first="ascending"),
     named("published", "published", terminal=2),
+    Column("gate", "gate", _gate, "share of the relevance that moves to the cheat of a model that cheats, %; "
+           "✓ if it is at least half: a method that does not pass shows the part whatever the model does",
+           family="core", terminal=2),
     measured("normalised", "normalised", 1, "normalised: 0 is the best floor, 100 the best ceiling",
              short="norm.", family="core"),
     _metric("max_iou", "max-IoU", "IoU at each image's best threshold, %", markdown=True, shown=True),

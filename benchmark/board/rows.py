@@ -15,6 +15,7 @@ from an8flower.ground.text import one_line
 from benchmark import statistics
 from benchmark.board.certificates import certificates_of_board
 from benchmark.board.columns import OF_CLASS, columns_of
+from benchmark.board.gates import with_gates
 from benchmark.board.model_set import BoardRecords, ModelSet, board_records
 from benchmark.board.notes import notes_on
 from benchmark.board.paper import TABLE_1, PaperComparison, compare_with_paper
@@ -49,7 +50,8 @@ class Leaderboard:
             method), p_holm and p_pairs (its p-value, corrected over the other methods, or over all pairs
             because the best method was chosen by the same scores), group (methods with the same letter do not
             differ significantly from the best of that group), normalised (0 is the best floor, 100 the best
-            ceiling);
+            ceiling); if it was measured, gate, see `board.gates`; if the records have scores by class,
+            iou_auc_macro (the mean over the classes) and "iou_auc of <class>";
             invalid, ms_per_image, forward_passes, backward_passes, peak_mib_per_image, failed (the reason).
         accuracy: accuracy of the models on their test images, one value per fold.
         certificate: one row per fold and seed, as `certificate.read_certificates` returns it; empty if the
@@ -133,6 +135,7 @@ def board_of(source: BoardRecords, results: str | Path, *, certified_only: bool 
     whole = scores.loc[:, scores.notna().all()]
     methods = [name for name in rows["explainer"][rows["role"] == "method"] if name in whole]
     rows = _with_statistics(rows, whole, methods)
+    rows, of_gates = with_gates(rows, results, variant, model)
     measured = [record for record in records if record.status != "failed"]
     accuracy = {record.fold: record.accuracy for record in measured if record.accuracy is not None}
     return Leaderboard(
@@ -147,7 +150,7 @@ def board_of(source: BoardRecords, results: str | Path, *, certified_only: bool 
         _friedman(whole, methods, records),
         _stability(results, records),
         certified_only,
-        (*notes, *notes_on(source.records)),
+        (*notes, *of_gates, *notes_on(source.records)),
     )
 
 

@@ -118,7 +118,7 @@ def to_json(board: Leaderboard, command: str, compared: RecipeComparison | None 
             "rows": _plain(compared.rows),
         },
     }
-    return json.dumps(_finite(content), indent=2, allow_nan=False) + "\n"
+    return json.dumps(finite(content), indent=2, allow_nan=False) + "\n"
 
 
 def to_markdown(board: Leaderboard, command: str, compared: RecipeComparison | None = None) -> str:
@@ -202,10 +202,10 @@ def _plain(table: pd.DataFrame) -> list[dict[str, Any]]:
     return rows
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
     """Replace NaN and infinities, which JSON does not have, by None."""
     if isinstance(value, dict):
-        return {name: _finite(item) for name, item in value.items()}
+        return {name: finite(item) for name, item in value.items()}
     if isinstance(value, list):
-        return [_finite(item) for item in value]
+        return [finite(item) for item in value]
     return None if isinstance(value, float) and not np.isfinite(value) else value

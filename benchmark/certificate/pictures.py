@@ -78,26 +78,8 @@ class Twinned:
 
     @cached_property
     def partners(self) -> NDArray[np.int64]:
-        """Row of each image's partner: the same view, crop and rotation in the class whose part is inserted.
-
-        Raises:
-            ValueError: if a class has no picture at a view, crop and rotation where another class has one.
-        """
-        table = self.images.table
-        row_of = {place: row for row, place in enumerate(zip(table["class"], *_places(table), strict=True))}
-        try:
-            return np.array(
-                [
-                    row_of[partner_of(one, len(self.images.classes), *place), *place]
-                    for one, *place in zip(table["class"], *_places(table), strict=True)
-                ],
-                np.int64,
-            )
-        except KeyError as error:
-            raise ValueError(
-                f"{self.images.manifest.folder} has no image of class, view, crop, rotation {error}, "
-                "so parts cannot be swapped; run 'an8flower generate' to draw the missing images"
-            ) from None
+        """Row of each image's partner, see `partner_rows`."""
+        return partner_rows(self.images)
 
     def batches(self, size: int) -> Iterator[Pictures]:
         """Yield the pictures of all images, `size` images at a time."""
@@ -116,6 +98,33 @@ class Twinned:
                 masks,
                 parts,
             )
+
+
+def partner_rows(images: An8Flower) -> NDArray[np.int64]:
+    """Return the row of each image's partner: the same view, crop and rotation in another class.
+
+    Args:
+        images: of all classes at the same places.
+    Returns:
+        (n,) int64; `partner_of` chooses the class.
+    Raises:
+        ValueError: if a class has no picture at a view, crop and rotation where another class has one.
+    """
+    table = images.table
+    row_of = {place: row for row, place in enumerate(zip(table["class"], *_places(table), strict=True))}
+    try:
+        return np.array(
+            [
+                row_of[partner_of(one, len(images.classes), *place), *place]
+                for one, *place in zip(table["class"], *_places(table), strict=True)
+            ],
+            np.int64,
+        )
+    except KeyError as error:
+        raise ValueError(
+            f"{images.manifest.folder} has no image of class, view, crop, rotation {error}, "
+            "so parts cannot be swapped; run 'an8flower generate' to draw the missing images"
+        ) from None
 
 
 def partner_of(class_id: int, classes: int, view: int, crop: int, rotation: int) -> int:

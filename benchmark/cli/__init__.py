@@ -17,6 +17,7 @@ from benchmark.cli.certifying import certify
 from benchmark.cli.checking import check
 from benchmark.cli.console import notes
 from benchmark.cli.data import export, gallery, generate, verify
+from benchmark.cli.gating import gate
 from benchmark.cli.listing import list_names
 from benchmark.cli.measuring import evaluate, train
 from benchmark.cli.renamed import closest, with_new_names
@@ -34,7 +35,7 @@ INTERRUPTED = 130  # the exit status that shells expect after Ctrl-C
 PANELS: dict[str, dict[str, Callable[..., Any]]] = {
     "Start here": {"run": run, "list": list_names},
     "Dataset": {"generate": generate, "verify": verify, "gallery": gallery, "export": export},
-    "Measure": {"train": train, "certify": certify, "evaluate": evaluate},
+    "Measure": {"train": train, "certify": certify, "evaluate": evaluate, "gate": gate},
     "Explain": {"explain": explain, "interpret": interpret},
     "Your method": {"new-explainer": new_explainer, "check": check, "submit": submit},
     "Results": {"leaderboard": leaderboard, "report": report, "verify-submission": verify_submission},

@@ -50,8 +50,9 @@ def certify(
     """Test whether trained models use the discriminative part.
 
     Each model classifies its test images without the part, with the part
-    only, and with the part of another class. These twins are drawn first if
-    they are missing. See docs/certificate.md.
+    only, with the part of another class, and after interventions that no
+    training shows. The twins that are needed are drawn first if they are
+    missing. See docs/certificate.md.
     The exit status is 1 if a model is not certified.
 
     Example: an8flower certify --variant single-6c --model an8net
@@ -89,9 +90,37 @@ def _show(what: str, records: list[dict[str, Any]]) -> None:
             str(record["fold"]), str(shares["images"]), *shown, "yes" if record["certified"] else "no"
         )
     out.print(table)
+    out.print(_by_picture(records))
     for record in records:
         if not record["certified"]:
             out.print(
                 f"fold {record['fold']} is not certified: {record['reason']}",
                 markup=False, highlight=False, soft_wrap=True,
             )  # fmt: skip
+
+
+def _by_picture(records: list[dict[str, Any]]) -> Table:
+    """Return what all models answer to each kind of picture, the worst of the folds."""
+    title = "by picture, worst fold: + shows the part, - does not; * no training shows it"
+    table = Table(title=title, title_justify="left")
+    for heading in ("picture", "class kept, %", "probability", "5 % quantile", "limit"):
+        table.add_column(heading, justify="left" if heading == "picture" else "right", overflow="fold")
+    for k, one in enumerate(records[0]["kept"]):
+        every = [record["kept"][k] for record in records]
+        least = {
+            name: min(entry[name] for entry in every) for name in ("share", "probability", "probability_5")
+        }
+        table.add_row(
+            f"+ {one['picture']}{'*' if one['held_out'] else ''}", f"{100 * least['share']:.1f}",
+            f"{least['probability']:.3f}", f"{least['probability_5']:.3f}", "",
+        )  # fmt: skip
+    for k, one in enumerate(records[0]["without"]):
+        most = max(max(record["without"][k][name] for name in ("own", "largest")) for record in records)
+        table.add_row(
+            f"- {one['picture']}{'*' if one['held_out'] else ''}",
+            "",
+            f"{most:.3f}",
+            "",
+            f"{one['limit']:.3f}",
+        )
+    return table

@@ -1,0 +1,52 @@
+"""The result of a gate: how the relevance of each method is divided between part and cheat."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+MOVES = 0.5  # the least difference of the shares for a map that moves: at least half of the relevance
+
+
+@dataclass(frozen=True)
+class GateRow:
+    """How the relevance of one method is divided between the part and the cheat.
+
+    Args:
+        explainer: name of the method.
+        honest, cheating: share of the relevance on part and cheat together that is on the cheat, in [0, 1],
+            mean over the images: on the honest model, and on the cheating one where its answer follows the
+            cheat. NaN if the method failed.
+        reason: why the method failed, in one line; empty if it did not.
+    """
+
+    explainer: str
+    honest: float
+    cheating: float
+    reason: str = ""
+
+    @property
+    def moved(self) -> float:
+        """Share of the relevance that moves to the cheat."""
+        return self.cheating - self.honest
+
+    @property
+    def passed(self) -> bool:
+        """Whether the map moves to the cheat."""
+        return self.moved >= MOVES
+
+
+@dataclass(frozen=True)
+class Gate:
+    """The gate of some methods on one pair of models.
+
+    Args:
+        images: number of images on which the methods were asked.
+        follows, honest_follows: share of the images for which the answer of the cheating, and of the honest,
+            model becomes the class of a cheat that is inserted from another image.
+        rows: one per method.
+    """
+
+    images: int
+    follows: float
+    honest_follows: float
+    rows: tuple[GateRow, ...]

@@ -1,0 +1,87 @@
+"""Draw images with a cheat, train an honest and a cheating model, and measure the gate of all methods."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+from an8flower import An8Flower
+from an8flower.dataset import Target
+from an8flower.ground.progress import progress
+from an8flower.protocol import Split
+from benchmark.gates.moving import IMAGES, gate
+from benchmark.gates.records import gate_path, write_gate
+from benchmark.gates.rows import Gate
+from benchmark.measuring.cells import default_explainers
+from benchmark.measuring.circumstances import circumstances
+from benchmark.models import models
+from benchmark.plan import Plan, PlanError
+from benchmark.record import Json
+from benchmark.running import draw_all, train_all
+from benchmark.setups import Setup
+from benchmark.training.recipes import recipes
+from benchmark.training.weights import load_model
+
+
+def measure_gate(
+    plan: Plan,
+    *,
+    recipe: str = "cheat_patch",
+    honest: str = "certified",
+    images: int = IMAGES,
+    workers: int = 0,
+) -> tuple[Gate, Path]:
+    """Measure the gate of a plan's methods, and write it to the results.
+
+    Args:
+        plan: with one variant, one model and one fold; its recipes are not used.
+        recipe: of the model that cheats; its images show a cheat.
+        honest: recipe of the model that does not.
+        images: number of images that are explained.
+        workers: number of processes that draw and train.
+    Returns:
+        the gate, and the file in which it is.
+    Raises:
+        PlanError: if the plan has several variants, models or folds, or the recipe has no cheat.
+        as `generate` and `train`.
+    """
+    if len(plan.variants) != 1 or len(plan.models) != 1 or len(plan.folds) != 1:
+        raise PlanError("a gate is measured on one variant, one model and one fold; name one of each")
+    if not any(factor.startswith("cheat=") for factor in recipes.get(recipe).factors):
+        with_cheat = [name for name in recipes.names() if recipes.get(name).factors]
+        raise PlanError(f"the recipe {recipe!r} has no cheat; those that have are {', '.join(with_cheat)}")
+    both = replace(plan, recipes=(honest, recipe))
+    draw_all(both, workers=workers, scheduler=None)
+    train_all(both, workers=workers, scheduler=None)
+    variant, model, fold, seed = plan.variants[0], plan.models[0], plan.folds[0], plan.seeds[0]
+    setups = [Setup(variant, model, seed, fold, name) for name in (honest, recipe)]
+    size_px = models.get(model).size_px
+
+    def data(setup: Setup, split: Split, *target: Target) -> An8Flower:
+        return An8Flower(
+            both.data_root(setup.recipe), variant, fold=fold, split=split, scheme=plan.scheme,
+            size_px=size_px, target=("label", *target),
+        )  # fmt: skip
+
+    honest_one, cheating_one = (load_model(both.weights_path(one), of=one).model for one in setups)
+    names = plan.explainers or default_explainers()
+    title = f"gate {variant} {setups[1].model_name}"
+    with progress(title, len(names), "methods") as advance:
+        found = gate(
+            honest_one,
+            cheating_one,
+            data(setups[1], "test", "plant", "cheat"),
+            (data(setups[0], "train"), data(setups[1], "train")),
+            names,
+            images=images,
+            done=advance,
+        )
+    path = gate_path(plan.results, variant, model, recipe)
+    about: Json = {
+        "variant": variant, "model": model, "recipe": recipe, "honest": honest, "fold": fold, "seed": seed,
+        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]), **circumstances("cpu"),
+    }  # fmt: skip
+    write_gate(path, found, about)
+    return found, path
