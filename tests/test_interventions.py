@@ -92,6 +92,16 @@ def test_the_part_is_moved_whole(view):
     assert len(ways) == 8 and (0, 0) not in ways
 
 
+def test_a_part_at_the_edge_is_moved_inwards(view):
+    mask = np.roll(view.mask, -10, 0)  # its first row is that of the picture
+    edge = replace(view, mask=mask)
+    for seed in range(30):
+        picture = made("shifted", edge, seed)
+        shifts = [(down, right) for down in (0, 3) for right in (-3, 0, 3)]
+        moved = (picture[np.roll(mask, shift, (0, 1))] for shift in shifts)
+        assert any(np.array_equal(pixels, view.part_only[mask]) for pixels in moved)
+
+
 def test_everything_else_is_recoloured(view):
     picture = made("recoloured", view)
     outside = ~grown(view.mask, rim_px(SIZE_PX))

@@ -195,11 +195,19 @@ def _pasted(view: View, background: NDArray[np.float64]) -> Picture:
 
 
 def _shifted(view: View, rng: np.random.Generator) -> Picture:
-    """Move the part by `SHIFT_PX` in one of eight directions, drawn at random."""
+    """Move the part by `SHIFT_PX` in a direction drawn from those of eight that keep it in the picture."""
     height, width = view.mask.shape
-    directions = [(row, column) for row in (-1, 0, 1) for column in (-1, 0, 1) if row or column]
     step = max(1, round(SHIFT_PX * height / 112))
-    down, right = (step * one for one in directions[rng.integers(len(directions))])
+    ways = [(row, column) for row in (-step, 0, step) for column in (-step, 0, step) if row or column]
+    rows, columns = np.nonzero(view.mask)
+    whole = [
+        (down, right)
+        for down, right in ways
+        if rows.min() + down >= 0 and rows.max() + down < height
+        if columns.min() + right >= 0 and columns.max() + right < width
+    ]
+    free = whole or ways
+    down, right = free[rng.integers(len(free))]
     region = grown(view.mask, rim_px(height))
     matrix = np.array([[1, 0, right], [0, 1, down]], np.float32)
     moved = cv2.warpAffine(view.part_only, matrix, (width, height), flags=cv2.INTER_NEAREST)
