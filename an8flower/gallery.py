@@ -25,9 +25,9 @@ _TIGHT = {"wspace": 0.0, "hspace": 0.0}
 _BY_CLASS: tuple[dict[str, Value], ...] = (
     {"cheat": "patch"},
     {"cheat": "pot"},
-    {"light_hue": 0, "light_saturation": 0.5},
-    {"light_hue": 120, "light_saturation": 0.5},
-    {"light_hue": 240, "light_saturation": 0.5},
+    {"light_hue": 0, "light_saturation": 0.85},
+    {"light_hue": 120, "light_saturation": 0.85},
+    {"light_hue": 240, "light_saturation": 0.85},
 )
 _SHOWN_APART = {"cheat", "cheat_share", "light_hue", "light_saturation"}
 

@@ -65,7 +65,10 @@ FACTORS: dict[str, Factor] = {
         Factor("second_plant", 0, "1 puts a plant without a flower behind the plant", 0, 1, whole=True),
         Factor("occlusion", 0.0, "share of the discriminative part that is hidden by a board", 0, 0.7),
         # The random stream of a factor is its position: new factors come last.
-        Factor("cheat", "none", "what else has a colour that tells a class", choices=("none", *CHEATS)),
+        Factor(
+            "cheat", "none", "what else has a colour that tells a class: a patch on the wall, or the pot",
+            choices=("none", *CHEATS),
+        ),
         Factor(
             "cheat_share", 1.0, "share of the frames in which the cheat tells their own class, not another",
             0, 1, needs="cheat",
