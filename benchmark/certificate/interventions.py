@@ -195,7 +195,7 @@ def _pasted(view: View, background: NDArray[np.float64]) -> Picture:
 
 
 def _shifted(view: View, rng: np.random.Generator) -> Picture:
-    """Move the part by `SHIFT_PX` in a direction drawn from those of eight that keep it in the picture."""
+    """Move the part by `SHIFT_PX`, in one of those of eight directions that keep it in the picture."""
     height, width = view.mask.shape
     step = max(1, round(SHIFT_PX * height / 112))
     ways = [(row, column) for row in (-step, 0, step) for column in (-step, 0, step) if row or column]
