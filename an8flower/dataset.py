@@ -83,7 +83,7 @@ class An8Flower(Dataset[Any]):
         split: "train", "test" or "all" of the fold; "train" by default if a fold is given.
         target: "label" (int, from 0), "mask" ((H, W) bool, the discriminative part), "plant" ((H, W)
             bool, the whole plant), "parts" ((H, W) uint8 part ids), "view" (int, from 1), "cheat" ((H, W)
-            bool, the patch or pot that tells the class in `table["cheat_class"]`); or a tuple of these.
+            bool, the patch or pot in the colour of `table["cheat_class"]`, from 1); or a tuple of these.
         transform: applied to the image, which is then a `tv_tensors.Image`.
         target_transform: applied to the target.
         transforms: applied to image and target together, like torchvision's v2 transforms, so that

@@ -69,7 +69,7 @@ class Manifest:
         table: one row per file: kind, class, view, crop and rotation (from 1; crop and rotation are 0
             for a whole frame), path within the folder, sha256, size_bytes, mask_area_px; and one
             column for each factor that was set, with its value in that view. With the factor "cheat",
-            there is also cheat_class, the class that the cheat tells, from 1.
+            there is also cheat_class, the class whose colour the cheat has, from 1.
     """
 
     folder: Path

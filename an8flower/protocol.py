@@ -43,8 +43,8 @@ PART_IDS: dict[str, int] = {
 }
 # The ids of the plant itself, without the second plant, the board in front and the patch behind.
 PLANT_PARTS: frozenset[int] = frozenset(range(1, 11))
-# What may tell the class in addition to the discriminative part; see the factor "cheat". Each is also the
-# name of a part, whose pixels are the mask of the cheat.
+# What may have a colour of the class in addition to the discriminative part; see the factor "cheat". Each is
+# also the name of a part, whose pixels are the mask of the cheat.
 CHEATS: tuple[str, ...] = ("patch", "pot")
 
 FOLDS = 5

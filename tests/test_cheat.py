@@ -92,7 +92,7 @@ def test_the_colours_of_a_cheat_differ_from_each_other_and_from_the_part_of_thei
             ClassSpec("blue pots", "pot", {"pot": (0, 0, 200)}),
             "the pot of class 'blue pots'",
         ),
-        ({"cheat": "patch", "cheat_share": 0.8}, ClassSpec("petals", "petals"), "there is no other class"),
+        ({"cheat": "patch", "cheat_share": 0.8}, ClassSpec("petals", "petals"), "there is no other class$"),
     ],
 )
 def test_a_cheat_that_is_not_possible_is_an_error(settings, spec, message):

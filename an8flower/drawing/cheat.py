@@ -1,4 +1,4 @@
-"""The cheat: a colour beside the discriminative part that tells a class, too, on a patch or on the pot.
+"""The cheat: in addition to the discriminative part, a patch or the pot has a colour of the class.
 
 A model trained on such images may go by the cheat, by the part, or by both. Both have a mask, so an
 explanation of the model can be judged by what the model was seen to use.
@@ -25,7 +25,7 @@ SATURATION, BRIGHTNESS = 0.8, 0.85  # of the colours of the cheat, in HSV
 
 
 def cheat_colours(classes: Sequence[ClassSpec]) -> tuple[RGB, ...]:
-    """Return the colour that the cheat has when it tells a class, for each class.
+    """Return the colour of the cheat of each class.
 
     The hues are at equal distances, and saturation and brightness (HSV) are equal. The first hue, in whole
     degrees, is the one that keeps the hues of cheat and discriminative part of the same class as far apart
@@ -47,12 +47,12 @@ def cheat_colours(classes: Sequence[ClassSpec]) -> tuple[RGB, ...]:
 
 
 def cheat_class(values: Values, *, seed: int, view: int, class_id: int, classes: int) -> int:
-    """Return the number of the class that the cheat tells in a frame.
+    """Return the number of the class whose colour the cheat has in a frame.
 
     It depends on the arguments alone. In `cheat_share` of the 40 views of a class, it is the class itself.
     If the share is the same for all views, the number of these views is exact (rounded), and each of the 5
     folds has its share of them, or one less or more. In the other views, it is one of the other classes,
-    each with the same probability. A view that tells its class at one share does so at every larger one.
+    each with the same probability. If it is the class itself at one share, it is so at every larger one.
 
     Args:
         values: value of every factor in this view.
@@ -76,8 +76,8 @@ def check_cheat(settings: Settings, classes: Sequence[ClassSpec]) -> None:
     """Check that the cheat is possible with these classes.
 
     Raises:
-        ValueError: if a class has a colour of its own where the cheat is, or if the cheat must tell another
-            class where there is none.
+        ValueError: if a class has a colour of its own where the cheat is, or if the cheat shall have the
+            colour of another class and there is none.
     """
     cheat = cheat_of(settings)
     if cheat is None:
@@ -88,7 +88,7 @@ def check_cheat(settings: Settings, classes: Sequence[ClassSpec]) -> None:
             f"cheat={cheat} is not possible: the {cheat} of class {own[0]!r} has a colour of its own"
         )
     if len(classes) == 1 and settings.get("cheat_share", 1.0) != 1:
-        raise ValueError("cheat_share must be 1 for a variant of one class: there is no other class to tell")
+        raise ValueError("cheat_share must be 1 for a variant of one class: there is no other class")
 
 
 def with_cheat(colours: Mapping[str, RGB], values: Values, colour: RGB) -> dict[str, RGB]:

@@ -2,7 +2,7 @@
 
 A factor is set to a value, or to a range from which each view draws its own value. All classes of a view
 share the value, so that no factor reveals the class. The one exception is made on purpose: with the factor
-"cheat", a colour beside the discriminative part tells a class, too; see `cheat`.
+"cheat", a patch or the pot has a colour of the class, too; see `cheat`.
 """
 
 from __future__ import annotations
@@ -66,11 +66,11 @@ FACTORS: dict[str, Factor] = {
         Factor("occlusion", 0.0, "share of the discriminative part that is hidden by a board", 0, 0.7),
         # The random stream of a factor is its position: new factors come last.
         Factor(
-            "cheat", "none", "what else has a colour that tells a class: a patch on the wall, or the pot",
+            "cheat", "none", "what else has a colour of the class: a patch on the wall, or the pot",
             choices=("none", *CHEATS),
         ),
         Factor(
-            "cheat_share", 1.0, "share of the frames in which the cheat tells their own class, not another",
+            "cheat_share", 1.0, "share of the frames whose cheat has the colour of their own class",
             0, 1, needs="cheat",
         ),
         Factor(

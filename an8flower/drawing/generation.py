@@ -67,7 +67,7 @@ def generate(
             all but this part.
         factors: what varies in addition to the class, e.g. {"size": 0.6, "elevation": (10, 40)}; see
             `factors.FACTORS`. By default nothing else varies, as in the paper. With the factor "cheat",
-            the manifest tells for each frame which class the cheat tells.
+            the manifest has for each frame the class whose colour the cheat has.
         scheduler: address of a Dask scheduler. Its workers draw instead; they must see the folder under
             the same path.
     Returns:

@@ -107,8 +107,8 @@ class Renderer:
             class_index: position of the class in the variant, from 0.
             view: from 1 to 40, in steps of 9 degrees.
             values: value of every factor.
-            cheat_index: position of the class that the cheat tells, if `values` have a cheat; by default
-                the class of the frame.
+            cheat_index: position of the class whose colour the cheat has, if `values` have a cheat; by
+                default the class of the frame.
         """
         self._stage.dress(self._set(class_index, view, values, cheat_index))
         image = self._colours()
