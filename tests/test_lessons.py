@@ -196,7 +196,7 @@ def test_the_mean_image_is_that_of_the_images_alone(twinned, tmp_path):
 @pytest.mark.slow
 def test_accuracy_counts_the_pictures_with_a_label(twinned, tmp_path):
     _, curve = fitted(twinned, tmp_path / "state", 6, ALL[:3])
-    assert curve[-1]["validation_accuracy"] == 1  # 2/3 if pictures without a label counted
+    assert curve[-1]["validation_accuracy"] > 0.7  # at most 2/3 if pictures without a label counted
     assert 0 < curve[-1]["validation_loss"] < curve[0]["validation_loss"]
 
 
