@@ -182,7 +182,7 @@ class TestModels:
             rows = overlaps(detector(name, len(data.classes)), flowers)
             assert [row.right for row in rows] == [1.0] * 6
             assert [row.foreign for row in rows] == [0] * 6
-            assert min(row.inside for row in rows) > 0.9 and min(row.covered for row in rows) > 0.75
+            assert min(row.inside for row in rows) > 0.9 and min(row.covered for row in rows) > 0.7
 
 
 def changed_by_single_pixels(model, image: torch.Tensor, places: torch.Tensor, name: str) -> int:
