@@ -11,14 +11,8 @@ from conftest import TINY
 
 from an8flower import An8Flower
 from an8flower.protocol import PART_IDS
-from benchmark.certificate.interventions import (
-    INTERVENTIONS,
-    View,
-    covered_region,
-    grown,
-    intervened,
-)
-from benchmark.certificate.pictures import rim_px
+from benchmark.certificate.interventions import INTERVENTIONS, View, intervened
+from benchmark.covers import Covers, covered_region, grown, rim_px
 from benchmark.training.lessons import PICTURES
 
 NAMES = [intervention.name for intervention in INTERVENTIONS]
@@ -43,7 +37,11 @@ def view(request):
     mask = np.zeros(parts.shape, bool)
     mask[10:16, 12:20] = mask[12:18, 28:36] = True
     parts[mask] = PART_IDS[request.param]
-    return View(*pictures, mask, parts)
+    other = np.zeros(parts.shape, bool)
+    other[40:44, 38:44] = True  # the part of another class
+    by_shape = request.param == "thorns"
+    cover = covered_region(mask, by_shape=by_shape) | covered_region(other, by_shape=by_shape)
+    return View(*pictures, mask, parts, mask | other, cover)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -67,8 +65,15 @@ def test_a_cover_does_not_depend_on_what_it_covers(name, view):
 
 @pytest.mark.parametrize("name", COVERS)
 def test_a_cover_leaves_the_rest_of_the_image(name, view):
-    outside = ~covered_region(view.mask, by_shape=bool((view.parts == PART_IDS["thorns"]).any()))
-    assert np.array_equal(made(name, view)[outside], view.image[outside])
+    assert np.array_equal(made(name, view)[~view.cover], view.image[~view.cover])
+
+
+@pytest.mark.parametrize("name", COVERS)
+def test_a_cover_does_not_tell_which_of_the_parts_it_covers(name, view):
+    """Where the other class has its part, something changes, too."""
+    there = view.cover.copy()
+    there[:30] = False
+    assert (made(name, view)[there] != view.image[there]).any()
 
 
 @pytest.mark.parametrize("name", [name for name in KEEPS if name != "shifted"])
@@ -104,8 +109,9 @@ def test_a_part_at_the_edge_is_moved_inwards(view):
 
 def test_everything_else_is_recoloured(view):
     picture = made("recoloured", view)
-    outside = ~grown(view.mask, rim_px(SIZE_PX))
+    outside = ~grown(view.candidates, rim_px(SIZE_PX))
     assert (picture != view.image).any(axis=-1)[outside].all()
+    assert np.array_equal(picture[~outside], view.image[~outside])
     assert np.array_equal(np.sort(picture, axis=-1), np.sort(view.image, axis=-1))
 
 
@@ -138,14 +144,15 @@ def stacked(pictures):
 def test_a_picture_does_not_depend_on_its_batch(view):
     tensors = [stacked([array, 1 - array]) for array in (view.image, view.part_only, view.all_but_part)]
     masks, parts = (torch.from_numpy(np.stack([array] * 2)) for array in (view.mask, view.parts))
+    covers = [(view.candidates, view.cover)] * 2
     for intervention in INTERVENTIONS:
-        both = intervened(intervention, *tensors, masks, parts, [5, 8])
+        both = intervened(intervention, *tensors, masks, parts, covers, [5, 8])
         assert both.shape == (2, 3, SIZE_PX, SIZE_PX)
-        alone = intervened(intervention, *(t[1:] for t in (*tensors, masks, parts)), [8])
+        alone = intervened(intervention, *(t[1:] for t in (*tensors, masks, parts)), covers[1:], [8])
         assert torch.equal(both[1:], alone)
     with pytest.raises(ValueError, match="image 1 has an empty mask"):
         masks[1] = False
-        intervened(INTERVENTIONS[0], *tensors, masks, parts, [5, 8])
+        intervened(INTERVENTIONS[0], *tensors, masks, parts, covers, [5, 8])
 
 
 @pytest.mark.parametrize("name", COVERS)
@@ -158,10 +165,12 @@ def test_covered_images_of_two_classes_are_alike(name, twinned):
         for kind in (None, "part_only", "all_but_part")
     }
     table = opened[None].table
+    covers = Covers(opened[None], lambda row: opened[None][row][1][0].numpy())
     for rows in table.groupby(["view", "crop", "rotation"]).groups.values():
         images, only, without = (torch.stack([data[int(r)][0] for r in rows]) for data in opened.values())
         masks, parts = (torch.stack([opened[None][int(r)][1][k] for r in rows]) for k in (0, 1))
-        pictures = intervened(BY_NAME[name], images, only, without, masks, parts, [0] * len(rows))
+        hidden = [covers.of(int(row)) for row in rows]
+        pictures = intervened(BY_NAME[name], images, only, without, masks, parts, hidden, [0] * len(rows))
         assert len(rows) == 2
         assert (images[0] - images[1]).abs().max() > 0.5
         # 6 of 255 is how much images of two classes differ outside the part, as in docs/certificate.md.

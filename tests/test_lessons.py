@@ -14,7 +14,7 @@ from torch.nn import functional
 from an8flower import An8Flower
 from an8flower.ground.registry import UnknownNameError
 from an8flower.manifest import DataFolderError
-from benchmark.certificate.interventions import HELD_OUT_COLOURS, grown
+from benchmark.covers import HELD_OUT_COLOURS, covered_region, grown
 from benchmark.models import SubtractMean
 from benchmark.training.fitting import fit, loss_of
 from benchmark.training.lessons import PICTURES, Avoided, Lessons, Source, _colour
@@ -43,7 +43,7 @@ def source():
     pictures = (rng.random((32, 32, 3), np.float32) for _ in range(3))
     mask = np.zeros((32, 32), bool)
     mask[12:18, 12:18] = True
-    return Source(*pictures, mask, AVOIDED, by_shape=False)
+    return Source(*pictures, mask, AVOIDED, covered_region(mask, by_shape=False))
 
 
 def test_plain_lessons_are_the_images_bit_for_bit(data):

@@ -13,7 +13,8 @@ from torch import nn
 
 from benchmark.certificate.interventions import INTERVENTIONS, intervened
 from benchmark.certificate.judging import Verdict, judged, verdict
-from benchmark.certificate.pictures import PLACE, Pictures, Twinned
+from benchmark.certificate.pictures import Pictures, Twinned
+from benchmark.covers import PLACE
 
 KEPT = ("part_only", "swapped", *(one.name for one in INTERVENTIONS if one.expects == "class"))
 WITHOUT = ("all_but_part", *(one.name for one in INTERVENTIONS if one.expects == "no class"))
@@ -76,7 +77,14 @@ def _shown(group: Pictures) -> dict[str, torch.Tensor]:
     """Return the pictures of a group of images by the name of what they show."""
     made = {
         one.name: intervened(
-            one, group.image, group.part_only, group.all_but_part, group.masks, group.parts, group.rows
+            one,
+            group.image,
+            group.part_only,
+            group.all_but_part,
+            group.masks,
+            group.parts,
+            group.covers,
+            group.rows,
         )
         for one in INTERVENTIONS
     }

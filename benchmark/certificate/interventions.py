@@ -4,9 +4,7 @@ A model that is trained on images and their twins could learn these pictures by 
 covered or kept in other ways. Each intervention changes one picture; it needs the image, its twins, the mask
 and the part ids, all of the model's size, and a generator where something is drawn at random.
 
-Near the edge of a mask, pixels show some of the part and some of its surroundings. So covers reach beyond the
-mask by `rim_px`. The shape of balls and thorns says the class, whatever their colour. So they are covered by
-the convex hull of all of them, which has no shape of either.
+Covers hide the parts of all classes at once, see `benchmark.covers`.
 """
 
 from __future__ import annotations
@@ -21,21 +19,14 @@ import torch
 from numpy.typing import NDArray
 
 from an8flower.protocol import PART_IDS
-from an8flower.variants.base import RGB
 from an8flower.variants.colours import SIX_COLOURS
-from benchmark.certificate.pictures import rim_px
+from benchmark.covers import FOREIGN, Mask, grown, rim_px
 
 Picture = NDArray[np.float32]
-Mask = NDArray[np.bool_]
 Expected = Literal["class", "no class"]
 
 # Parts that only some classes have; their shape tells the class, not their colour.
 ADDED = (PART_IDS["balls"], PART_IDS["thorns"])
-# Of the balls of part-2c; no class of the variants that differ in colour has it.
-FOREIGN: RGB = (44, 140, 150)
-POT: RGB = (188, 108, 76)
-# Colours that a covered part has here, so that training does not show them.
-HELD_OUT_COLOURS: tuple[RGB, ...] = (FOREIGN, POT, *SIX_COLOURS.values())
 SHIFT_PX = 6  # at 112 px
 _LUMINANCE = np.array((0.299, 0.587, 0.114), np.float32)
 
@@ -48,6 +39,8 @@ class View:
         image, part_only, all_but_part: (H, W, 3) float32 in [0, 1].
         mask: (H, W) bool, the discriminative part.
         parts: (H, W) uint8, part ids as in `an8flower.protocol.PART_IDS`.
+        candidates, cover: (H, W) bool, the part of any class in this view, and the region that hides them;
+            see `benchmark.covers`.
     """
 
     image: Picture
@@ -55,6 +48,8 @@ class View:
     all_but_part: Picture
     mask: Mask
     parts: NDArray[np.uint8]
+    candidates: Mask
+    cover: Mask
 
 
 @dataclass(frozen=True)
@@ -82,6 +77,7 @@ def intervened(
     all_but_part: torch.Tensor,
     masks: torch.Tensor,
     parts: torch.Tensor,
+    covers: Sequence[tuple[Mask, Mask]],
     seeds: Sequence[int] | NDArray[np.int64],
 ) -> torch.Tensor:
     """Return the pictures of an intervention on n images.
@@ -91,6 +87,7 @@ def intervened(
         images, part_only, all_but_part: (n, 3, H, W) float32 in [0, 1].
         masks: (n, H, W) bool.
         parts: (n, H, W) uint8.
+        covers: n pairs of candidates and cover, as `Covers.of` returns them.
         seeds: (n,) whole numbers from 0, one per image, e.g. its row: so a picture does not depend on the
             batch that it is in.
     Returns:
@@ -102,39 +99,11 @@ def intervened(
     pictures = []
     for index, seed in enumerate(seeds):
         image, only, without = (array[index] for array in stacked)
-        view = View(image, only, without, masks[index].numpy(), parts[index].numpy())
+        view = View(image, only, without, masks[index].numpy(), parts[index].numpy(), *covers[index])
         if not view.mask.any():
             raise ValueError(f"image {index} has an empty mask: there is no part to cover or to keep")
         pictures.append(intervention.function(view, np.random.default_rng([int(seed)])))
     return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).contiguous()
-
-
-def covered_region(mask: Mask, *, by_shape: bool) -> Mask:
-    """Return the pixels to cover so that nothing of the part is left.
-
-    Args:
-        mask: (H, W) bool, not empty.
-        by_shape: the part's shape tells the class: cover the convex hull.
-    Returns:
-        (H, W) bool, the mask or its hull, grown by `rim_px`.
-    """
-    region = mask.astype(np.uint8)
-    if by_shape:
-        points = np.argwhere(mask)[:, ::-1].astype(np.int32)
-        hull = cv2.convexHull(points).astype(np.int32)
-        cv2.fillPoly(region, [hull], (1,))
-    return grown(region > 0, rim_px(mask.shape[-1]))
-
-
-def grown(mask: Mask, by_px: int) -> Mask:
-    """Return a mask (H, W) and all pixels within `by_px` of it, along rows and columns."""
-    side = 2 * by_px + 1
-    return np.asarray(cv2.dilate(mask.astype(np.uint8), np.ones((side, side), np.uint8)) > 0)
-
-
-def _region(view: View) -> Mask:
-    ids = view.parts[view.mask]
-    return covered_region(view.mask, by_shape=bool(np.isin(ids, ADDED).mean() > 0.5))
 
 
 def _inpaint(picture: Picture, region: Mask) -> Picture:
@@ -149,29 +118,27 @@ def _grey(picture: Picture) -> Picture:
 
 
 def _inpainted(view: View, rng: np.random.Generator) -> Picture:
-    return _inpaint(view.image, _region(view))
+    return _inpaint(view.image, view.cover)
 
 
 def _pot_texture(view: View, rng: np.random.Generator) -> Picture:
     """Fill with pixels of the pot, drawn at random with replacement."""
     pot = view.image[view.parts == PART_IDS["pot"]]
-    region = _region(view)
     picture = view.image.copy()
-    picture[region] = pot[rng.integers(len(pot), size=int(region.sum()))]
+    picture[view.cover] = pot[rng.integers(len(pot), size=int(view.cover.sum()))]
     return picture
 
 
 def _foreign_colour(view: View, rng: np.random.Generator) -> Picture:
     """Give colour parts the balls' colour, and cover added parts by one of the six class colours."""
-    region = _region(view)
     if np.isin(view.parts[view.mask], ADDED).mean() > 0.5:
         colours = np.array(list(SIX_COLOURS.values()), np.float32) / 255
-        return np.where(region[..., None], colours[rng.integers(len(colours))], view.image)
+        return np.where(view.cover[..., None], colours[rng.integers(len(colours))], view.image)
     shading = view.all_but_part @ _LUMINANCE
     shading = shading / max(float(np.quantile(shading[view.mask], 0.9)), 1 / 255)
     painted = np.clip(shading[..., None] * (np.array(FOREIGN, np.float32) / 255), 0, 1)
-    picture = np.where(view.mask[..., None], painted, view.all_but_part)
-    return np.asarray(np.where(region[..., None], picture, view.image), np.float32)
+    picture = np.where(view.candidates[..., None], painted, view.all_but_part)
+    return np.asarray(np.where(view.cover[..., None], picture, view.image), np.float32)
 
 
 def _grey_plant(view: View, rng: np.random.Generator) -> Picture:
@@ -216,10 +183,10 @@ def _shifted(view: View, rng: np.random.Generator) -> Picture:
 
 
 def _recoloured(view: View, rng: np.random.Generator) -> Picture:
-    """Exchange the colour channels everywhere but on the part and its rim, in one of five ways."""
+    """Exchange the colour channels in one of five ways, but not where any class has its part."""
     orders = ((0, 2, 1), (1, 0, 2), (1, 2, 0), (2, 0, 1), (2, 1, 0))
     order = list(orders[rng.integers(len(orders))])
-    part = grown(view.mask, rim_px(view.mask.shape[0]))
+    part = grown(view.candidates, rim_px(view.mask.shape[0]))
     return np.where(part[..., None], view.image, view.image[..., order])
 
 
@@ -237,5 +204,7 @@ INTERVENTIONS: tuple[Intervention, ...] = (
     Intervention("grey_plant", "The part alone, with pot and stem in grey.", "class", _grey_plant),
     Intervention("textured", "The part alone, in front of grey stripes.", "class", _textured),
     Intervention("shifted", "The part alone, moved by a few pixels.", "class", _shifted),
-    Intervention("recoloured", "The colours of everything but the part are exchanged.", "class", _recoloured),
+    Intervention(
+        "recoloured", "Colours are exchanged everywhere but where a class has its part.", "class", _recoloured
+    ),
 )

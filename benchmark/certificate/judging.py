@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from benchmark.certificate.pictures import PLACE
+from benchmark.covers import PLACE
 
 # As section 5b of the protocol: the least share of images for which the part decides.
 ENOUGH = 0.99

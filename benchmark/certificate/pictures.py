@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,9 +16,8 @@ from torch.nn.functional import max_pool2d
 
 from an8flower import An8Flower
 from an8flower.dataset import Twin
-from an8flower.protocol import CROP_SIZE_PX, VIEWPOINTS, Scheme
-
-PLACE = ["view", "crop", "rotation"]  # where a picture was taken; each class has one picture per place
+from an8flower.protocol import VIEWPOINTS, Scheme
+from benchmark.covers import PLACE, Covers, Mask, rim_px
 
 
 @dataclass(frozen=True)
@@ -33,6 +31,7 @@ class Pictures:
         partner: (n,) int64, classes from 0.
         masks: (n, H, W) bool, the discriminative part.
         parts: (n, H, W) uint8, part ids.
+        covers: n pairs of masks, see `Covers.of`.
     """
 
     rows: NDArray[np.int64]
@@ -43,6 +42,7 @@ class Pictures:
     partner: NDArray[np.int64]
     masks: torch.Tensor
     parts: torch.Tensor
+    covers: list[tuple[Mask, Mask]]
 
 
 @dataclass(frozen=True)
@@ -81,6 +81,11 @@ class Twinned:
         """Row of each image's partner, see `partner_rows`."""
         return partner_rows(self.images)
 
+    @cached_property
+    def covers(self) -> Covers:
+        """What hides the parts of all classes in each image."""
+        return Covers(self.images, lambda row: self.images[row][1][0].numpy())
+
     def batches(self, size: int) -> Iterator[Pictures]:
         """Yield the pictures of all images, `size` images at a time."""
         for start in range(0, len(self.images), size):
@@ -97,6 +102,7 @@ class Twinned:
                 self.images.table["class"].to_numpy(np.int64)[others] - 1,
                 masks,
                 parts,
+                [self.covers.of(int(row)) for row in rows],
             )
 
 
@@ -162,18 +168,6 @@ def swap(
     rim = rim_px(masks.shape[-1])
     region = (masks | donor_masks)[:, None].to(images.dtype)
     return torch.where(max_pool2d(region, 2 * rim + 1, 1, rim) > 0, donors, images)
-
-
-def rim_px(size_px: int) -> int:
-    """Return how far from the mask pixels of an image of this size can still contain some of the part.
-
-    In the 250 px files, averaging over 2x2 samples and the bilinear rotation reach at most 2 px beyond the
-    mask. Shrinking adds less than one pixel: a pixel of which less than half shows the part.
-
-    >>> rim_px(112), rim_px(224)
-    (2, 3)
-    """
-    return math.ceil(2 * size_px / CROP_SIZE_PX) + 1
 
 
 def _places(table: pd.DataFrame) -> list[list[int]]:

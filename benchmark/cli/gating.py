@@ -64,7 +64,7 @@ def gate(
     Example: an8flower gate --variant single-6c --explainer grad_cam --explainer vebi
     """
     from benchmark.board.text import finite
-    from benchmark.gates.running import measure_gate
+    from benchmark.gating import measure_gate
     from benchmark.plan import Plan
 
     plan = Plan().with_(

@@ -19,14 +19,14 @@ from numpy.typing import NDArray
 from an8flower import An8Flower
 from an8flower.dataset import Twin
 from an8flower.ground.registry import unknown
-from benchmark.certificate.interventions import HELD_OUT_COLOURS, covered_region, grown
+from benchmark.covers import HELD_OUT_COLOURS, Covers, grown
 from benchmark.training.recipes.base import PLAIN, Lesson
 
 UNIFORM = -1  # the label of pictures for which all classes are to be equally probable
 # Least distance in sRGB of a drawn colour from a colour of a class, in light and in shadow, and from one with
 # which the certificate covers parts. Half as much is enough for colours that the image has outside the part.
 FROM_CLASSES, FROM_HELD_OUT = 0.16, 0.1
-CLOUDY = 0.7  # share of backgrounds and covers with two colours
+CLOUDY = 0.8  # share of backgrounds and covers with two colours
 NOISE = 0.15  # largest standard deviation of the noise of one of them
 
 Picture = NDArray[np.float32]
@@ -73,7 +73,7 @@ class Source:
         image, part_only, all_but_part: (H, W, 3) float32 in [0, 1].
         mask: (H, W) bool, the discriminative part.
         avoided: colours that no background or cover may have.
-        by_shape: the shape of the part tells the class.
+        cover: (H, W) bool, the region that hides the parts of all classes, see `benchmark.covers`.
     """
 
     image: Picture
@@ -81,7 +81,7 @@ class Source:
     all_but_part: Picture
     mask: NDArray[np.bool_]
     avoided: Avoided
-    by_shape: bool
+    cover: NDArray[np.bool_]
 
 
 def part_on_colour(source: Source, rng: np.random.Generator) -> Picture:
@@ -91,8 +91,8 @@ def part_on_colour(source: Source, rng: np.random.Generator) -> Picture:
 
 
 def covered(source: Source, rng: np.random.Generator) -> Picture:
-    """Cover the part, and up to 4 px around it, with one or two colours of no class, with noise."""
-    region = grown(covered_region(source.mask, by_shape=source.by_shape), int(rng.integers(5)))
+    """Cover the parts of all classes, and up to 4 px around them, with colours of no class, with noise."""
+    region = grown(source.cover, int(rng.integers(5)))
     return np.where(region[..., None], _cloth(source, rng), source.image)
 
 
@@ -101,9 +101,8 @@ def _cloth(source: Source, rng: np.random.Generator) -> Picture:
     height, width = source.mask.shape
     first, second = _colour(source, rng), _colour(source, rng)
     cells = int(np.exp(rng.uniform(np.log(2), np.log(width / 2))))
-    clouds = cv2.resize(
-        rng.random((cells, cells), np.float32), (width, height), interpolation=cv2.INTER_LINEAR
-    )
+    edges = (cv2.INTER_LINEAR, cv2.INTER_NEAREST)[rng.integers(2)]  # soft, or those of squares
+    clouds = cv2.resize(rng.random((cells, cells), np.float32), (width, height), interpolation=edges)
     share = clouds[..., None] * (rng.random() < CLOUDY)
     noise = rng.uniform(0, NOISE) * rng.standard_normal((height, width, 1), np.float32)
     return np.asarray(np.clip(first + share * (second - first) + noise, 0, 1), np.float32)
@@ -184,7 +183,7 @@ class Lessons:
         specs = data.manifest.header["classes"]
         colours = [rgb for spec in specs for rgb in spec["colours"].values()]
         self._avoided = Avoided.of(colours)
-        self._by_shape = any(spec["parts"] for spec in specs)
+        self._covers = Covers(self._images, lambda row: self._images[row][1][1].numpy())
 
     def __len__(self) -> int:
         return len(self.data) * len(self.lessons)
@@ -234,7 +233,7 @@ class Lessons:
         lesson, row = self.lessons[index // len(self.data)], index % len(self.data)
         image, (label, mask) = self._images[row]
         only, without = _last(self._part_only[row][0]), _last(self._all_but_part[row][0])
-        source = Source(_last(image), only, without, mask.numpy(), self._avoided, self._by_shape)
+        source = Source(_last(image), only, without, mask.numpy(), self._avoided, self._covers.of(row)[1])
         picture = PICTURES[lesson.picture](source, np.random.default_rng([key, index]))
         return picture, label if lesson.target == "label" else UNIFORM
 

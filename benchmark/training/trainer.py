@@ -113,7 +113,7 @@ def train(
             "test_accuracy": accuracy(network, test, recipe.batch),
         }
         record = save_model(path, network, record)
-        partial_path(path).unlink()
+        partial_path(path).unlink(missing_ok=True)  # models without trainable weights have none
     return Trained(network.eval(), record)
 
 
