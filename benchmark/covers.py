@@ -1,10 +1,10 @@
-"""Regions that hide a part so that nothing tells the class, and the certificate's colours for them.
+"""Regions that hide a part completely, and the colours with which the certificate fills them.
 
-A cover that hides the part of one class alone tells the class by its place: balls are on the flower, thorns
+A cover that hides the part of one class alone shows the class by its place: balls are on the flower, thorns
 on the stem. So a cover hides the parts of all classes at once, and is the same for all images of a view.
 
 Near the edge of a mask, pixels show some of the part and some of its surroundings. So covers reach beyond the
-mask by `rim_px`. The shape of balls and thorns says the class, whatever their colour. So each of them is
+mask by `rim_px`. The shape of balls and thorns shows the class, whatever their colour. So each of them is
 covered by its convex hull, which has no shape of either.
 """
 
