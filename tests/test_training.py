@@ -427,3 +427,16 @@ def test_curves_are_drawn_from_the_records_alone(checkpoints, tiny, tmp_path):
         training_curves(tmp_path, tiny.name, "an8net", tmp_path / "none.png", seed=1)
     with pytest.raises(WeightsError, match="fold3"):
         training_curves(tmp_path, tiny.name, "an8net", tmp_path / "none.png", folds=[0, 3])
+
+
+@pytest.mark.slow
+def test_a_model_with_fixed_weights_is_stored_untrained(data, tiny, tmp_path):
+    trained = train(data, tiny.name, "colour_max", fold=0, checkpoints=tmp_path)
+    assert (trained.record["epochs"], trained.record["curve"]) == (0, [])
+    path = weights_path(tmp_path, tiny.name, "colour_max", 0)
+    fixed = models.get("colour_max").build(len(tiny.classes)).state_dict()
+    assert all(
+        torch.equal(tensor, fixed[name]) for name, tensor in load_model(path).model.state_dict().items()
+    )
+    assert train(data, tiny.name, "colour_max", fold=0, checkpoints=tmp_path).record == trained.record
+    assert training_curves(tmp_path, tiny.name, "colour_max", tmp_path / "curves.png").exists()

@@ -62,7 +62,7 @@ def certify(
     tables: list[pd.DataFrame] = []
     sums = {name: np.zeros(len(pictures.images.classes)) for name in WITHOUT}
     for group in pictures.batches(batch):
-        probable = {name: _probabilities(model, shown, device) for name, shown in _shown(group).items()}
+        probable = {name: _probabilities(model, images, device) for name, images in shown(group).items()}
         place = pictures.images.table.iloc[group.rows][["class", *PLACE]].reset_index(drop=True)
         tables.append(place.assign(**_columns(probable, group.partner)))
         for name, total in sums.items():
@@ -73,7 +73,7 @@ def certify(
     return Answers(flags, {name: total / len(flags) for name, total in sums.items()})
 
 
-def _shown(group: Pictures) -> dict[str, torch.Tensor]:
+def shown(group: Pictures) -> dict[str, torch.Tensor]:
     """Return the pictures of a group of images by the name of what they show."""
     made = {
         one.name: intervened(

@@ -89,21 +89,24 @@ class Twinned:
     def batches(self, size: int) -> Iterator[Pictures]:
         """Yield the pictures of all images, `size` images at a time."""
         for start in range(0, len(self.images), size):
-            rows = np.arange(start, min(start + size, len(self.images)))
-            others = self.partners[rows]
-            images, masks, parts = _stacked(self.images, rows)
-            donors, donor_masks, _ = _stacked(self.images, others)
-            yield Pictures(
-                rows,
-                images,
-                _stacked(self.all_but_part, rows)[0],
-                _stacked(self.part_only, rows)[0],
-                swap(images, masks, donors, donor_masks),
-                self.images.table["class"].to_numpy(np.int64)[others] - 1,
-                masks,
-                parts,
-                [self.covers.of(int(row)) for row in rows],
-            )
+            yield self.pictures(np.arange(start, min(start + size, len(self.images))))
+
+    def pictures(self, rows: NDArray[np.int64]) -> Pictures:
+        """Return the pictures of the images in these rows of the table."""
+        others = self.partners[rows]
+        images, masks, parts = _stacked(self.images, rows)
+        donors, donor_masks, _ = _stacked(self.images, others)
+        return Pictures(
+            rows,
+            images,
+            _stacked(self.all_but_part, rows)[0],
+            _stacked(self.part_only, rows)[0],
+            swap(images, masks, donors, donor_masks),
+            self.images.table["class"].to_numpy(np.int64)[others] - 1,
+            masks,
+            parts,
+            [self.covers.of(int(row)) for row in rows],
+        )
 
 
 def partner_rows(images: An8Flower) -> NDArray[np.int64]:

@@ -87,6 +87,8 @@ def training_curves(
 
 
 def _draw(axes: Axes, curve: list[dict[str, float]], kind: str, colour: str) -> None:
+    if not curve:  # a model with fixed weights is not trained
+        return
     epochs = np.arange(1, len(curve) + 1)
     kept = int(np.argmin([epoch["validation_loss"] for epoch in curve]))
     for part, style in PARTS.items():
