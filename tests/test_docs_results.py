@@ -20,7 +20,7 @@ from an8flower.protocol import FOLDS, VIEWPOINTS
 from benchmark.board.model_set import board_records
 from benchmark.certificate import judging, read_certificates
 from benchmark.experiments.evidence.clusters import FAR, NEXT, error_ratio, likeness
-from benchmark.measuring.harness import UNIT
+from benchmark.measuring.groups import UNIT
 from benchmark.plan import Plan, read_plan
 from benchmark.record import Record, to_json
 from benchmark.statistics import compared, groups, scores_by_view

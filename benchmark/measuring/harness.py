@@ -9,29 +9,22 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-import cloudpickle
-
-from an8flower import An8Flower
 from an8flower.ground import files
 from an8flower.ground.jobs import ATTEMPTS, Event, Job, run
 from an8flower.ground.progress import progress
-from an8flower.ground.text import error_line
 from an8flower.protocol import FOLDS, Scheme
 from benchmark import store
-from benchmark.measuring.cells import PlannedCell, planned_cells
+from benchmark.measuring.cells import planned_cells
+from benchmark.measuring.groups import sendable, units_of, write_arrays
 from benchmark.measuring.outcome import failure
 from benchmark.measuring.unit import CrowdedError, Unit, measure
-from benchmark.models import models
 from benchmark.plan import Plan
 from benchmark.record import Record
 from benchmark.setups import PLAIN, Setup
 from benchmark.store import Cell
-from explainers import Explainer, ExplainerError
-from explainers.isolation import ForeignError, ProcessEndedError
-from explainers.names import reference_of
-from explainers.scripts import file_of
+from explainers import ExplainerError
+from explainers.isolation import ProcessEndedError
 
-UNIT = 6  # explainers per unit: enough to share their passes, few enough to spread over workers
 logger = logging.getLogger(__name__)
 
 
@@ -121,14 +114,14 @@ def measure_all(
     for planned in to_do:
         if planned.state == "failed":  # otherwise the old failure would be taken for one of this run
             planned.cell.record_path.unlink(missing_ok=True)
-    to_do = _sendable(to_do)
-    _write_arrays(plan, to_do)
+    to_do = sendable(to_do)
+    write_arrays(plan, to_do)
     images = sum(planned.images for planned in cells)
     kept = images - sum(planned.images for planned in to_do)
     with _announced(plan), progress(_title(plan), images, "maps", done=kept) as advance:
         # Explainers that learn, which take longest, first, so that all workers end at about the same time.
         learning = {planned.explainer.name for planned in to_do if planned.explainer.spec.needs_fit}
-        units = sorted(_units(plan, to_do), key=lambda unit: learning.isdisjoint(unit.planned))
+        units = sorted(units_of(plan, to_do), key=lambda unit: learning.isdisjoint(unit.planned))
         listener = _Listener(
             advance, {(planned.setup, planned.explainer.name): planned.images for planned in cells}
         )
@@ -153,72 +146,6 @@ def _announced(plan: Plan) -> Iterator[None]:
                 plan.results,
             )
         yield
-
-
-def _write_arrays(plan: Plan, to_do: Sequence[PlannedCell]) -> None:
-    """Write the arrays that several workers are about to read, once."""
-    sizes = {
-        (
-            plan.data_root(planned.setup.recipe),
-            planned.setup.variant,
-            models.get(planned.setup.model).size_px,
-        )
-        for planned in to_do
-        if "object_masks" in planned.explainer.spec.truths
-    }
-    for root, variant, size_px in sorted(sizes):
-        An8Flower(root, variant, size_px=size_px, target=("label", "plant"))
-
-
-def _units(plan: Plan, to_do: Sequence[PlannedCell]) -> Iterator[Unit]:
-    """Yield the cells of each trained model in small groups, explainers of one family together.
-
-    Explainers that are not this project's own are measured one by one.
-    """
-    by_setup: dict[Setup, list[PlannedCell]] = {}
-    for planned in to_do:
-        by_setup.setdefault(planned.setup, []).append(planned)
-    for setup, cells in by_setup.items():
-        foreign = [planned for planned in cells if planned.explainer.spec.is_foreign]
-        ours = [planned for planned in cells if not planned.explainer.spec.is_foreign]
-        ours.sort(key=lambda planned: _family(planned.explainer))
-        count = -(-len(ours) // UNIT)
-        groups = [ours[len(ours) * k // count : len(ours) * (k + 1) // count] for k in range(count)]
-        for group in [*groups, *([planned] for planned in foreign)]:
-            yield Unit(
-                plan,
-                setup,
-                {planned.explainer.name: _sent(planned.explainer) for planned in group},
-                {planned.explainer.name: planned.record for planned in group},
-                any("object_masks" in planned.explainer.spec.truths for planned in group),
-            )
-
-
-def _sendable(to_do: Sequence[PlannedCell]) -> list[PlannedCell]:
-    """Return the cells whose explainer can be sent to another process; the others are written as failed."""
-    sendable = []
-    for planned in to_do:
-        try:
-            _sent(planned.explainer)
-        except Exception as error:
-            reason = ForeignError(f"it cannot be sent to a process of its own: {error_line(error)}")
-            store.write(planned.cell, failure(planned.record, reason), None)
-        else:
-            sendable.append(planned)
-    return sendable
-
-
-def _sent(explainer: Explainer) -> str | bytes:
-    """Return what another process needs to find or make the explainer: its name, or its code."""
-    spec = explainer.spec
-    if not spec.is_foreign or spec.library or file_of(spec) is not None:
-        return reference_of(explainer)
-    return bytes(cloudpickle.dumps((spec, dict(explainer.parameters))))
-
-
-def _family(explainer: Explainer) -> tuple[str, str]:
-    build = explainer.spec.build
-    return getattr(build, "func", build).__module__, explainer.spec.name
 
 
 class _Listener:

@@ -81,10 +81,13 @@ class ModelAndImages:
 def _on(batch: Batch, device: torch.device) -> Batch:
     if device.type == "cpu":
         return batch
-    object_masks = None if batch.object_masks is None else batch.object_masks.to(device)
-    return Batch(
-        batch.images.to(device), batch.labels.to(device), batch.masks.to(device), batch.rows, object_masks
+    object_masks, cheat_masks = (
+        None if masks is None else masks.to(device) for masks in (batch.object_masks, batch.cheat_masks)
     )
+    return Batch(
+        batch.images.to(device), batch.labels.to(device), batch.masks.to(device), batch.rows, object_masks,
+        cheat_masks,
+    )  # fmt: skip
 
 
 __getattr__ = renamed(__name__, {"Subject": "ModelAndImages"})

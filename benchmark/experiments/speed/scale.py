@@ -18,7 +18,7 @@ from an8flower.ground.jobs import Event, Job, Tell, run
 from an8flower.ground.progress import progress
 from benchmark import store
 from benchmark.board.rows import leaderboard
-from benchmark.measuring.harness import UNIT
+from benchmark.measuring.groups import UNIT
 from benchmark.metrics import metrics
 from benchmark.record import Json, Record
 from benchmark.store import Cell
