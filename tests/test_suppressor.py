@@ -16,6 +16,7 @@ def test_shares_of_the_relevance_equal_a_slow_count():
     parts = rng.choice([PART_IDS[name] for name in ("background", "pot", "stem", "petals")], (3, 6, 6))
     masks = parts == PART_IDS["petals"]
     found = _by_place(heatmaps, masks, parts.astype(np.uint8))
+    place_of = {PART_IDS["petals"]: "part", PART_IDS["pot"]: "pot", PART_IDS["background"]: "background"}
     for n in range(2):
         sums = dict.fromkeys(PLACES, 0.0)
         for y in range(6):
@@ -25,7 +26,7 @@ def test_shares_of_the_relevance_equal_a_slow_count():
                     PART_IDS["pot"]: "pot",
                     PART_IDS["background"]: "background",
                 }
-                sums[name.get(parts[n, y, x], "rest of the plant")] += float(heatmaps[n, y, x])
+                sums[place_of.get(parts[n, y, x], "rest of the plant")] += float(heatmaps[n, y, x])
         assert found[n] == pytest.approx(np.array(list(sums.values())) / heatmaps[n].sum())
     assert (found[2] == 0).all()
 
