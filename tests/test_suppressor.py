@@ -21,11 +21,6 @@ def test_shares_of_the_relevance_equal_a_slow_count():
         sums = dict.fromkeys(PLACES, 0.0)
         for y in range(6):
             for x in range(6):
-                name = {
-                    PART_IDS["petals"]: "part",
-                    PART_IDS["pot"]: "pot",
-                    PART_IDS["background"]: "background",
-                }
                 sums[place_of.get(parts[n, y, x], "rest of the plant")] += float(heatmaps[n, y, x])
         assert found[n] == pytest.approx(np.array(list(sums.values())) / heatmaps[n].sum())
     assert (found[2] == 0).all()
