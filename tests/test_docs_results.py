@@ -100,7 +100,7 @@ class TestCertificate:
             return [int(share) for share in re.findall(rf"{name}: (\d+)%", " ".join(alone))]
 
         assert "pink petals alone are classified as red ones" in said
-        assert min(lost("single-6c", "pink petals")) > 90
+        assert min(lost("single-6c", "pink petals")) > 80
         assert "15 % of the violet petals lose their class" in said
         assert np.mean(lost("single-6c", "violet petals")) == pytest.approx(15, abs=1)
         assert "a pink stem alone never keeps its\nclass, and most pink petals do not" in said
