@@ -103,7 +103,7 @@ class TestCertificate:
         assert min(lost("single-6c", "pink petals")) > 80
         assert "15 % of the violet petals lose their class" in said
         assert np.mean(lost("single-6c", "violet petals")) == pytest.approx(15, abs=1)
-        assert "a pink stem alone never keeps its\nclass, and most pink petals do not" in said
+        assert "a pink stem alone never keeps its class, and most pink petals do not" in said
         assert lost("double-12c", "pink stem") == [100] * 5 and min(lost("double-12c", "pink petals")) > 50
         assert "thorns alone are often classified as balls" in said
         assert min(lost("part-2c", "thorns")) > 20
