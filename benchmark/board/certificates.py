@@ -47,3 +47,17 @@ def certificates_of(certificates: pd.DataFrame, models: ModelSet) -> tuple[pd.Da
     mine = certificates[belongs].reset_index(drop=True)
     others = certificates[[not mine for mine in belongs]]
     return mine, places_as_text((int(row.fold), int(row.seed)) for row in others.itertuples())
+
+
+def failed_tests(reason: str) -> str:
+    """Return the names of the tests that a certificate's reason reports, for tables.
+
+    >>> failed_tests("textured: the class of ...; inpainted: without the part ...")
+    'fails textured, inpainted'
+    >>> failed_tests("tested by an older release")
+    'tested by an older release'
+    """
+    names = [part.partition(": ") for part in reason.split("; ")]
+    if not reason or not all(colon and name.isidentifier() for name, colon, _ in names):
+        return reason
+    return f"fails {', '.join(name for name, *_ in names)}"

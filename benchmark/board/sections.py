@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from benchmark.board.certificates import failed_tests
 from benchmark.board.columns import (
     OF_CLASS,
     Column,
@@ -183,4 +184,4 @@ def _share(name: str, heading: str) -> Column:
 
 
 def _verdict(row: Row) -> str:
-    return "yes" if row["certified"] else f"no: {row['reason']}"
+    return "yes" if row["certified"] else f"no: {failed_tests(row['reason'])}"

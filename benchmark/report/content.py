@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from benchmark.board.certificates import failed_tests
 from benchmark.board.columns import Column
 from benchmark.board.rows import Leaderboard
 from benchmark.record import Record
@@ -61,13 +62,19 @@ class Row:
 
 @dataclass(frozen=True)
 class Certified:
-    """The certificate of one trained model; shares in percent."""
+    """The certificate of one trained model; shares in percent, None where it has none.
+
+    Args:
+        failed: the tests that the model fails, in a few words.
+        reason: the same in full.
+    """
 
     fold: int
     seed: int
     images: int
-    shares: tuple[tuple[str, float], ...]
+    shares: tuple[tuple[str, float | None], ...]
     certified: bool
+    failed: str
     reason: str
 
 
@@ -208,12 +215,14 @@ def _facts(board: Leaderboard, records: Sequence[Record]) -> tuple[tuple[str, st
 
 
 def _certified(row: Mapping[str, Any]) -> Certified:
-    shares = tuple((name, 100 * float(row[name])) for name in ("necessity", "sufficiency", "swap", "passed"))
+    names = ("necessity", "sufficiency", "swap", "passed", "held_out", "without")
+    shares = tuple((name, None if pd.isna(row[name]) else 100 * float(row[name])) for name in names)
     return Certified(
         int(row["fold"]),
         int(row["seed"]),
         int(row["images"]),
         shares,
         bool(row["certified"]),
+        failed_tests(str(row["reason"] or "")),
         str(row["reason"] or ""),
     )
