@@ -44,14 +44,17 @@ def measure_gate(
     Returns:
         the gate, and the file in which it is.
     Raises:
-        PlanError: if the plan has several variants, models or folds, or the recipe has no cheat.
+        PlanError: if the plan has several variants, models or folds, or the recipe has no cheat, or the honest one has.
         as `generate` and `train`.
     """
     if len(plan.variants) != 1 or len(plan.models) != 1 or len(plan.folds) != 1:
         raise PlanError("a gate is measured on one variant, one model and one fold; name one of each")
-    if not any(factor.startswith("cheat=") for factor in recipes.get(recipe).factors):
-        with_cheat = [name for name in recipes.names() if recipes.get(name).factors]
+    with_cheat = [name for name in recipes.names() if _has_cheat(name)]
+    if not _has_cheat(recipe):
         raise PlanError(f"the recipe {recipe!r} has no cheat; those that have are {', '.join(with_cheat)}")
+    if _has_cheat(honest):
+        others = ", ".join(name for name in recipes.names() if name not in with_cheat)
+        raise PlanError(f"the recipe {honest!r} of the honest model has a cheat; those without are {others}")
     both = replace(plan, recipes=(honest, recipe))
     draw_all(both, workers=workers, scheduler=None)
     train_all(both, workers=workers, scheduler=None)
@@ -85,3 +88,7 @@ def measure_gate(
     }  # fmt: skip
     write_gate(path, found, about)
     return found, path
+
+
+def _has_cheat(recipe: str) -> bool:
+    return any(factor.startswith("cheat=") for factor in recipes.get(recipe).factors)

@@ -84,6 +84,15 @@ class Plan:
             get(explainer)
         self.metric_names()
         parse(self.factors)
+        for name in self.recipes:
+            own = recipes.get(name).factors
+            try:
+                parse((*self.factors, *own))
+            except ValueError as error:
+                raise PlanError(
+                    f"the factors of the plan do not go with those of the recipe {name!r}, "
+                    f"{', '.join(own)}: {error}"
+                ) from None
 
     @property
     def twins(self) -> bool:
@@ -96,10 +105,11 @@ class Plan:
         return list(product(self.variants, reversed(roots.values())))
 
     def setups(self) -> Iterator[Setup]:
-        """Yield every trained model that is measured."""
-        for variant, model, recipe in product(self.variants, self.models, self.recipes):
-            for seed, fold in product(self.seeds, self.folds):
-                yield Setup(variant, model, seed, fold, recipe)
+        """Yield every trained model that is measured, once."""
+        models = product(self.variants, self.models, self.recipes, self.seeds, self.folds)
+        yield from dict.fromkeys(
+            Setup(variant, model, seed, fold, recipe) for variant, model, recipe, seed, fold in models
+        )
 
     def boards(self) -> list[tuple[str, str]]:
         """Return variant and name of the models of each board, see `setups.model_name`."""

@@ -92,7 +92,8 @@ def parse(texts: Iterable[str]) -> dict[str, Value | Range]:
         value or range (low, high) by name of the factor.
     Raises:
         UnknownNameError: for an unknown factor; the message names the closest matches.
-        ValueError: for a value that the factor does not allow, or a factor without one that it needs.
+        ValueError: for a value that the factor does not allow, a factor without one that it needs, or one
+            that is set twice.
 
     >>> parse(["size=0.5..1", "background=plain"])
     {'size': (0.5, 1.0), 'background': 'plain'}
@@ -102,6 +103,8 @@ def parse(texts: Iterable[str]) -> dict[str, Value | Range]:
         name, equals, value = text.partition("=")
         if not equals:
             raise ValueError(f"write a factor as name=value, e.g. size=0.6; got {text!r}")
+        if name in settings:
+            raise ValueError(f"factor {name} is set twice; set it once")
         settings[name] = _parsed(name, value)
     return checked(settings)
 

@@ -102,9 +102,10 @@ def train(
             "threads": torch.get_num_threads(),
             "versions": versions(),
         }
+        # Opened before training, which would be in vain without test images.
+        test = An8Flower(root, variant, fold=fold, split="test", size_px=spec.size_px, scheme=scheme)
         network = built(spec, len(data.classes))
         curve = fit(network.to(place), data, recipe, seed, partial_path(path), terms, report)
-        test = An8Flower(root, variant, fold=fold, split="test", size_px=spec.size_px, scheme=scheme)
         record = {
             **terms,
             "classes": list(data.classes),

@@ -125,10 +125,12 @@ def load_model(
     Raises:
         WeightsError: if weights or record are missing, altered, do not fit each other, or are of another
             model than `of`.
-        ValueError: for a device that is not available, or if only one of variant and fold is given.
+        ValueError: for a device that is not available, or if only one of variant and fold, or only a recipe, is given.
     """
     if (variant is None) != (fold is None):
         raise ValueError("to load a model by its name, pass both variant and fold; a file needs neither")
+    if variant is None and recipe != PLAIN:
+        raise ValueError("to load a model by its recipe, pass variant and fold; a file needs none of them")
     if variant is not None and fold is not None:
         of = of or Setup(variant, str(path), seed, fold, recipe)
         path = path_of(checkpoints, of)

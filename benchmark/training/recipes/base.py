@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
+import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from an8flower.ground.registry import Registry
 
@@ -26,6 +28,8 @@ class Lesson:
     target: Target
 
 
+# Least value of each whole number; without pictures for training or validation there is nothing to learn.
+_LEAST = {"epochs": 1, "batch": 1, "validation_every": 2, "patience": 1}
 PLAIN = (Lesson("image", "label"),)
 
 
@@ -49,6 +53,9 @@ class Recipe:
         factors: what varies in the images in addition to the class and to what a plan sets, e.g.
             ("cheat=patch",); see `an8flower.drawing.factors`.
         source: where the recipe comes from.
+    Raises:
+        ValueError: if the name cannot be that of a folder, or a number or target is not allowed.
+
     Source: epochs, batch, momentum and weight decay as in Oramas et al. 2019 and MatConvNet's
         MNIST example; the rest is this project's.
     """
@@ -66,6 +73,33 @@ class Recipe:
     factors: tuple[str, ...] = ()
     source: str = "Oramas et al. 2019"
     decay: float = 1.0
+
+    def __post_init__(self) -> None:
+        # Folders are called model+recipe, so that a name must not have "+" or "/".
+        if not isinstance(self.name, str) or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", self.name):
+            raise ValueError(
+                f"a recipe's name must have only letters, digits, '_', '-' and '.', and begin with a letter "
+                f"or digit; got {self.name!r}"
+            )
+        for field, least in _LEAST.items():
+            value = getattr(self, field)
+            if type(value) is not int or value < least:
+                raise ValueError(
+                    f"recipe {self.name!r}: {field} must be a whole number from {least}; got {value!r}"
+                )
+        for field in ("learning_rate", "decay", "momentum", "weight_decay", "enough_loss"):
+            value = getattr(self, field)
+            positive = field in ("learning_rate", "decay")
+            known = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+            if not known or value < 0 or (positive and value == 0):
+                right = "above 0" if positive else "from 0"
+                raise ValueError(f"recipe {self.name!r}: {field} must be a number {right}; got {value!r}")
+        for lesson in self.lessons:
+            if lesson.target not in get_args(Target):
+                raise ValueError(
+                    f"recipe {self.name!r}: a target must be one of {', '.join(get_args(Target))}; "
+                    f"got {lesson.target!r}"
+                )
 
     @property
     def twins(self) -> bool:
