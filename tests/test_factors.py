@@ -152,3 +152,8 @@ def test_texts_become_settings():
 def test_bad_settings_say_what_is_right(text, error, message):
     with pytest.raises(error, match=message):
         parse([text])
+
+
+def test_a_factor_that_is_set_twice_is_refused():
+    with pytest.raises(ValueError, match="factor cheat is set twice"):
+        parse(["cheat=patch", "size=0.5", "cheat=pot"])

@@ -42,6 +42,11 @@ def test_setups_are_the_product_in_order():
     assert list(map(str, plan.setups()))[3] == "a an8net seed 3 fold 4"
 
 
+def test_what_is_named_twice_is_measured_once():
+    plan = Plan(recipes=("plain", "plain"), folds=(1, 0, 1))
+    assert [(setup.recipe, setup.fold) for setup in plan.setups()] == [("plain", 1), ("plain", 0)]
+
+
 def test_metrics_are_names_or_whole_kinds():
     localisation = Plan().metric_names()
     assert {metrics.get(name).kind for name in localisation} == {"localisation"}

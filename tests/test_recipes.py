@@ -20,7 +20,8 @@ from benchmark.report import write_report
 from benchmark.setups import Setup, model_options
 from benchmark.statistics import agreement
 from benchmark.store import cell_at, read_record
-from benchmark.training import Recipe, recipes
+from benchmark.training import Recipe, load_model, recipes
+from benchmark.training.recipes import Lesson
 from benchmark.training.weights import path_of
 
 METHODS = ("vebi", "deconv_gb", "grad_cam", "grad_cam_pp", "random", "oracle")
@@ -73,6 +74,42 @@ def test_an_unknown_recipe_is_one_clear_line(tmp_path):
     (tmp_path / "plan.toml").write_text('recipes = "certified"\n')
     with pytest.raises(PlanError, match="recipes is 'certified'; it must be a list"):
         read_plan(tmp_path / "plan.toml")
+
+
+@pytest.mark.parametrize("name", ["a+b", "a/b", "..", "a b", "", ".hidden", 1, None])
+def test_a_name_that_cannot_be_that_of_a_folder_is_refused(name):
+    with pytest.raises(ValueError, match="a recipe's name must have only letters"):
+        Recipe(name=name)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"epochs": 0}, "epochs must be a whole number from 1; got 0"),
+        ({"batch": 2.5}, "batch must be a whole number from 1; got 2.5"),
+        ({"validation_every": 1}, "validation_every must be a whole number from 2; got 1"),
+        ({"learning_rate": float("nan")}, "learning_rate must be a number above 0; got nan"),
+        ({"decay": -1}, "decay must be a number above 0; got -1"),
+        ({"momentum": "0.9"}, "momentum must be a number from 0; got '0.9'"),
+        ({"lessons": (Lesson("image", "labl"),)}, "a target must be one of label, uniform; got 'labl'"),
+    ],
+)
+def test_a_wrong_entry_of_a_recipe_is_named(wrong, message):
+    with pytest.raises(ValueError, match=f"recipe 'mine': {message}"):
+        Recipe(name="mine", **wrong)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "factors"), [("cheat_patch", ("cheat=pot",)), ("cheat_patch_80", ("cheat=patch",))]
+)
+def test_a_plan_does_not_set_the_factors_of_its_recipe(recipe, factors):
+    with pytest.raises(PlanError, match=f"do not go with those of the recipe '{recipe}'.*cheat is set twice"):
+        Plan(recipes=("plain", recipe), factors=factors)
+
+
+def test_a_model_is_not_chosen_by_its_recipe_alone(tmp_path):
+    with pytest.raises(ValueError, match="by its recipe, pass variant and fold"):
+        load_model(tmp_path / "fold0.safetensors", recipe="certified")
 
 
 def test_recipes_are_listed():

@@ -125,7 +125,8 @@ def load_model(
     Raises:
         WeightsError: if weights or record are missing, altered, do not fit each other, or are of another
             model than `of`.
-        ValueError: for a device that is not available, or if only one of variant and fold, or only a recipe, is given.
+        ValueError: for a device that is not available, if only one of variant and fold is given, or a
+            recipe without them.
     """
     if (variant is None) != (fold is None):
         raise ValueError("to load a model by its name, pass both variant and fold; a file needs neither")
