@@ -44,7 +44,8 @@ def measure_gate(
     Returns:
         the gate, and the file in which it is.
     Raises:
-        PlanError: if the plan has several variants, models or folds, or the recipe has no cheat, or the honest one has.
+        PlanError: if the plan has several variants, models or folds, the recipe has no cheat, or the honest
+            one has one.
         as `generate` and `train`.
     """
     if len(plan.variants) != 1 or len(plan.models) != 1 or len(plan.folds) != 1:

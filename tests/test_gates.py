@@ -6,6 +6,7 @@ import json
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from conftest import TINY
@@ -14,6 +15,7 @@ from torch import nn
 from typer.testing import CliRunner
 
 from an8flower import An8Flower, generate
+from benchmark.board.gates import with_gates
 from benchmark.board.rows import leaderboard
 from benchmark.board.text import to_markdown
 from benchmark.cli import app
@@ -128,6 +130,15 @@ def test_a_gate_of_other_models_is_not_used(tmp_path):
         read_gate(path)
 
 
+def test_a_gate_that_was_not_measured_hides_no_other(tmp_path):
+    names = {"cheat_patch": float("nan"), "cheat_pot": 0.75}
+    for recipe, cheating in names.items():
+        found = replace(FOUND, rows=(GateRow("vebi", 0.25, cheating),))
+        write_gate(gate_path(tmp_path, "single-6c", "an8net", recipe), found, ABOUT | {"recipe": recipe})
+    rows, notes = with_gates(pd.DataFrame({"explainer": ["vebi"]}), tmp_path, "single-6c", "an8net")
+    assert (rows["gate"].tolist(), notes) == ([50.0], ())
+
+
 def test_a_board_shows_the_gate(tmp_path):
     write_one_board(tmp_path, ["vebi", "grad_cam", "sobel", "random"])
     assert "gate" not in leaderboard(tmp_path, "single-6c").rows
@@ -150,6 +161,8 @@ def test_a_board_shows_the_gate(tmp_path):
     ("arguments", "reason"),
     [
         (["--recipe", "plain"], "the recipe 'plain' has no cheat; those that have are cheat_patch"),
+        (["--recipe", "suppressor"], "no cheat; those that have are cheat_patch, cheat_patch_80, cheat_pot"),
+        (["--honest", "cheat_pot"], "the recipe 'cheat_pot' of the honest model has a cheat; those without"),
         (["--recipe", "cheat_path"], "unknown recipe 'cheat_path'; did you mean 'cheat_patch'"),
     ],
 )

@@ -28,7 +28,7 @@ def with_gates(
     moved: dict[str, list[float]] = {}
     for gate in gates.values():
         for name, row in gate.items():
-            if not row.reason:
+            if row.moved == row.moved:  # not NaN
                 moved.setdefault(name, []).append(100 * row.moved)
     notes = tuple(f"left out: a gate: {why}" for why in broken)
     if not moved:
