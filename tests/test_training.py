@@ -24,7 +24,7 @@ from an8flower.ground.digest import with_digest
 from an8flower.ground.registry import UnknownNameError
 from an8flower.manifest import read_manifest
 from benchmark.models import ModelSpec, SubtractMean, models
-from benchmark.training import fitting
+from benchmark.training import fitting, trainer
 from benchmark.training.figure import training_curves
 from benchmark.training.fitting import accuracy, fit_and_validation
 from benchmark.training.recipes import Recipe
@@ -430,6 +430,12 @@ def test_curves_are_drawn_from_the_records_alone(checkpoints, tiny, tmp_path):
 
 
 @pytest.mark.slow
+def test_without_test_images_no_training_begins(data, tiny, tmp_path, monkeypatch):
+    monkeypatch.setattr(trainer, "fit", lambda *arguments: pytest.fail("it was trained in vain"))
+    with pytest.raises(ValueError, match=r"no image of .* is in split 'test' of fold 1"):
+        train(data, tiny.name, fold=1, checkpoints=tmp_path, scheme="blocks")
+
+
 def test_a_model_with_fixed_weights_is_stored_untrained(data, tiny, tmp_path):
     trained = train(data, tiny.name, "colour_max", fold=0, checkpoints=tmp_path)
     assert (trained.record["epochs"], trained.record["curve"]) == (0, [])
