@@ -77,7 +77,7 @@ def train(
     ]
     lines = [
         f"fold {fold['fold']}: test accuracy {fold['test_accuracy']:.2%} "
-        f"after {fold['epochs']} epochs, {fold['weights']}"
+        f"{f'after {count} epochs' if (count := fold['epochs']) else 'with fixed weights'}, {fold['weights']}"
         for fold in done
     ]
     picture = plan.weights_path(next(plan.setups())).with_name("training.png")
