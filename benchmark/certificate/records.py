@@ -17,7 +17,7 @@ from an8flower.ground import files
 from an8flower.ground.deprecated import renamed
 from an8flower.ground.digest import FIELD, AlteredError, check_digest, read_json, with_digest
 from an8flower.ground.text import one_line
-from benchmark.certificate.judging import SHARES
+from benchmark.certificate.judging import ENOUGH, SHARES
 from benchmark.record import Json
 from benchmark.record_checks import (
     FOLD,
@@ -171,6 +171,13 @@ def _check(record: Json) -> None:
         raise RecordError(f"it is of recipe {ours!r}, its identity of {its!r}")
     if record["certified"] != (record["reason"] == ""):
         raise RecordError("certified contradicts reason")
+    if version >= _STRICT and record["certified"]:
+        for one in (*record["kept"], *record["without"]):
+            failed = (
+                one["share"] < ENOUGH if "share" in one else max(one["own"], one["largest"]) > one["limit"]
+            )
+            if failed:
+                raise RecordError(f"certified is true, but {one['picture']} fails")
 
 
 _BOOL: Rule = (lambda value: isinstance(value, bool), "true or false")
