@@ -212,9 +212,9 @@ def test_set(data: Path) -> An8Flower:
     return An8Flower(data, TINY.name, fold=0, split="test", size_px=112)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def renderer() -> Iterator[Renderer]:
-    """One renderer for the whole session: closing one breaks others of its process."""
+    """One renderer for a file: closing one, as commands do in other files, breaks others of its process."""
     with Renderer(variants.get("single-6c")) as one:
         yield one
 

@@ -24,7 +24,8 @@ VIEWS = [1, 2]
 @pytest.fixture(scope="module")
 def cheating(once, tiny):
     """A root with tiny-2c with a patch, of two views, with twins. Not to be changed."""
-    return once("cheating", lambda root: generate(root, tiny, viewpoints=VIEWS, twins=True, factors=SETTINGS))
+    more = {"viewpoints": VIEWS, "twins": True, "factors": SETTINGS}
+    return once("cheat_data", lambda root: generate(root, tiny, **more))
 
 
 @pytest.fixture

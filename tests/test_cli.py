@@ -76,7 +76,7 @@ def test_help_has_a_panel_for_each_task_and_run_first():
 
 
 # What one command takes once and another repeatedly, or what is a file of the command's own.
-DIFFERENT = {"--variant", "--model", "--seed", "--explainer", "--out"}
+DIFFERENT = {"--variant", "--model", "--recipe", "--seed", "--fold", "--explainer", "--out"}
 
 
 @pytest.mark.slow

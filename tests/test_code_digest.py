@@ -23,7 +23,7 @@ FILES = {
     "method": "explainers/cam.py",
     "learned": "explainers/vebi/explainer.py",
     "metric": "benchmark/metrics/iou.py",
-    "certificate": "benchmark/certificate/judging.py",
+    "certificate": "benchmark/certificate/answers.py",
 }
 
 
@@ -65,7 +65,7 @@ def test_it_is_the_digest_of_the_registered_methods(edited):
         ("method", "explainers/cam.py", "weight each channel by its mean", "other words"),
         ("learned", "explainers/vebi/lasso.py", "Solve the μ-lasso", "Reworded: the μ-lasso"),
         ("metric", "benchmark/metrics/iou.py", "the exact area under IoU(t)", "the area below IoU(t)"),
-        ("certificate", "benchmark/certificate/judging.py", "Run a model on", "Apply a model to"),
+        ("certificate", "benchmark/certificate/answers.py", "Run a model on", "Apply a model to"),
         # comments, layout, annotations
         ("method", "explainers/backward/backprop.py", "\n\n\n", "\n\n# a comment\n\n\n"),
         ("method", "explainers/cam.py", "model: nn.Module", "model: torch.nn.Module"),
@@ -84,7 +84,7 @@ def test_it_is_the_digest_of_the_registered_methods(edited):
         ("learned", "explainers/vebi/figures.py", 'colors="cyan"', 'colors="white"'),
         ("metric", "benchmark/metrics/pointing.py", "SIDE_PX", "2 * SIDE_PX"),
         ("metric", "benchmark/board/rows.py", "SEED = 0", "SEED = 1"),
-        ("certificate", "benchmark/certificate/records.py", "SCHEMA_VERSION = 2", "SCHEMA_VERSION = 3"),
+        ("certificate", "benchmark/certificate/records.py", "SCHEMA_VERSION = 3", "SCHEMA_VERSION = 4"),
         ("certificate", "an8flower/ground/progress.py", "LINE_EVERY_S = 5.0", "LINE_EVERY_S = 6.0"),
     ],
 )
@@ -109,8 +109,8 @@ def test_what_computes_nothing_changes_no_digest(edited, kind, changed, old, new
         ("learned", "explainers/vebi/lasso.py", "1e-", "2e-"),
         ("metric", "benchmark/metrics/iou.py", "np.arange(1, 101)", "np.arange(0, 101)"),
         ("metric", "benchmark/metrics/ranked.py", "ValueError", "TypeError"),  # what it raises
-        ("certificate", "benchmark/certificate/judging.py", "SWAP = 0.9", "SWAP = 0.8"),
-        ("certificate", "benchmark/certificate/pictures.py", "+ 1\n", "+ 2\n"),
+        ("certificate", "benchmark/certificate/judging.py", "ENOUGH = 0.99", "ENOUGH = 0.98"),
+        ("certificate", "benchmark/covers.py", "+ 1\n", "+ 2\n"),
         # a constant by name, out of a module that is not followed
         ("certificate", "an8flower/protocol.py", "CROP_SIZE_PX = 250", "CROP_SIZE_PX = 240"),
     ],

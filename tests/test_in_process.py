@@ -121,7 +121,10 @@ def test_certificates_are_shown(monkeypatch):
         "swap": 1,
         "passed": 0,
     }
+    kept = {"picture": "part_only", "share": 1, "probability": 1, "probability_5": 1, "held_out": False}
+    without = {"picture": "all_but_part", "own": 0, "largest": 0, "limit": 0.75, "held_out": False}
     record = {"fold": 3, "certified": False, "reason": "necessity is low", "shares": shares}
+    record |= {"kept": [kept], "without": [without]}
     asked = []
     place = "benchmark.certificate.certifying"
     monkeypatch.setattr(f"{place}.draw_twins", lambda root, variant, **_: asked.append(variant))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import warnings
 import xml.etree.ElementTree as ET
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -71,7 +72,9 @@ def inline(draw: Callable[[], Figure], key: str, label: str, titles: Mapping[str
         an <svg> element that is safe in HTML: its texts are escaped.
     """
     buffer = io.StringIO()
-    with rc_context(_STYLE):
+    with rc_context(_STYLE), warnings.catch_warnings():
+        # Text stays text, and the browser has the signs that Matplotlib's font lacks.
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")
         figure = draw()
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     root = ET.fromstring(re.sub(r"<!DOCTYPE[^>]*>", "", buffer.getvalue()))
