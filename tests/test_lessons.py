@@ -24,7 +24,7 @@ from benchmark.training.recipes.base import PLAIN
 ALL = (
     Lesson("image", "label"),
     Lesson("part_only", "label"),
-    Lesson("all_but_part", "uniform"),
+    Lesson("all_but_part", "uniform", weight=2.0),
     Lesson("part_on_colour", "label"),
     Lesson("covered", "uniform"),
 )
@@ -43,7 +43,9 @@ def source():
     pictures = (rng.random((32, 32, 3), np.float32) for _ in range(3))
     mask = np.zeros((32, 32), bool)
     mask[12:18, 12:18] = True
-    return Source(*pictures, mask, AVOIDED, covered_region(mask, by_shape=False))
+    candidates = mask.copy()
+    candidates[18:22, 12:18] = True  # where another class has its part
+    return Source(*pictures, mask, AVOIDED, candidates, covered_region(candidates, by_shape=False), False)
 
 
 def test_plain_lessons_are_the_images_bit_for_bit(data):
@@ -83,6 +85,8 @@ def test_each_image_is_shown_once_per_lesson(twinned):
     truth = torch.tensor([label for _, label in images])
     assert torch.equal(labels[0], truth) and torch.equal(labels[1], truth)
     assert (labels[2] == -1).all()
+    weights = torch.cat([batch.weights for batch in batches]).split(len(images))
+    assert [set(part.tolist()) for part in weights] == [{1.0}, {1.0}, {2.0}]
     shuffled = torch.cat([batch.labels for batch in lessons.batches(40, rng=np.random.default_rng(0))])
     assert torch.equal(shuffled.sort().values, torch.cat(labels).sort().values)
 
@@ -114,7 +118,7 @@ def test_pictures_are_in_range_and_leave_their_source_alone(name, source):
     assert one.shape == (32, 32, 3) and one.dtype == np.float32
     assert one.min() >= 0 and one.max() <= 1
     assert np.array_equal(one, again)
-    if name in ("part_on_colour", "covered"):
+    if name in ("part_on_colour", "covered", "tinted"):
         assert not np.array_equal(one, other)
     after = (source.image, source.part_only, source.all_but_part, source.mask)
     assert all(np.array_equal(*pair) for pair in zip(before, after, strict=True))
@@ -122,13 +126,32 @@ def test_pictures_are_in_range_and_leave_their_source_alone(name, source):
 
 def test_a_cover_leaves_nothing_of_the_part_and_most_of_the_rest(source):
     picture = PICTURES["covered"](source, np.random.default_rng(2))
-    near = grown(source.mask, 2)  # rim_px(32)
+    near = grown(source.candidates, 2)  # rim_px(32)
     assert (picture != source.image).any(axis=-1)[near].all()
-    far = ~grown(source.mask, 2 + 4)
+    far = ~grown(source.candidates, 2 + 4)
     assert np.array_equal(picture[far], source.image[far])
     kept = PICTURES["part_on_colour"](source, np.random.default_rng(2))
     assert np.array_equal(kept[source.mask], source.part_only[source.mask])
     assert (kept != source.image).any(axis=-1)[~source.mask].all()
+
+
+def test_a_tint_keeps_shape_and_shadows_and_nothing_of_the_colour(source):
+    first, second = (PICTURES["tinted"](source, np.random.default_rng(seed)) for seed in (2, 3))
+    rim = source.cover & ~source.candidates
+    for picture in (first, second):
+        assert np.array_equal(picture[~source.cover], source.image[~source.cover])
+        assert np.array_equal(picture[rim], source.all_but_part[rim])
+    inside = source.candidates
+    assert (first != second).any(axis=-1)[inside].mean() > 0.9
+    # No pixel of the image's part is used, and a black part stays black.
+    recoloured = replace(source, image=np.where(inside[..., None], 1 - source.image, source.image))
+    assert np.array_equal(PICTURES["tinted"](recoloured, np.random.default_rng(2)), first)
+    dark = replace(source, all_but_part=np.where(source.mask[..., None], 0.0, source.all_but_part))
+    assert not PICTURES["tinted"](dark, np.random.default_rng(2))[source.mask].any()
+    # Where the shape shows the class, the parts are covered.
+    by_shape = replace(source, by_shape=True)
+    one, other = (PICTURES[name](by_shape, np.random.default_rng(2)) for name in ("tinted", "covered"))
+    assert np.array_equal(one, other)
 
 
 def test_drawn_colours_are_of_no_class(source):
@@ -145,17 +168,21 @@ def test_the_loss_is_a_divergence_with_the_gradient_of_the_cross_entropy():
     generator = torch.Generator().manual_seed(0)
     logits = torch.randn(7, 4, generator=generator, dtype=torch.float64, requires_grad=True)
     labels = torch.tensor([2, -1, 0, -1, -1, 3, 1])
+    weights = torch.tensor([1, 2, 1, 2, 0.5, 1, 1], dtype=torch.float64)
     targets = torch.full((7, 4), 0.25, dtype=torch.float64)
     targets[labels >= 0] = functional.one_hot(labels[labels >= 0], 4).double()
     expected = functional.kl_div(logits.log_softmax(1), targets, reduction="none").nan_to_num().sum(1)
-    torch.testing.assert_close(loss_of(logits, labels), expected.mean())
-    torch.testing.assert_close(loss_of(logits, labels, "sum"), expected.sum())
-    (found,) = torch.autograd.grad(loss_of(logits, labels), logits)
-    (wanted,) = torch.autograd.grad(functional.cross_entropy(logits, targets), logits)
+    expected = expected * weights
+    torch.testing.assert_close(loss_of(logits, labels, weights), expected.mean())
+    torch.testing.assert_close(loss_of(logits, labels, weights, "sum"), expected.sum())
+    (found,) = torch.autograd.grad(loss_of(logits, labels, weights), logits)
+    crossed = functional.cross_entropy(logits, targets, reduction="none")
+    (wanted,) = torch.autograd.grad((crossed * weights).mean(), logits)
     torch.testing.assert_close(found, wanted)
-    assert loss_of(torch.full((2, 4), 5.0), torch.tensor([-1, -1])) == pytest.approx(0, abs=1e-6)
-    known = labels.clamp(min=0)
-    assert torch.equal(loss_of(logits, known), functional.cross_entropy(logits, known))
+    nothing = loss_of(torch.full((2, 4), 5.0), torch.tensor([-1, -1]), torch.ones(2))
+    assert nothing == pytest.approx(0, abs=1e-6)
+    known, ones = labels.clamp(min=0), torch.ones(7)
+    assert torch.equal(loss_of(logits, known, ones), functional.cross_entropy(logits, known))
 
 
 class Small(nn.Sequential):

@@ -91,6 +91,10 @@ def test_a_name_that_cannot_be_that_of_a_folder_is_refused(name):
         ({"learning_rate": float("nan")}, "learning_rate must be a number above 0; got nan"),
         ({"decay": -1}, "decay must be a number above 0; got -1"),
         ({"momentum": "0.9"}, "momentum must be a number from 0; got '0.9'"),
+        (
+            {"lessons": (Lesson("image", "label", weight=0),)},
+            "the weight of a lesson must be a number above 0; got 0",
+        ),
         ({"lessons": (Lesson("image", "labl"),)}, "a target must be one of label, uniform; got 'labl'"),
     ],
 )

@@ -3,8 +3,8 @@
 >>> from benchmark.training import Recipe, load_model, train
 """
 
-from benchmark.training.recipes import Recipe, recipes
+from benchmark.training.recipes import Lesson, Recipe, recipes
 from benchmark.training.trainer import train, trained_record
 from benchmark.training.weights import Trained, load_model, weights_path
 
-__all__ = ["Recipe", "Trained", "load_model", "recipes", "train", "trained_record", "weights_path"]
+__all__ = ["Lesson", "Recipe", "Trained", "load_model", "recipes", "train", "trained_record", "weights_path"]

@@ -18,7 +18,7 @@ from an8flower import An8Flower
 from an8flower.ground.progress import progress
 from benchmark.device import device_holding, halving
 from benchmark.models import SubtractMean
-from benchmark.training.lessons import Lessons
+from benchmark.training.lessons import LessonBatch, Lessons
 from benchmark.training.recipes import Recipe
 from benchmark.training.state import TrainingState, momenta_of, read_state, set_momenta, write_state
 
@@ -145,7 +145,7 @@ def _epoch(
     model.train()
     total, right, seen, at_once = 0.0, 0, 0, recipe.batch
     for batch in data.batches(recipe.batch, rng=rng):
-        gradients = partial(_gradients, model, optimiser, batch.images, batch.labels)
+        gradients = partial(_gradients, model, optimiser, batch)
         (loss, hits), at_once = halving(at_once, gradients)
         optimiser.step()
         total += loss
@@ -158,8 +158,7 @@ def _epoch(
 def _gradients(
     model: nn.Module,
     optimiser: torch.optim.Optimizer,
-    images: torch.Tensor,
-    labels: torch.Tensor,
+    batch: LessonBatch,
     at_once: int,
 ) -> tuple[float, int]:
     """Compute the gradients of a batch's mean loss, `at_once` images at a time.
@@ -170,17 +169,20 @@ def _gradients(
     place = device_holding(model)
     optimiser.zero_grad()
     total, right = 0.0, 0
-    for some, their_labels in zip(torch.split(images, at_once), torch.split(labels, at_once), strict=True):
-        wanted = their_labels.to(place)
-        logits = model(some.to(place, memory_format=torch.channels_last))
-        loss = loss_of(logits, wanted)
-        (loss * (len(some) / len(images))).backward()  # type: ignore[no-untyped-call]
-        total += loss.item() * len(some)
+    parts = (torch.split(tensor, at_once) for tensor in (batch.images, batch.labels, batch.weights))
+    for images, labels, weights in zip(*parts, strict=True):
+        wanted = labels.to(place)
+        logits = model(images.to(place, memory_format=torch.channels_last))
+        loss = loss_of(logits, wanted, weights.to(place))
+        (loss * (len(images) / len(batch.images))).backward()  # type: ignore[no-untyped-call]
+        total += loss.item() * len(images)
         right += int((logits.argmax(1) == wanted).sum())
     return total, right
 
 
-def loss_of(logits: torch.Tensor, labels: torch.Tensor, reduction: str = "mean") -> torch.Tensor:
+def loss_of(
+    logits: torch.Tensor, labels: torch.Tensor, weights: torch.Tensor, reduction: str = "mean"
+) -> torch.Tensor:
     """Return the loss of a batch.
 
     For a picture with a label it is the cross-entropy. For one without, it is the Kullback-Leibler divergence
@@ -190,17 +192,17 @@ def loss_of(logits: torch.Tensor, labels: torch.Tensor, reduction: str = "mean")
     Args:
         logits: (n, C).
         labels: (n,) int64, from 0, or -1 for the uniform distribution.
+        weights: (n,), the factor of each picture's loss.
         reduction: "mean" or "sum" over the pictures.
     Returns:
         a scalar.
     """
-    uniform = labels < 0
-    if not uniform.any():
+    if (labels >= 0).all() and (weights == 1).all():
         return functional.cross_entropy(logits, labels, reduction=reduction)
-    divergence = -functional.log_softmax(logits[uniform], 1).mean(1).sum() - uniform.sum() * log(
-        logits.shape[1]
-    )
-    total = functional.cross_entropy(logits[~uniform], labels[~uniform], reduction="sum") + divergence
+    logs = functional.log_softmax(logits, 1)
+    crossed = -logs.gather(1, labels.clamp(min=0)[:, None])[:, 0]
+    diverging = -logs.mean(1) - log(logits.shape[1])
+    total = (weights * torch.where(labels < 0, diverging, crossed)).sum()
     return total / len(labels) if reduction == "mean" else total
 
 
@@ -285,6 +287,6 @@ def _validated(model: nn.Module, data: Lessons, batch: int) -> dict[str, float]:
     for part in data.batches(batch):
         wanted = part.labels.to(place)
         logits = model(part.images.to(place))
-        total += loss_of(logits, wanted, "sum").item()
+        total += loss_of(logits, wanted, part.weights.to(place), "sum").item()
         right += int((logits.argmax(1) == wanted).sum())
     return {"validation_loss": total / len(data), "validation_accuracy": right / data.labelled}

@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from an8flower import An8Flower
-from an8flower.dataset import Twin
+from an8flower.dataset import Target, Twin
 from an8flower.ground.registry import unknown
 from benchmark.covers import HELD_OUT_COLOURS, Covers, grown
 from benchmark.training.recipes.base import PLAIN, Lesson
@@ -28,6 +28,7 @@ UNIFORM = -1  # the label of pictures for which all classes are to be equally pr
 FROM_CLASSES, FROM_HELD_OUT = 0.16, 0.1
 CLOUDY = 0.8  # share of backgrounds and covers with two colours
 NOISE = 0.15  # largest standard deviation of the noise of one of them
+_LUMINANCE = np.array((0.299, 0.587, 0.114), np.float32)
 
 Picture = NDArray[np.float32]
 
@@ -39,10 +40,12 @@ class LessonBatch:
     Args:
         images: (n, 3, H, W) float32 in [0, 1].
         labels: (n,) int64, classes from 0, or -1 where all classes are to be equally probable.
+        weights: (n,) float32, the factor of each picture's loss.
     """
 
     images: torch.Tensor
     labels: torch.Tensor
+    weights: torch.Tensor
 
 
 @dataclass(frozen=True)
@@ -73,7 +76,9 @@ class Source:
         image, part_only, all_but_part: (H, W, 3) float32 in [0, 1].
         mask: (H, W) bool, the discriminative part.
         avoided: colours that no background or cover may have.
-        cover: (H, W) bool, the region that hides the parts of all classes, see `benchmark.covers`.
+        candidates, cover: (H, W) bool, the part of any class in this view, and the region that hides them;
+            see `benchmark.covers`.
+        by_shape: whether the part's shape differs between the classes, so that its colour tells nothing.
     """
 
     image: Picture
@@ -81,7 +86,9 @@ class Source:
     all_but_part: Picture
     mask: NDArray[np.bool_]
     avoided: Avoided
+    candidates: NDArray[np.bool_]
     cover: NDArray[np.bool_]
+    by_shape: bool
 
 
 def part_on_colour(source: Source, rng: np.random.Generator) -> Picture:
@@ -94,6 +101,20 @@ def covered(source: Source, rng: np.random.Generator) -> Picture:
     """Cover the parts of all classes, and up to 4 px around them, with colours of no class, with noise."""
     region = grown(source.cover, int(rng.integers(5)))
     return np.where(region[..., None], _cloth(source, rng), source.image)
+
+
+def tinted(source: Source, rng: np.random.Generator) -> Picture:
+    """Give the parts of all classes colours of no class, in their shape and with their shadows.
+
+    Where the shape of the part shows the class, the parts are covered instead.
+    """
+    if source.by_shape:
+        return covered(source, rng)
+    shading = source.all_but_part @ _LUMINANCE
+    shading = shading / max(float(np.quantile(shading[source.mask], 0.9)), 1 / 255)
+    painted = np.clip(shading[..., None] * _cloth(source, rng), 0, 1)
+    picture = np.where(source.candidates[..., None], painted, source.all_but_part)
+    return np.asarray(np.where(source.cover[..., None], picture, source.image), np.float32)
 
 
 def _cloth(source: Source, rng: np.random.Generator) -> Picture:
@@ -137,12 +158,11 @@ def distance(colours: Picture, avoided: Avoided) -> NDArray[np.float64]:
     return np.asarray((distances / avoided.radii).min(axis=1), np.float64)
 
 
-def either(
-    first: Callable[[Source, np.random.Generator], Picture],
-    second: Callable[[Source, np.random.Generator], Picture],
+def one_of(
+    *pictures: Callable[[Source, np.random.Generator], Picture],
 ) -> Callable[[Source, np.random.Generator], Picture]:
-    """Return a picture that is `first` once in four times, otherwise `second`."""
-    return lambda source, rng: (first if rng.random() < 0.25 else second)(source, rng)
+    """Return a picture that is one of several, each with the same probability."""
+    return lambda source, rng: pictures[rng.integers(len(pictures))](source, rng)
 
 
 PICTURES: dict[str, Callable[[Source, np.random.Generator], Picture]] = {
@@ -151,9 +171,10 @@ PICTURES: dict[str, Callable[[Source, np.random.Generator], Picture]] = {
     "all_but_part": lambda source, rng: source.all_but_part,
     "part_on_colour": part_on_colour,
     "covered": covered,
+    "tinted": tinted,
 }
-PICTURES["part_varied"] = either(PICTURES["part_only"], part_on_colour)
-PICTURES["covered_varied"] = either(PICTURES["all_but_part"], covered)
+PICTURES["part_varied"] = one_of(PICTURES["part_only"], part_on_colour, part_on_colour, part_on_colour)
+PICTURES["covered_varied"] = one_of(PICTURES["all_but_part"], covered, tinted)
 
 
 class Lessons:
@@ -205,17 +226,17 @@ class Lessons:
         """
         if self.lessons == PLAIN:
             for batch in self.data.batches(size, rng=rng):
-                yield LessonBatch(batch.images, batch.labels)
+                yield LessonBatch(batch.images, batch.labels, torch.ones(len(batch.labels)))
             return
         if size < 1:
             raise ValueError(f"a batch must have at least 1 picture, got size {size}")
         order, key = self._drawn(rng)
         for start in range(0, len(order), size):
-            pictures, labels = zip(
+            pictures, labels, weights = zip(
                 *(self._picture(int(i), key) for i in order[start : start + size]), strict=True
             )
             images = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).contiguous()
-            yield LessonBatch(images, torch.tensor(labels, dtype=torch.int64))
+            yield LessonBatch(images, torch.tensor(labels, dtype=torch.int64), torch.tensor(weights))
 
     def skip(self, rng: np.random.Generator) -> None:
         """Take from `rng` the random numbers that `batches` takes for one epoch."""
@@ -229,18 +250,23 @@ class Lessons:
         # Plain training draws the order alone, as it always has.
         return order, 0 if self.lessons == PLAIN else int(rng.integers(2**63))
 
-    def _picture(self, index: int, key: int) -> tuple[Picture, int]:
+    def _picture(self, index: int, key: int) -> tuple[Picture, int, float]:
+        """Return a picture, its label and its weight."""
         lesson, row = self.lessons[index // len(self.data)], index % len(self.data)
         image, (label, mask) = self._images[row]
         only, without = _last(self._part_only[row][0]), _last(self._all_but_part[row][0])
-        source = Source(_last(image), only, without, mask.numpy(), self._avoided, self._covers.of(row)[1])
+        source = Source(
+            _last(image), only, without, mask.numpy(), self._avoided, *self._covers.of(row),
+            self._covers.by_shape,
+        )  # fmt: skip
         picture = PICTURES[lesson.picture](source, np.random.default_rng([key, index]))
-        return picture, label if lesson.target == "label" else UNIFORM
+        return picture, label if lesson.target == "label" else UNIFORM, lesson.weight
 
 
 def _same_images(data: An8Flower, twin: Twin | None) -> An8Flower:
-    """Return the images or twins of exactly the images of `data`, with label and mask."""
-    opened = An8Flower(data.root, data.variant, size_px=data.size_px, twin=twin, target=("label", "mask"))
+    """Return the images of `data` with label and mask, or their twins."""
+    target: tuple[Target, ...] = ("label", "mask") if twin is None else ("label",)
+    opened = An8Flower(data.root, data.variant, size_px=data.size_px, twin=twin, target=target)
     return opened.where(opened.table["image_path"].isin(set(data.table["image_path"])).to_numpy())
 
 

@@ -22,10 +22,12 @@ class Lesson:
             and "all_but_part" for its twins, or a picture made of these.
         target: "label" for the image's class; "uniform" for the probability 1/C of each of the C classes,
             for pictures that do not show the class.
+        weight: factor of the loss of these pictures.
     """
 
     picture: str
     target: Target
+    weight: float = 1.0
 
 
 # Least value of each whole number; without pictures for training or validation there is nothing to learn.
@@ -95,6 +97,11 @@ class Recipe:
                 right = "above 0" if positive else "from 0"
                 raise ValueError(f"recipe {self.name!r}: {field} must be a number {right}; got {value!r}")
         for lesson in self.lessons:
+            if not (isinstance(lesson.weight, int | float) and 0 < lesson.weight < math.inf):
+                raise ValueError(
+                    f"recipe {self.name!r}: the weight of a lesson must be a number above 0; "
+                    f"got {lesson.weight!r}"
+                )
             if lesson.target not in get_args(Target):
                 raise ValueError(
                     f"recipe {self.name!r}: a target must be one of {', '.join(get_args(Target))}; "
