@@ -80,6 +80,8 @@ def measure_gate(
             (data(setups[0], "train"), data(setups[1], "train")),
             names,
             images=images,
+            limit_s=plan.limit_s,
+            limit_gib=plan.limit_gib,
             done=advance,
         )
     path = gate_path(plan.results, variant, model, recipe)

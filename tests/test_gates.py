@@ -14,16 +14,18 @@ from synthetic_results import write_one_board
 from torch import nn
 from typer.testing import CliRunner
 
+import explainers as methods
 from an8flower import An8Flower, generate
 from benchmark.board.gates import with_gates
 from benchmark.board.rows import leaderboard
 from benchmark.board.text import to_markdown
 from benchmark.cli import app
-from benchmark.gates.moving import gate
+from benchmark.gates.moving import _apart, gate
 from benchmark.gates.records import gate_path, read_gate, read_gates, write_gate
 from benchmark.gates.rows import Gate, GateRow
 from benchmark.store import ResultsError
 from explainers import explainer, registry
+from explainers.isolation import RemoteMethod
 
 ABOUT = {"variant": "single-6c", "model": "an8net", "recipe": "cheat_patch", "honest": "certified", "fold": 0}
 NAN = float("nan")
@@ -96,6 +98,15 @@ def test_a_map_of_what_the_model_sees_moves_and_a_map_of_the_image_does_not(patc
     assert fails.reason == "RuntimeError: it broke" and not fails.passed
 
 
+def test_a_foreign_method_runs_in_a_process_of_its_own():
+    foreign = methods.get("captum:Saliency")
+    with _apart(foreign, None, None) as apart:
+        assert isinstance(apart.method, RemoteMethod)
+    own = methods.get("gradient")
+    with _apart(own, None, None) as same:
+        assert same is own
+
+
 def test_a_gate_is_read_as_written(tmp_path):
     path = gate_path(tmp_path, "single-6c", "an8net", "cheat_patch")
     write_gate(path, FOUND, ABOUT)
@@ -137,6 +148,20 @@ def test_a_gate_that_was_not_measured_hides_no_other(tmp_path):
         write_gate(gate_path(tmp_path, "single-6c", "an8net", recipe), found, ABOUT | {"recipe": recipe})
     rows, notes = with_gates(pd.DataFrame({"explainer": ["vebi"]}), tmp_path, "single-6c", "an8net")
     assert (rows["gate"].tolist(), notes) == ([50.0], ())
+
+
+@pytest.mark.parametrize(
+    ("follows", "honest_follows", "reason"),
+    [
+        (0.2, 0, "cheating model follows the cheat on only 20%"),
+        (0.9, 0.6, "honest model follows the cheat on 60%"),
+    ],
+)
+def test_models_that_are_no_test_judge_no_method(tmp_path, follows, honest_follows, reason):
+    found = replace(FOUND, follows=follows, honest_follows=honest_follows)
+    write_gate(gate_path(tmp_path, "single-6c", "an8net", "cheat_patch"), found, ABOUT)
+    rows, (note,) = with_gates(pd.DataFrame({"explainer": ["vebi"]}), tmp_path, "single-6c", "an8net")
+    assert "gate" not in rows and reason in note and FOUND.fault == ""
 
 
 def test_a_board_shows_the_gate(tmp_path):

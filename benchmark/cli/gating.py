@@ -76,7 +76,7 @@ def gate(
     )
     if as_json:
         rows = [{**asdict(row), "moved": row.moved, "passed": row.passed} for row in found.rows]
-        content = {**asdict(found), "rows": rows, "path": str(path)}
+        content = {**asdict(found), "fault": found.fault, "rows": rows, "path": str(path)}
         say(finite(content), True, "")
         return
     table = Table(title=f"{variant} {model}: share of the relevance on the cheat, %", title_justify="left")
@@ -92,6 +92,8 @@ def gate(
         f"the honest one's on {found.honest_follows:.1%}",
         highlight=False, soft_wrap=True,
     )  # fmt: skip
+    if found.fault:
+        out.print(f"no method is judged by this gate: {found.fault}", highlight=False, soft_wrap=True)
     for row in failed:
         out.print(f"failed: {row.explainer}: {row.reason}", markup=False, highlight=False, soft_wrap=True)
     out.print(f"wrote {path}", markup=False, highlight=False, soft_wrap=True)

@@ -7,7 +7,8 @@ nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -17,11 +18,14 @@ from torch import nn
 import explainers as methods
 from an8flower import An8Flower
 from an8flower.dataset import Batch
-from an8flower.ground.text import error_line
+from an8flower.ground.text import error_line, one_line
 from benchmark.certificate.pictures import partner_rows, swap
 from benchmark.gates.rows import Gate, GateRow
+from benchmark.measuring.groups import sent
 from benchmark.metrics import metrics
 from benchmark.training.loader import TrainingBatches
+from explainers import Explainer
+from explainers.isolation import ForeignError, isolated
 
 IMAGES = 300  # that are explained, spread over the test images
 BATCH = 50
@@ -35,6 +39,8 @@ def gate(
     names: Sequence[str],
     *,
     images: int = IMAGES,
+    limit_s: float | None = None,
+    limit_gib: float | None = None,
     done: Callable[[int], None] | None = None,
 ) -> Gate:
     """Explain an honest and a cheating model on the same images, which show part and cheat.
@@ -46,6 +52,7 @@ def gate(
         learn: the training images of the two models, for methods that learn.
         names: of the methods, as `explainers.get` reads them.
         images: largest number of images that are explained.
+        limit_s, limit_gib: of one call of a foreign method, which runs in a process of its own.
         done: called after each method.
     """
     partners = partner_rows(test)
@@ -60,11 +67,14 @@ def gate(
     found = []
     for name in names:
         try:
-            of_honest = _share(name, honest, test, rows, learn[0])
-            of_cheating = _share(name, cheating, test, shown, learn[1])
-            found.append(GateRow(name, of_honest, of_cheating))
+            shares = []
+            for model, its_rows, training in ((honest, rows, learn[0]), (cheating, shown, learn[1])):
+                with _apart(methods.get(name), limit_s, limit_gib) as explainer:
+                    shares.append(_share(explainer, model, test, its_rows, training))
+            found.append(GateRow(name, honest=shares[0], cheating=shares[1]))
         except Exception as error:  # one faulty method must not end the others
-            found.append(GateRow(name, float("nan"), float("nan"), error_line(error)))
+            reason = one_line(str(error)) if isinstance(error, ForeignError) else error_line(error)
+            found.append(GateRow(name, float("nan"), float("nan"), reason))
         if done is not None:
             done(1)
     return Gate(len(rows), float(follow["cheating"].mean()), float(follow["honest"].mean()), tuple(found))
@@ -85,9 +95,22 @@ def _follows(
     return np.concatenate(answers)
 
 
-def _share(name: str, model: nn.Module, test: An8Flower, rows: NDArray[np.int64], learn: An8Flower) -> float:
+@contextmanager
+def _apart(explainer: Explainer, limit_s: float | None, limit_gib: float | None) -> Iterator[Explainer]:
+    """Give a foreign method in a process of its own, so that it cannot change models, images or scores."""
+    if explainer.spec.is_foreign:
+        found = sent(explainer)
+        reference = found if isinstance(found, str) else None
+        with isolated(explainer, reference=reference, limit_s=limit_s, limit_gib=limit_gib) as remote:
+            yield remote
+    else:
+        yield explainer
+
+
+def _share(
+    explainer: Explainer, model: nn.Module, test: An8Flower, rows: NDArray[np.int64], learn: An8Flower
+) -> float:
     """Return the mean share of a method's relevance that is on the cheat."""
-    explainer = methods.get(name)
     explainer.fit(model, TrainingBatches(learn, masks=explainer.spec.needs_masks))
     mass = metrics.get("relevance_mass").compute
     shares = []

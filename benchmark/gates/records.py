@@ -125,7 +125,10 @@ def read_gates(
         except (ResultsError, OSError) as error:
             broken.append(str(error))
         else:
-            gates[content["recipe"]] = {row.explainer: row for row in found.rows}
+            if found.fault:
+                broken.append(f"{path}: {found.fault}")
+            else:
+                gates[content["recipe"]] = {row.explainer: row for row in found.rows}
     return gates, tuple(broken)
 
 

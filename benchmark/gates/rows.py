@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 MOVES = 0.5  # the least difference of the shares for a map that moves: at least half of the relevance
+CHEATS = 0.5  # the least share of the images on which a model that cheats must follow the cheat
 
 
 @dataclass(frozen=True)
@@ -50,3 +51,16 @@ class Gate:
     follows: float
     honest_follows: float
     rows: tuple[GateRow, ...]
+
+    @property
+    def fault(self) -> str:
+        """Why the two models are no test of a method, in one line; empty if they are one."""
+        if self.follows < CHEATS:
+            return (
+                f"the answer of the cheating model follows the cheat on only {self.follows:.0%} of the images"
+            )
+        if self.honest_follows > 1 - CHEATS:
+            return (
+                f"the answer of the honest model follows the cheat on {self.honest_follows:.0%} of the images"
+            )
+        return ""

@@ -56,7 +56,7 @@ def units_of(plan: Plan, to_do: Sequence[PlannedCell]) -> Iterator[Unit]:
             yield Unit(
                 plan,
                 setup,
-                {planned.explainer.name: _sent(planned.explainer) for planned in group},
+                {planned.explainer.name: sent(planned.explainer) for planned in group},
                 {planned.explainer.name: planned.record for planned in group},
                 any("object_masks" in planned.explainer.spec.truths for planned in group),
             )
@@ -67,7 +67,7 @@ def sendable(to_do: Sequence[PlannedCell]) -> list[PlannedCell]:
     kept = []
     for planned in to_do:
         try:
-            _sent(planned.explainer)
+            sent(planned.explainer)
         except Exception as error:
             reason = ForeignError(f"it cannot be sent to a process of its own: {error_line(error)}")
             store.write(planned.cell, failure(planned.record, reason), None)
@@ -76,7 +76,7 @@ def sendable(to_do: Sequence[PlannedCell]) -> list[PlannedCell]:
     return kept
 
 
-def _sent(explainer: Explainer) -> str | bytes:
+def sent(explainer: Explainer) -> str | bytes:
     """Return what another process needs to find or make the explainer: its name, or its code."""
     spec = explainer.spec
     if not spec.is_foreign or spec.library or file_of(spec) is not None:
