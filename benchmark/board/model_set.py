@@ -14,8 +14,9 @@ from typing import TypeVar
 from an8flower.ground.deprecated import renamed
 from benchmark.board.unusable import failed_records
 from benchmark.record import Json, Record
-from benchmark.setups import model_options
+from benchmark.setups import model_options, parse_model_name
 from benchmark.store import SUBMITTED, ResultsError, readable_records
+from benchmark.training.recipes import recipes
 
 Place = tuple[int, int]  # fold, seed
 
@@ -149,12 +150,15 @@ def board_records(
             with the most explainers; of sets with equal numbers, the one that was measured last.
     Raises:
         ResultsError: if there are no records, or none for `models`.
+        UnknownNameError: if there are no records because no recipe has this name.
     """
     records, broken = readable_records(results, variant, model)
     again = (
         f"an8flower evaluate --variant {variant} {model_options(model)} --results {shlex.quote(str(results))}"
     )
     if not records:
+        _, recipe = parse_model_name(model)
+        recipes.get(recipe)  # names the recipe that was meant, if there is none of this name
         why = f"; {next(iter(broken.values()))}" if broken else ""
         raise ResultsError(f"no records of {model} on {variant} in {results}{why}; run '{again}' first")
     sets = model_sets(records)

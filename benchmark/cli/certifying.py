@@ -62,12 +62,13 @@ def certify(
     from benchmark.setups import model_name
 
     count = processes(workers, device)
-    draw_twins(root, variant, workers=count, scheduler=scheduler, platform=platform.value)
     plan = Plan().with_(
         variants=(variant,), models=(model,), recipes=(recipe,), folds=folds_of(folds), seeds=(seed,),
         root=root, checkpoints=checkpoints, results=results, device=device.value, certificate=True,
         tables=tables,
     )  # fmt: skip
+    data_root = plan.data_root(recipe)
+    draw_twins(data_root, variant, workers=count, scheduler=scheduler, platform=platform.value)
     records = certify_all(plan, workers=count, scheduler=scheduler)
     certified = all(record["certified"] for record in records)
     if as_json:

@@ -108,13 +108,11 @@ def _recipes() -> list[dict[str, str]]:
 
     rows = []
     for recipe in map(recipes.get, recipes.names()):
-        lessons = ", ".join(
-            lesson.picture + ("" if lesson.target == "label" else " (no class)") for lesson in recipe.lessons
-        )
+        pictures = "images and pictures made of their twins" if recipe.twins else "images"
         rows.append(
             {
                 "name": recipe.name,
-                "trained on": " ".join([lessons, *recipe.factors]),
+                "trained on": ", ".join([pictures, *recipe.factors]),
                 "epochs": f"at most {recipe.epochs}",
                 "source": recipe.source,
             }

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from an8flower.ground import files
 from an8flower.ground.digest import AlteredError, check_digest, read_json, with_digest
 from an8flower.ground.shown import html_table
 from an8flower.ground.text import one_line
+from an8flower.protocol import FOLDS
 from benchmark.device import device_of
 from benchmark.models import ModelSpec, models
 from benchmark.record import Json
@@ -125,15 +127,17 @@ def load_model(
     Raises:
         WeightsError: if weights or record are missing, altered, do not fit each other, or are of another
             model than `of`.
-        ValueError: for a device that is not available, if only one of variant and fold is given, or a
-            recipe without them.
+        ValueError: for a device that is not available, if only one of variant and fold is given, for a
+            recipe without them, or a fold that is not a whole number from 0 to 4.
     """
+    if fold is not None and (not isinstance(fold, Integral) or fold not in range(FOLDS)):
+        raise ValueError(f"fold must be a whole number from 0 to {FOLDS - 1}, got {fold!r}")
     if (variant is None) != (fold is None):
         raise ValueError("to load a model by its name, pass both variant and fold; a file needs neither")
     if variant is None and recipe != PLAIN:
         raise ValueError("to load a model by its recipe, pass variant and fold; a file needs none of them")
     if variant is not None and fold is not None:
-        of = of or Setup(variant, str(path), seed, fold, recipe)
+        of = of or Setup(variant, str(path), seed, int(fold), recipe)
         path = path_of(checkpoints, of)
     path, place = Path(path), device_of(device)
     record = intact_record(path, of=of)
