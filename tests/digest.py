@@ -16,7 +16,7 @@ from an8flower.variants import variants
 
 RECORDED = Path(__file__).with_name("digests.json")
 NAMES = ("single-6c", "double-12c", "part-2c")
-VIEWS = (1, 18, 33)
+VIEWS = (1, 18, 33)  # the classes take turns, so that each is drawn in one view and each view is drawn
 
 
 def digest(name: str) -> dict[str, str]:
@@ -24,12 +24,12 @@ def digest(name: str) -> dict[str, str]:
     part_ids, colours = hashlib.sha256(), hashlib.sha256()
     # Not closed: that would break the contexts of the next variants in this process.
     renderer = Renderer(variants.get(name))
-    for class_index in range(len(renderer.variant.classes)):
-        for view in VIEWS:
-            frame, twins = renderer.render(class_index, view), renderer.render_twins(class_index, view)
-            part_ids.update(frame.part_ids.tobytes())
-            for image in (frame.image, twins.part_only, twins.all_but_part):
-                colours.update(image.tobytes())
+    classes = len(renderer.variant.classes)
+    for k in range(max(classes, len(VIEWS))):
+        frame, twins = (draw(k % classes, VIEWS[k % 3]) for draw in (renderer.render, renderer.render_twins))
+        part_ids.update(frame.part_ids.tobytes())
+        for image in (frame.image, twins.part_only, twins.all_but_part):
+            colours.update(image.tobytes())
     drawn_by = fingerprint(renderer.gl)
     return {"fingerprint": drawn_by, "part_ids": part_ids.hexdigest(), "colours": colours.hexdigest()}
 
