@@ -23,6 +23,7 @@ from benchmark.running import draw_all, train_all
 from benchmark.setups import Setup
 from benchmark.training.recipes import recipes
 from benchmark.training.weights import load_model
+from explainers.names import explainers_named
 
 
 def measure_gate(
@@ -70,15 +71,18 @@ def measure_gate(
         )  # fmt: skip
 
     honest_one, cheating_one = (load_model(both.weights_path(one), of=one).model for one in setups)
-    names = plan.explainers or default_explainers()
+    test = data(setups[1], "test", "plant", "cheat")
+    explainers = explainers_named(
+        plan.explainers or default_explainers(), honest_one, next(test.batches(1)).images
+    )
     title = f"gate {variant} {setups[1].model_name}"
-    with progress(title, len(names), "methods") as advance:
+    with progress(title, len(explainers), "methods") as advance:
         found = gate(
             honest_one,
             cheating_one,
-            data(setups[1], "test", "plant", "cheat"),
+            test,
             (data(setups[0], "train"), data(setups[1], "train")),
-            names,
+            explainers,
             images=images,
             limit_s=plan.limit_s,
             limit_gib=plan.limit_gib,

@@ -89,8 +89,8 @@ def test_a_map_of_what_the_model_sees_moves_and_a_map_of_the_image_does_not(patc
     with registry.temporarily():
         explainer(source="tests")(test_gradient)
         explainer(source="tests")(test_broken)
-        names = ["test_gradient", "sobel", "test_broken"]
-        found = gate(honest, cheating, patched, (patched, patched), names, images=20, done=told.append)
+        named = [methods.get(name) for name in ("test_gradient", "sobel", "test_broken")]
+        found = gate(honest, cheating, patched, (patched, patched), named, images=20, done=told.append)
     assert (found.images, found.follows, found.honest_follows, len(told)) == (4, 1.0, 0.0, 3)
     moves, stays, fails = found.rows
     assert moves.honest < 0.05 and moves.cheating > 0.95 and moves.passed

@@ -13,12 +13,12 @@ from an8flower.ground.text import printable
 from benchmark.cli import completion
 from benchmark.cli.console import out, say
 from benchmark.cli.options import (
-    CHECKPOINTS,
     EXPLAINERS,
     JSON,
     MODEL,
-    RESULTS,
-    ROOT,
+    PLAN_CHECKPOINTS,
+    PLAN_RESULTS,
+    PLAN_ROOT,
     VARIANT,
     WORKERS,
     Device,
@@ -27,6 +27,14 @@ from benchmark.cli.options import (
 
 
 def gate(
+    file: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="PLAN.toml",
+            show_default=False,
+            help="Plan whose explainers, factors, folders and limits are used; options override them.",
+        ),
+    ] = None,
     variant: VARIANT = "single-6c",
     model: MODEL = "an8net",
     recipe: Annotated[
@@ -48,9 +56,9 @@ def gate(
     images: Annotated[
         int, typer.Option("--images", metavar="N", min=1, help="Largest number of images to explain.")
     ] = 300,
-    root: ROOT = Path("data"),
-    checkpoints: CHECKPOINTS = Path("checkpoints"),
-    results: RESULTS = Path("runs"),
+    root: PLAN_ROOT = None,
+    checkpoints: PLAN_CHECKPOINTS = None,
+    results: PLAN_RESULTS = None,
     workers: WORKERS = None,
     as_json: JSON = False,
 ) -> None:  # fmt: skip
@@ -65,9 +73,9 @@ def gate(
     """
     from benchmark.board.text import finite
     from benchmark.gating import measure_gate
-    from benchmark.plan import Plan
+    from benchmark.plan import Plan, read_plan
 
-    plan = Plan().with_(
+    plan = (Plan() if file is None else read_plan(file)).with_(
         variants=(variant,), models=(model,), folds=(fold,), explainers=explainer, root=root,
         checkpoints=checkpoints, results=results,
     )  # fmt: skip

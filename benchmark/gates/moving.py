@@ -15,7 +15,6 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-import explainers as methods
 from an8flower import An8Flower
 from an8flower.dataset import Batch
 from an8flower.ground.text import error_line, one_line
@@ -36,7 +35,7 @@ def gate(
     cheating: nn.Module,
     test: An8Flower,
     learn: tuple[An8Flower, An8Flower],
-    names: Sequence[str],
+    explainers: Sequence[Explainer],
     *,
     images: int = IMAGES,
     limit_s: float | None = None,
@@ -50,7 +49,7 @@ def gate(
         test: the images, with the targets "plant" and "cheat". Images on which the cheat tells another class
             are left out, and those into which their partner's cheat would bring nothing new.
         learn: the training images of the two models, for methods that learn.
-        names: of the methods, as `explainers.get` reads them.
+        explainers: the methods.
         images: largest number of images that are explained.
         limit_s, limit_gib: of one call of a foreign method, which runs in a process of its own.
         done: called after each method.
@@ -65,16 +64,16 @@ def gate(
     }
     shown = rows[follow["cheating"]]
     found = []
-    for name in names:
+    for explainer in explainers:
         try:
             shares = []
             for model, its_rows, training in ((honest, rows, learn[0]), (cheating, shown, learn[1])):
-                with _apart(methods.get(name), limit_s, limit_gib) as explainer:
-                    shares.append(_share(explainer, model, test, its_rows, training))
-            found.append(GateRow(name, honest=shares[0], cheating=shares[1]))
+                with _apart(explainer, limit_s, limit_gib) as method:
+                    shares.append(_share(method, model, test, its_rows, training))
+            found.append(GateRow(explainer.name, honest=shares[0], cheating=shares[1]))
         except Exception as error:  # one faulty method must not end the others
             reason = one_line(str(error)) if isinstance(error, ForeignError) else error_line(error)
-            found.append(GateRow(name, float("nan"), float("nan"), reason))
+            found.append(GateRow(explainer.name, float("nan"), float("nan"), reason))
         if done is not None:
             done(1)
     return Gate(len(rows), float(follow["cheating"].mean()), float(follow["honest"].mean()), tuple(found))
