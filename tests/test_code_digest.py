@@ -84,7 +84,7 @@ def test_it_is_the_digest_of_the_registered_methods(edited):
         ("learned", "explainers/vebi/figures.py", 'colors="cyan"', 'colors="white"'),
         ("metric", "benchmark/metrics/pointing.py", "SIDE_PX", "2 * SIDE_PX"),
         ("metric", "benchmark/board/rows.py", "SEED = 0", "SEED = 1"),
-        ("certificate", "benchmark/certificate/records.py", "SCHEMA_VERSION = 3", "SCHEMA_VERSION = 4"),
+        ("certificate", "benchmark/certificate/checks.py", "SCHEMA_VERSION = 3", "SCHEMA_VERSION = 4"),
         ("certificate", "an8flower/ground/progress.py", "LINE_EVERY_S = 5.0", "LINE_EVERY_S = 6.0"),
     ],
 )

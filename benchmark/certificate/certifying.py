@@ -56,7 +56,8 @@ def certify_all(plan: Plan, *, workers: int = 0, scheduler: str | None = None) -
     waiting = [setup for setup in setups if setup not in records]
     _prepare(plan, waiting)
     images = {setup: _images(manifests[setup], setup.fold, plan) for setup in setups}
-    title = f"certify {', '.join(plan.variants)} {', '.join(plan.models)}"
+    named = dict.fromkeys(setup.model_name for setup in setups)
+    title = f"certify {', '.join(plan.variants)} {', '.join(named)}"
     kept = sum(images[setup] for setup in records)
     with progress(title, sum(images.values()), "images", done=kept) as advance:
         told: Counter[Setup] = Counter()

@@ -15,31 +15,16 @@ import pandas as pd
 
 from an8flower.ground import files
 from an8flower.ground.deprecated import renamed
-from an8flower.ground.digest import FIELD, AlteredError, check_digest, read_json, with_digest
+from an8flower.ground.digest import FIELD, AlteredError, read_json, with_digest
 from an8flower.ground.text import one_line
-from benchmark.certificate.judging import ENOUGH, SHARES
+from benchmark.certificate.checks import SCHEMA_VERSION, SELF_CHECKED, STRICT, NewerError, check
+from benchmark.certificate.judging import SHARES
 from benchmark.record import Json
-from benchmark.record_checks import (
-    FOLD,
-    NAME,
-    OBJECT,
-    SHA256,
-    SHARE,
-    TEXT,
-    WHOLE,
-    RecordError,
-    Rule,
-    key,
-    list_of,
-    require_all,
-)
+from benchmark.record_checks import RecordError
 from benchmark.setups import PLAIN, Setup, model_options
 from benchmark.store import OccupiedError, ResultsError, seed_folder
 from benchmark.tables import AlteredTableError, is_usable, read_table, write_table
 
-SCHEMA_VERSION = 3
-_SELF_CHECKED = 2  # certificates have had a digest since this schema version
-_STRICT = 3  # they have had the verdict of the protocol, with probabilities and interventions, since this one
 _OLDER = "tested by an older release, which had wider limits and no interventions; certify again"
 
 IMAGE = ["fold", "seed", "class", "view", "crop", "rotation"]
@@ -105,12 +90,12 @@ def read_record(path: Path) -> Json:
     """
     try:
         record: Json = read_json(path.read_bytes())
-        _check(record)
+        check(record)
     except FileNotFoundError:
         raise
     except IsADirectoryError:
         raise OccupiedError(f"{path} is a folder, not a file; move it away") from None
-    except _NewerError as error:
+    except NewerError as error:
         raise OccupiedError(
             f"{path} cannot be read ({error}); to keep it, install the release that wrote it; to certify "
             "with this one, move it away"
@@ -133,84 +118,12 @@ def read_record(path: Path) -> Json:
     return record
 
 
-class _NewerError(RecordError):
-    """A certificate that a newer release has written."""
-
-
-def _check(record: Json) -> None:
-    """Check a certificate against its own digest, and its content.
-
-    Raises:
-        RecordError, AlteredError: for the first thing that is wrong.
-    """
-    version = record.get("schema_version") if isinstance(record, dict) else None
-    if type(version) is not int or version < 1:
-        raise RecordError(f"its schema_version must be from 1 to {SCHEMA_VERSION}")
-    if version > SCHEMA_VERSION:
-        raise _NewerError(f"it has schema version {version}, this release reads 1 to {SCHEMA_VERSION}")
-    if version >= _SELF_CHECKED:
-        check_digest(record)
-    require_all(record, _FIELDS)
-    require_all(record["identity"], {"weights_sha256": SHA256}, "identity.")
-    require_all(record["shares"], _SHARES, "shares.")
-    if version >= _STRICT:
-        require_all(record, {"kept": list_of(OBJECT), "without": list_of(OBJECT)})
-        for name, rules in (("kept", _KEPT), ("without", _WITHOUT)):
-            for one in record[name]:
-                require_all(one, rules, f"{name}: ")
-        for name, twin in (("kept", "part_only"), ("without", "all_but_part")):
-            if twin not in (one["picture"] for one in record[name]):
-                raise RecordError(f"{name} lacks the picture {twin!r}")
-    if record["key"] != key(record["identity"]):
-        raise RecordError("key is not the SHA-256 of identity")
-    for name in _PLACE:
-        if record["identity"].get(name, record[name]) != record[name]:
-            raise RecordError(f"it is of {name} {record[name]!r}, its identity of another")
-    ours, its = (which.get("recipe", PLAIN) for which in (record, record["identity"]))
-    if ours != its:
-        raise RecordError(f"it is of recipe {ours!r}, its identity of {its!r}")
-    if record["certified"] != (record["reason"] == ""):
-        raise RecordError("certified contradicts reason")
-    if version >= _STRICT and record["certified"]:
-        for one in (*record["kept"], *record["without"]):
-            failed = (
-                one["share"] < ENOUGH if "share" in one else max(one["own"], one["largest"]) > one["limit"]
-            )
-            if failed:
-                raise RecordError(f"certified is true, but {one['picture']} fails")
-
-
-_BOOL: Rule = (lambda value: isinstance(value, bool), "true or false")
-_PLACE = {"variant": NAME, "model": NAME, "seed": WHOLE, "fold": FOLD}
-_FIELDS: dict[str, Rule] = {
-    **_PLACE,
-    "key": SHA256,
-    "identity": OBJECT,
-    "certified": _BOOL,
-    "reason": TEXT,
-    "shares": OBJECT,
-    "flags_file": OBJECT,
-}
-_KEPT: dict[str, Rule] = {
-    "picture": NAME,
-    **dict.fromkeys(("share", "probability", "probability_5"), SHARE),
-    "held_out": _BOOL,
-}
-_WITHOUT: dict[str, Rule] = {
-    "picture": NAME,
-    **dict.fromkeys(("own", "largest", "limit"), SHARE),
-    "favoured": WHOLE,
-    "held_out": _BOOL,
-}
-_SHARES: dict[str, Rule] = {"images": WHOLE, "necessity_expected": SHARE, **dict.fromkeys(SHARES, SHARE)}
-
-
 def add_digests(results: str | Path, variant: str, model: str) -> int:
     """Write certificates of older releases again, unchanged but with a digest; return how many there were."""
     readable, _ = _readable(results, variant, model)
     older = [(path, record) for path, record in readable if FIELD not in record]
     for path, record in older:
-        _write_record(path, record, _SELF_CHECKED)
+        _write_record(path, record, SELF_CHECKED)
     return len(older)
 
 
@@ -307,7 +220,7 @@ def _readable(
 def _flat(record: Json) -> Json:
     shares = {name: record["shares"][name] for name in ("images", "necessity_expected", *SHARES)}
     flat = {**record, **shares, "weights_sha256": record["identity"]["weights_sha256"]}
-    if record["schema_version"] < _STRICT:
+    if record["schema_version"] < STRICT:
         return flat | {"certified": False, "reason": record["reason"] or _OLDER}
     kept = {one["picture"]: one for one in record["kept"]}
     flat |= {name: kept["part_only"][name] for name in ("probability", "probability_5")}
