@@ -11,7 +11,9 @@ covered by its convex hull, which has no shape of either.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Self
 
 import cv2
 import numpy as np
@@ -30,6 +32,30 @@ FOREIGN: RGB = (44, 140, 150)
 POT: RGB = (188, 108, 76)
 # Colours that a covered part has in the certificate, so that training does not show them.
 HELD_OUT_COLOURS: tuple[RGB, ...] = (FOREIGN, POT, *SIX_COLOURS.values())
+# Least distance in sRGB of a colour of no class from a colour of a class, in light and in shadow, and from
+# those above. Shades of these are avoided, too: of a colour of no class, no darker shade may be of a class.
+FROM_CLASSES, FROM_HELD_OUT = 0.16, 0.1
+BRIGHTEST = 1.6  # the brightest shade of a colour to avoid, as a factor
+
+
+@dataclass(frozen=True)
+class Avoided:
+    """Colours that no background or cover may have.
+
+    Args:
+        colours: (k, 3) float32, sRGB in [0, 1].
+        radii: (k,) float32, the least distance from each.
+    """
+
+    colours: NDArray[np.float32]
+    radii: NDArray[np.float32]
+
+    @classmethod
+    def of(cls, classes: Sequence[Sequence[int]]) -> Self:
+        """Return the given colours of classes (sRGB, 0 to 255) and those that the certificate uses."""
+        radii = [FROM_CLASSES] * len(classes) + [FROM_HELD_OUT] * len(HELD_OUT_COLOURS)
+        colours = np.array([*classes, *HELD_OUT_COLOURS]) / 255
+        return cls(colours.astype(np.float32), np.array(radii, np.float32))
 
 
 class Covers:
@@ -62,6 +88,22 @@ class Covers:
                 np.logical_or.reduce([nothing, *distinct]), np.logical_or.reduce([nothing, *covers])
             )  # fmt: skip
         return self._known[place]
+
+
+def distance(colours: NDArray[np.float32], avoided: Avoided) -> NDArray[np.float64]:
+    """Return how far colours are from those to avoid, however bright these are.
+
+    Args:
+        colours: (n, 3) sRGB in [0, 1].
+        avoided: k colours and their radii.
+    Returns:
+        (n,), the least distance from a line between black and the brightest shade of a colour to avoid, in
+        units of its radius.
+    """
+    lines = avoided.colours
+    brightness = np.clip(colours @ lines.T / (lines**2).sum(1), 0, BRIGHTEST)
+    distances = np.linalg.norm(colours[:, None] - brightness[..., None] * lines, axis=-1)
+    return np.asarray((distances / avoided.radii).min(axis=1), np.float64)
 
 
 def covered_region(mask: Mask, *, by_shape: bool) -> Mask:

@@ -14,10 +14,10 @@ from torch.nn import functional
 from an8flower import An8Flower
 from an8flower.ground.registry import UnknownNameError
 from an8flower.manifest import DataFolderError
-from benchmark.covers import HELD_OUT_COLOURS, covered_region, grown
+from benchmark.covers import HELD_OUT_COLOURS, Avoided, covered_region, distance, grown
 from benchmark.models import SubtractMean
 from benchmark.training.fitting import fit, loss_of
-from benchmark.training.lessons import PICTURES, Avoided, Lessons, Source, _colour
+from benchmark.training.lessons import DARKEST, PICTURES, Lessons, Source, _cloth, _colour
 from benchmark.training.recipes import Lesson, Recipe, recipes
 from benchmark.training.recipes.base import PLAIN
 
@@ -162,6 +162,14 @@ def test_drawn_colours_are_of_no_class(source):
     assert (distances >= source.avoided.radii - 1e-6).all()
     assert source.avoided.radii.tolist() == pytest.approx([0.16] + [0.1] * len(HELD_OUT_COLOURS))
     assert drawn.std(axis=0).min() > 0.1
+
+
+def test_no_pixel_of_a_background_is_near_a_colour_of_a_class(source):
+    """Neither where two colours mix, nor where noise makes them darker."""
+    for seed in range(60):
+        drawn = _cloth(source, np.random.default_rng(seed))
+        assert drawn.min() >= 0 and drawn.max() <= 1
+        assert distance(drawn.reshape(-1, 3), source.avoided).min() >= 0.5 * DARKEST - 1e-2
 
 
 def test_the_loss_is_a_divergence_with_the_gradient_of_the_cross_entropy():

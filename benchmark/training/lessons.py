@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Self
 
 import cv2
 import numpy as np
@@ -19,15 +18,13 @@ from numpy.typing import NDArray
 from an8flower import An8Flower
 from an8flower.dataset import Target, Twin
 from an8flower.ground.registry import unknown
-from benchmark.covers import HELD_OUT_COLOURS, Covers, grown
+from benchmark.covers import Avoided, Covers, distance, grown
 from benchmark.training.recipes.base import PLAIN, Lesson
 
 UNIFORM = -1  # the label of pictures for which all classes are to be equally probable
-# Least distance in sRGB of a drawn colour from a colour of a class, in light and in shadow, and from one with
-# which the certificate covers parts. Half as much is enough for colours that the image has outside the part.
-FROM_CLASSES, FROM_HELD_OUT = 0.16, 0.1
+VERSION = 1  # of the pictures; part of the identity of models that are trained on them
 CLOUDY = 0.8  # share of backgrounds and covers with two colours
-NOISE = 0.15  # largest standard deviation of the noise of one of them
+NOISE, DARKEST = 0.15, 0.7  # largest standard deviation of the noise of brightness, and its least factor
 _LUMINANCE = np.array((0.299, 0.587, 0.114), np.float32)
 
 Picture = NDArray[np.float32]
@@ -46,26 +43,6 @@ class LessonBatch:
     images: torch.Tensor
     labels: torch.Tensor
     weights: torch.Tensor
-
-
-@dataclass(frozen=True)
-class Avoided:
-    """Colours that no background or cover may have.
-
-    Args:
-        colours: (k, 3) float32, sRGB in [0, 1].
-        radii: (k,) float32, the least distance from each.
-    """
-
-    colours: Picture
-    radii: Picture
-
-    @classmethod
-    def of(cls, classes: Sequence[Sequence[int]]) -> Self:
-        """Return the given colours of classes (sRGB, 0 to 255) and those that the certificate uses."""
-        radii = [FROM_CLASSES] * len(classes) + [FROM_HELD_OUT] * len(HELD_OUT_COLOURS)
-        colours = np.array([*classes, *HELD_OUT_COLOURS]) / 255
-        return cls(colours.astype(np.float32), np.array(radii, np.float32))
 
 
 @dataclass(frozen=True)
@@ -111,26 +88,45 @@ def tinted(source: Source, rng: np.random.Generator) -> Picture:
     if source.by_shape:
         return covered(source, rng)
     shading = source.all_but_part @ _LUMINANCE
-    shading = shading / max(float(np.quantile(shading[source.mask], 0.9)), 1 / 255)
-    painted = np.clip(shading[..., None] * _cloth(source, rng), 0, 1)
+    shading = shading / max(float(np.quantile(shading[source.candidates], 0.9)), 1 / 255)
+    painted = shading.clip(max=1)[..., None] * _cloth(source, rng)
     picture = np.where(source.candidates[..., None], painted, source.all_but_part)
     return np.asarray(np.where(source.cover[..., None], picture, source.image), np.float32)
 
 
 def _cloth(source: Source, rng: np.random.Generator) -> Picture:
-    """Draw a picture without shapes: one colour, or clouds of two, and noise."""
+    """Draw a picture without shapes: one colour, or clouds of two, with noise of the brightness.
+
+    Its colours are those of `_colour` and the ones between two of them, or darker. So none is near a colour
+    of a class, however bright that is, and none near a colour of the certificate.
+    """
     height, width = source.mask.shape
-    first, second = _colour(source, rng), _colour(source, rng)
+    first = _colour(source, rng)
+    second = _second(source, first, rng) if rng.random() < CLOUDY else first
     cells = int(np.exp(rng.uniform(np.log(2), np.log(width / 2))))
     edges = (cv2.INTER_LINEAR, cv2.INTER_NEAREST)[rng.integers(2)]  # soft, or those of squares
     clouds = cv2.resize(rng.random((cells, cells), np.float32), (width, height), interpolation=edges)
-    share = clouds[..., None] * (rng.random() < CLOUDY)
-    noise = rng.uniform(0, NOISE) * rng.standard_normal((height, width, 1), np.float32)
-    return np.asarray(np.clip(first + share * (second - first) + noise, 0, 1), np.float32)
+    noise = rng.uniform(0, NOISE) * np.abs(rng.standard_normal((height, width, 1), np.float32))
+    mixed = first + clouds[..., None] * (second - first)
+    return np.asarray(mixed * (1 - noise).clip(DARKEST), np.float32)
+
+
+def _second(source: Source, first: Picture, rng: np.random.Generator) -> Picture:
+    """Draw a colour such that all between it and the first one are of no class, or return the first."""
+    steps = np.linspace(0, 1, 17, dtype=np.float32)[:, None]
+    for _ in range(20):
+        second = _colour(source, rng)
+        if (distance(first + steps * (second - first), source.avoided) >= 0.5).all():
+            return second
+    return first
 
 
 def _colour(source: Source, rng: np.random.Generator) -> Picture:
-    """Draw a colour of no class: any, or that of a pixel of the image outside the part."""
+    """Draw a colour of no class: any, or that of a pixel of the image outside the part.
+
+    Half the distance is enough for colours of the image, as a background or cover of another colour than the
+    image's own would always stand out.
+    """
     if rng.random() < 0.5:
         pixels = source.all_but_part[~source.mask]
         drawn = pixels[rng.integers(len(pixels), size=10)]
@@ -141,21 +137,6 @@ def _colour(source: Source, rng: np.random.Generator) -> Picture:
         drawn = rng.random((1, 3), np.float32)
         if distance(drawn, source.avoided)[0] >= 1:
             return np.asarray(drawn[0])
-
-
-def distance(colours: Picture, avoided: Avoided) -> NDArray[np.float64]:
-    """Return how far colours are from those to avoid, however bright these are.
-
-    Args:
-        colours: (n, 3) sRGB in [0, 1].
-        avoided: k colours and their radii.
-    Returns:
-        (n,), the least distance from a line between black and a colour to avoid, in units of its radius.
-    """
-    lines = avoided.colours
-    brightness = np.clip(colours @ lines.T / (lines**2).sum(1), 0, 1.1)
-    distances = np.linalg.norm(colours[:, None] - brightness[..., None] * lines, axis=-1)
-    return np.asarray((distances / avoided.radii).min(axis=1), np.float64)
 
 
 def one_of(

@@ -11,15 +11,18 @@ from typing import Any
 import torch
 
 from an8flower import An8Flower
+from an8flower.drawing.factors import parse
 from an8flower.ground import files
 from an8flower.ground.deprecated import warn_renamed
 from an8flower.ground.versions import versions
-from an8flower.manifest import Manifest
+from an8flower.manifest import DataFolderError, Manifest
 from an8flower.protocol import Scheme
+from an8flower.repair import command
 from benchmark.device import device_of
 from benchmark.models import models
 from benchmark.setups import PLAIN
 from benchmark.training.fitting import accuracy, fit
+from benchmark.training.lessons import VERSION
 from benchmark.training.recipes import Recipe, recipes
 from benchmark.training.state import partial_path
 from benchmark.training.weights import (
@@ -73,7 +76,7 @@ def train(
         the model with the lowest validation loss, on `device`, and its record, both also on disk.
     Raises:
         UnknownNameError: for an unknown model, variant or recipe.
-        DataFolderError: if the dataset is damaged, or lacks the twins that the recipe needs.
+        DataFolderError: if the dataset is damaged, or lacks the twins or factors that the recipe needs.
         WeightsError: if there is a record of weights that is damaged.
         BlockingIOError: if another process is training the same fold.
         ValueError: for a device that is not available, too few views, or a loss that is NaN.
@@ -85,6 +88,7 @@ def train(
     recipe = recipes.get(recipe) if isinstance(recipe, str) else recipe
     root = recipe.data_root(root)
     data = An8Flower(root, variant, fold=fold, split="train", size_px=spec.size_px, scheme=scheme)
+    _require_factors(data.manifest, recipe)
     path = weights_path(checkpoints, variant, model, fold, seed, recipe.name)
     identity = _identity(spec.name, data.manifest, fold, seed, recipe, scheme)
     if _trained(path, identity):
@@ -142,6 +146,26 @@ def trained_record(
     return _trained(Path(path), identity)
 
 
+def _require_factors(manifest: Manifest, recipe: Recipe) -> None:
+    """Check that the images show what the recipe wants to be in them.
+
+    Raises:
+        DataFolderError: if a factor of the recipe is missing or has another value.
+    """
+    present = manifest.header["factors"]
+    wanted = {
+        name: list(value) if isinstance(value, tuple) else value
+        for name, value in parse(recipe.factors).items()
+    }
+    if any(present.get(name) != value for name, value in wanted.items()):
+        options = " ".join(f"--factor {text}" for text in recipe.factors)
+        drawing = command(manifest.folder.parent, manifest.header["variant"])
+        raise DataFolderError(
+            f"{manifest.folder} was drawn without {', '.join(recipe.factors)}, which the recipe "
+            f"{recipe.name!r} needs; remove it, then run '{drawing} {options}'"
+        )
+
+
 def _trained(path: Path, identity: dict[str, Any]) -> dict[str, Any] | None:
     """Return the record of weights that are intact and of this training, otherwise None."""
     with suppress(AlteredWeightsError):
@@ -160,7 +184,7 @@ def _identity(
     model: str, manifest: Manifest, fold: int, seed: int, recipe: Recipe, scheme: Scheme
 ) -> dict[str, Any]:
     """All that decides what comes out of training."""
-    twins = {"twins_digest": manifest.digest} if recipe.twins else {}
+    twins = {"twins_digest": manifest.digest, "pictures_version": VERSION} if recipe.twins else {}
     return {
         "variant": manifest.header["variant"],
         "dataset_digest": manifest.images_digest,
