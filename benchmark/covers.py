@@ -40,7 +40,7 @@ BRIGHTEST = 1.6  # the brightest shade of a colour to avoid, as a factor
 
 @dataclass(frozen=True)
 class Avoided:
-    """Colours that no background or cover may have.
+    """Colours that others must not be like.
 
     Args:
         colours: (k, 3) float32, sRGB in [0, 1].
@@ -51,11 +51,22 @@ class Avoided:
     radii: NDArray[np.float32]
 
     @classmethod
-    def of(cls, classes: Sequence[Sequence[int]]) -> Self:
-        """Return the given colours of classes (sRGB, 0 to 255) and those that the certificate uses."""
-        radii = [FROM_CLASSES] * len(classes) + [FROM_HELD_OUT] * len(HELD_OUT_COLOURS)
-        colours = np.array([*classes, *HELD_OUT_COLOURS]) / 255
+    def of(cls, classes: Sequence[Sequence[int]], *, held_out: bool = True) -> Self:
+        """Return the given colours of classes (sRGB, 0 to 255), and those that the certificate uses.
+
+        Args:
+            classes: sRGB, 0 to 255.
+            held_out: whether to add the colours that a covered part has in the certificate.
+        """
+        others = HELD_OUT_COLOURS if held_out else ()
+        radii = [FROM_CLASSES] * len(classes) + [FROM_HELD_OUT] * len(others)
+        colours = np.array([*classes, *others], float).reshape(-1, 3) / 255
         return cls(colours.astype(np.float32), np.array(radii, np.float32))
+
+
+def class_colours(data: An8Flower) -> list[Sequence[int]]:
+    """Return the colours that distinguish the classes of a dataset, sRGB from 0 to 255."""
+    return [rgb for spec in data.manifest.header["classes"] for rgb in spec["colours"].values()]
 
 
 class Covers:
@@ -98,9 +109,11 @@ def distance(colours: NDArray[np.float32], avoided: Avoided) -> NDArray[np.float
         avoided: k colours and their radii.
     Returns:
         (n,), the least distance from a line between black and the brightest shade of a colour to avoid, in
-        units of its radius.
+        units of its radius; infinite if there are none.
     """
     lines = avoided.colours
+    if not len(lines):
+        return np.full(len(colours), np.inf)
     brightness = np.clip(colours @ lines.T / (lines**2).sum(1), 0, BRIGHTEST)
     distances = np.linalg.norm(colours[:, None] - brightness[..., None] * lines, axis=-1)
     return np.asarray((distances / avoided.radii).min(axis=1), np.float64)

@@ -12,7 +12,7 @@ from conftest import TINY
 from an8flower import An8Flower
 from an8flower.protocol import PART_IDS
 from benchmark.certificate.interventions import INTERVENTIONS, View, intervened
-from benchmark.covers import Covers, covered_region, grown, rim_px
+from benchmark.covers import Avoided, Covers, covered_region, grown, rim_px
 from benchmark.training.lessons import PICTURES
 
 NAMES = [intervention.name for intervention in INTERVENTIONS]
@@ -20,6 +20,7 @@ BY_NAME = dict(zip(NAMES, INTERVENTIONS, strict=True))
 COVERS = [one.name for one in INTERVENTIONS if one.expects == "no class"]
 KEEPS = [one.name for one in INTERVENTIONS if one.expects == "class"]
 SIZE_PX = 48
+NO_CLASSES = Avoided.of([], held_out=False)
 
 
 def made(name, view, seed=0):
@@ -41,12 +42,13 @@ def view(request):
     other[40:44, 38:44] = True  # the part of another class
     by_shape = request.param == "thorns"
     cover = covered_region(mask, by_shape=by_shape) | covered_region(other, by_shape=by_shape)
-    return View(*pictures, mask, parts, mask | other, cover)
+    return View(*pictures, mask, parts, mask | other, cover, NO_CLASSES)
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_pictures_are_reproducible_and_leave_the_view_alone(name, view):
-    before = {field: getattr(view, field).copy() for field in View.__dataclass_fields__}
+    arrays = [field for field in View.__dataclass_fields__ if field != "classes"]
+    before = {field: getattr(view, field).copy() for field in arrays}
     one, again = made(name, view), made(name, view)
     assert one.shape == view.image.shape and one.dtype == np.float32
     assert one.min() >= 0 and one.max() <= 1
@@ -115,6 +117,29 @@ def test_everything_else_is_recoloured(view):
     assert np.array_equal(np.sort(picture, axis=-1), np.sort(view.image, axis=-1))
 
 
+def test_nothing_gets_a_colour_of_a_class(view):
+    """The pot may become green or blue; if blue is a class, it becomes green."""
+    image = np.where((view.parts == PART_IDS["pot"])[..., None], np.float32((0.7, 0.4, 0.3)), np.float32(0.9))
+    plain = replace(view, image=image)
+    blue = replace(plain, classes=Avoided.of([(77, 102, 178)], held_out=False))  # the order (2, 1, 0)
+    pot = view.parts == PART_IDS["pot"]
+    drawn = {one: set() for one in ("any", "not blue")}
+    for seed in range(60):
+        for name, changed in (("any", plain), ("not blue", blue)):
+            shown = made("recoloured", changed, seed)[pot][0]
+            drawn[name].add(tuple(round(float(value), 1) for value in shown))
+    assert len(drawn["any"]) == 5
+    assert drawn["any"] - drawn["not blue"] == {(0.3, 0.4, 0.7), (0.4, 0.3, 0.7)}
+
+
+def test_the_foreign_colour_is_equally_bright_for_all_classes(view):
+    """Petals of one class and the stem of another: the colour depends on both, so it is the same."""
+    if view.parts[view.mask][0] == PART_IDS["thorns"]:
+        return
+    other = replace(view, mask=view.candidates & ~view.mask)
+    assert np.array_equal(made("foreign_colour", view), made("foreign_colour", other))
+
+
 def test_pot_and_stem_are_grey_and_nothing_else_is_added(view):
     picture = made("grey_plant", view)
     plant = np.isin(view.parts, [PART_IDS["pot"], PART_IDS["stem"]])
@@ -146,13 +171,15 @@ def test_a_picture_does_not_depend_on_its_batch(view):
     masks, parts = (torch.from_numpy(np.stack([array] * 2)) for array in (view.mask, view.parts))
     covers = [(view.candidates, view.cover)] * 2
     for intervention in INTERVENTIONS:
-        both = intervened(intervention, *tensors, masks, parts, covers, [5, 8])
+        both = intervened(intervention, *tensors, masks, parts, covers, NO_CLASSES, [5, 8])
         assert both.shape == (2, 3, SIZE_PX, SIZE_PX)
-        alone = intervened(intervention, *(t[1:] for t in (*tensors, masks, parts)), covers[1:], [8])
+        alone = intervened(
+            intervention, *(t[1:] for t in (*tensors, masks, parts)), covers[1:], NO_CLASSES, [8]
+        )
         assert torch.equal(both[1:], alone)
     with pytest.raises(ValueError, match="image 1 has an empty mask"):
         masks[1] = False
-        intervened(INTERVENTIONS[0], *tensors, masks, parts, covers, [5, 8])
+        intervened(INTERVENTIONS[0], *tensors, masks, parts, covers, NO_CLASSES, [5, 8])
 
 
 @pytest.mark.parametrize("name", COVERS)
@@ -170,7 +197,9 @@ def test_covered_images_of_two_classes_are_alike(name, twinned):
         images, only, without = (torch.stack([data[int(r)][0] for r in rows]) for data in opened.values())
         masks, parts = (torch.stack([opened[None][int(r)][1][k] for r in rows]) for k in (0, 1))
         hidden = [covers.of(int(row)) for row in rows]
-        pictures = intervened(BY_NAME[name], images, only, without, masks, parts, hidden, [0] * len(rows))
+        pictures = intervened(
+            BY_NAME[name], images, only, without, masks, parts, hidden, NO_CLASSES, [0] * len(rows)
+        )
         assert len(rows) == 2
         assert (images[0] - images[1]).abs().max() > 0.5
         # 6 of 255 is how much images of two classes differ outside the part, as in docs/certificate.md.

@@ -84,6 +84,7 @@ def shown(group: Pictures) -> dict[str, torch.Tensor]:
             group.masks,
             group.parts,
             group.covers,
+            group.classes,
             group.rows,
         )
         for one in INTERVENTIONS

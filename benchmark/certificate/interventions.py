@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from an8flower.protocol import PART_IDS
 from an8flower.variants.colours import SIX_COLOURS
-from benchmark.covers import FOREIGN, Mask, grown, rim_px
+from benchmark.covers import FOREIGN, Avoided, Mask, distance, grown, rim_px
 
 Picture = NDArray[np.float32]
 Expected = Literal["class", "no class"]
@@ -28,6 +28,7 @@ Expected = Literal["class", "no class"]
 # Parts that only some classes have; their shape tells the class, not their colour.
 ADDED = (PART_IDS["balls"], PART_IDS["thorns"])
 SHIFT_PX = 6  # at 112 px
+MISTAKABLE = 0.02  # of the part's size: how many other pixels may have a colour of a class after recolouring
 _LUMINANCE = np.array((0.299, 0.587, 0.114), np.float32)
 
 
@@ -41,6 +42,7 @@ class View:
         parts: (H, W) uint8, part ids as in `an8flower.protocol.PART_IDS`.
         candidates, cover: (H, W) bool, the part of any class in this view, and the region that hides them;
             see `benchmark.covers`.
+        classes: the colours of the classes.
     """
 
     image: Picture
@@ -50,6 +52,7 @@ class View:
     parts: NDArray[np.uint8]
     candidates: Mask
     cover: Mask
+    classes: Avoided
 
 
 @dataclass(frozen=True)
@@ -78,6 +81,7 @@ def intervened(
     masks: torch.Tensor,
     parts: torch.Tensor,
     covers: Sequence[tuple[Mask, Mask]],
+    classes: Avoided,
     seeds: Sequence[int] | NDArray[np.int64],
 ) -> torch.Tensor:
     """Return the pictures of an intervention on n images.
@@ -88,6 +92,7 @@ def intervened(
         masks: (n, H, W) bool.
         parts: (n, H, W) uint8.
         covers: n pairs of candidates and cover, as `Covers.of` returns them.
+        classes: the colours of the classes.
         seeds: (n,) whole numbers from 0, one per image, e.g. its row: so a picture does not depend on the
             batch that it is in.
     Returns:
@@ -99,7 +104,8 @@ def intervened(
     pictures = []
     for index, seed in enumerate(seeds):
         image, only, without = (array[index] for array in stacked)
-        view = View(image, only, without, masks[index].numpy(), parts[index].numpy(), *covers[index])
+        mask, part_ids = masks[index].numpy(), parts[index].numpy()
+        view = View(image, only, without, mask, part_ids, *covers[index], classes)
         if not view.mask.any():
             raise ValueError(f"image {index} has an empty mask: there is no part to cover or to keep")
         pictures.append(intervention.function(view, np.random.default_rng([int(seed)])))
@@ -135,7 +141,7 @@ def _foreign_colour(view: View, rng: np.random.Generator) -> Picture:
         colours = np.array(list(SIX_COLOURS.values()), np.float32) / 255
         return np.where(view.cover[..., None], colours[rng.integers(len(colours))], view.image)
     shading = view.all_but_part @ _LUMINANCE
-    shading = shading / max(float(np.quantile(shading[view.mask], 0.9)), 1 / 255)
+    shading = shading / max(float(np.quantile(shading[view.candidates], 0.9)), 1 / 255)
     painted = np.clip(shading[..., None] * (np.array(FOREIGN, np.float32) / 255), 0, 1)
     picture = np.where(view.candidates[..., None], painted, view.all_but_part)
     return np.asarray(np.where(view.cover[..., None], picture, view.image), np.float32)
@@ -183,10 +189,17 @@ def _shifted(view: View, rng: np.random.Generator) -> Picture:
 
 
 def _recoloured(view: View, rng: np.random.Generator) -> Picture:
-    """Exchange the colour channels in one of five ways, but not where any class has its part."""
+    """Exchange the colour channels, but not where any class has its part.
+
+    Of the five ways to do so, one is drawn after which nearly no pixel has a colour of a class: a pot in the
+    colour of other petals would be a reason to answer with their class.
+    """
     orders = ((0, 2, 1), (1, 0, 2), (1, 2, 0), (2, 0, 1), (2, 1, 0))
-    order = list(orders[rng.integers(len(orders))])
     part = grown(view.candidates, rim_px(view.mask.shape[0]))
+    rest = view.image[::2, ::2][~part[::2, ::2]]  # a quarter of the pixels is enough
+    alike = np.array([np.count_nonzero(distance(rest[:, order], view.classes) < 1) for order in orders])
+    few = max(alike.min(), MISTAKABLE * np.count_nonzero(view.mask) / 4)
+    order = list(orders[rng.choice(np.flatnonzero(alike <= few))])
     return np.where(part[..., None], view.image, view.image[..., order])
 
 
@@ -205,6 +218,9 @@ INTERVENTIONS: tuple[Intervention, ...] = (
     Intervention("textured", "The part alone, in front of grey stripes.", "class", _textured),
     Intervention("shifted", "The part alone, moved by a few pixels.", "class", _shifted),
     Intervention(
-        "recoloured", "Colours are exchanged everywhere but where a class has its part.", "class", _recoloured
+        "recoloured",
+        "Colours are exchanged everywhere but where a class has its part, for colours of no class.",
+        "class",
+        _recoloured,
     ),
 )

@@ -17,7 +17,7 @@ from torch.nn.functional import max_pool2d
 from an8flower import An8Flower
 from an8flower.dataset import Twin
 from an8flower.protocol import VIEWPOINTS, Scheme
-from benchmark.covers import PLACE, Covers, Mask, rim_px
+from benchmark.covers import PLACE, Avoided, Covers, Mask, class_colours, rim_px
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,7 @@ class Pictures:
         masks: (n, H, W) bool, the discriminative part.
         parts: (n, H, W) uint8, part ids.
         covers: n pairs of masks, see `Covers.of`.
+        classes: the colours of the classes.
     """
 
     rows: NDArray[np.int64]
@@ -43,6 +44,7 @@ class Pictures:
     masks: torch.Tensor
     parts: torch.Tensor
     covers: list[tuple[Mask, Mask]]
+    classes: Avoided
 
 
 @dataclass(frozen=True)
@@ -106,6 +108,7 @@ class Twinned:
             masks,
             parts,
             [self.covers.of(int(row)) for row in rows],
+            Avoided.of(class_colours(self.images), held_out=False),
         )
 
 

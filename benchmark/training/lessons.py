@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from an8flower import An8Flower
 from an8flower.dataset import Target, Twin
 from an8flower.ground.registry import unknown
-from benchmark.covers import Avoided, Covers, distance, grown
+from benchmark.covers import Avoided, Covers, class_colours, distance, grown
 from benchmark.training.recipes.base import PLAIN, Lesson
 
 UNIFORM = -1  # the label of pictures for which all classes are to be equally probable
@@ -182,9 +182,7 @@ class Lessons:
             self._images = _same_images(data, None)
             self._part_only = _same_images(data, "part_only")
             self._all_but_part = _same_images(data, "all_but_part")
-        specs = data.manifest.header["classes"]
-        colours = [rgb for spec in specs for rgb in spec["colours"].values()]
-        self._avoided = Avoided.of(colours)
+        self._avoided = Avoided.of(class_colours(data))
         self._covers = Covers(self._images, lambda row: self._images[row][1][1].numpy())
 
     def __len__(self) -> int:
