@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -20,19 +21,34 @@ from benchmark.board.gates import with_gates
 from benchmark.board.rows import leaderboard
 from benchmark.board.text import to_markdown
 from benchmark.cli import app
-from benchmark.gates.moving import _apart, gate
+from benchmark.gates.moving import Pair, _apart, measured, opened
 from benchmark.gates.records import gate_path, read_gate, read_gates, write_gate
 from benchmark.gates.rows import Gate, GateRow
+from benchmark.setups import Setup
 from benchmark.store import ResultsError
 from explainers import explainer, registry
 from explainers.isolation import RemoteMethod
 
-ABOUT = {"variant": "single-6c", "model": "an8net", "recipe": "cheat_patch", "honest": "certified", "fold": 0}
+CODE = "2" * 64  # of the methods of `write_one_board`, too
 NAN = float("nan")
 FOUND = Gate(
-    300, 0.98, 0.01,
-    (GateRow("vebi", 0.02, 0.9), GateRow("grad_cam", 0.1, 0.45), GateRow("sobel", NAN, NAN, "it broke")),
+    300, 0.98, 0.01, 290,
+    (
+        GateRow("vebi", 0.02, 0.9, CODE), GateRow("grad_cam", 0.1, 0.45, CODE),
+        GateRow("sobel", NAN, NAN, CODE, "it broke"),
+    ),
 )  # fmt: skip
+
+
+def written(folder, found=FOUND, recipe="cheat_patch", fold=0, at=None):
+    """Write a gate, and return its path and content."""
+    cheating = Setup("single-6c", "an8net", 0, fold, recipe)
+    identity = {
+        **asdict(cheating), "honest": "certified", "weights_sha256": "a" * 64,
+        "honest_weights_sha256": "b" * 64, "dataset_digest": "d" * 64,
+    }  # fmt: skip
+    path = gate_path(folder, at or cheating)
+    return path, write_gate(path, found, identity, {"command": "an8flower gate"})
 
 
 class Sees(nn.Module):
@@ -85,17 +101,27 @@ def test_a_map_of_what_the_model_sees_moves_and_a_map_of_the_image_does_not(patc
     def test_broken(model, images, targets):
         raise RuntimeError("it broke")
 
-    told = []
+    pair = Pair(honest, cheating, patched, patched, patched)
+    found, rows = opened(pair, images=20)
+    assert (found.images, found.follows, found.honest_follows, found.explained) == (4, 1.0, 0.0, 4)
+
+    def test_even(model, images, targets):
+        return torch.ones(images[:, 0].shape)
+
     with registry.temporarily():
-        explainer(source="tests")(test_gradient)
-        explainer(source="tests")(test_broken)
-        named = [methods.get(name) for name in ("test_gradient", "sobel", "test_broken")]
-        found = gate(honest, cheating, patched, (patched, patched), named, images=20, done=told.append)
-    assert (found.images, found.follows, found.honest_follows, len(told)) == (4, 1.0, 0.0, 3)
-    moves, stays, fails = found.rows
+        for function in (test_gradient, test_even, test_broken):
+            explainer(source="tests")(function)
+        moves, stays, even, fails = (
+            measured(methods.get(name), pair, rows)
+            for name in ("test_gradient", "sobel", "test_even", "test_broken")
+        )
     assert moves.honest < 0.05 and moves.cheating > 0.95 and moves.passed
     assert stays.moved == pytest.approx(0, abs=1e-9) and not stays.passed
     assert fails.reason == "RuntimeError: it broke" and not fails.passed
+    # A map that is equal everywhere prefers neither, although one has more pixels than the other.
+    sizes = batch.masks.sum() / batch.cheat_masks.sum()
+    assert abs(sizes - 1) > 0.1
+    assert even.honest == pytest.approx(0.5) and even.cheating == pytest.approx(0.5)
 
 
 def test_a_foreign_method_runs_in_a_process_of_its_own():
@@ -108,11 +134,10 @@ def test_a_foreign_method_runs_in_a_process_of_its_own():
 
 
 def test_a_gate_is_read_as_written(tmp_path):
-    path = gate_path(tmp_path, "single-6c", "an8net", "cheat_patch")
-    write_gate(path, FOUND, ABOUT)
-    found, about = read_gate(path)
+    found, identity = read_gate(written(tmp_path)[0])
     assert found.rows[:2] == FOUND.rows[:2] and found.rows[2].reason == "it broke"
-    assert np.isnan(found.rows[2].moved) and (found.follows, about["honest"]) == (0.98, "certified")
+    assert np.isnan(found.rows[2].moved) and (found.follows, identity["honest"]) == (0.98, "certified")
+    assert found.explained == 290
 
 
 @pytest.mark.parametrize(
@@ -125,9 +150,8 @@ def test_a_gate_is_read_as_written(tmp_path):
     ],
 )
 def test_an_altered_gate_is_one_line(tmp_path, change, reason):
-    path = gate_path(tmp_path, "single-6c", "an8net", "cheat_patch")
-    path.parent.mkdir(parents=True)
-    path.write_text(json.dumps(change(write_gate(path, FOUND, ABOUT))))
+    path, content = written(tmp_path)
+    path.write_text(json.dumps(change(content)))
     with pytest.raises(ResultsError, match=reason) as caught:
         read_gate(path)
     assert "\n" not in str(caught.value)
@@ -135,18 +159,29 @@ def test_an_altered_gate_is_one_line(tmp_path, change, reason):
 
 
 def test_a_gate_of_other_models_is_not_used(tmp_path):
-    path = gate_path(tmp_path, "single-6c", "an8net", "cheat_pot")
-    write_gate(path, FOUND, ABOUT)
+    path, _ = written(tmp_path, at=Setup("single-6c", "an8net", 0, 0, "cheat_pot"))
     with pytest.raises(ResultsError, match="is the gate of other models"):
         read_gate(path)
+
+
+def shown(folder, code=CODE):
+    """The row of vebi with its gate."""
+    records = [SimpleNamespace(explainer="vebi", identity={"code_sha256": code})]
+    return with_gates(pd.DataFrame({"explainer": ["vebi"]}), records, folder, "single-6c", "an8net")
+
+
+def test_a_gate_is_the_mean_of_folds_and_only_of_the_present_code(tmp_path):
+    for fold, cheating in enumerate((0.8, 0.6)):
+        written(tmp_path, replace(FOUND, rows=(GateRow("vebi", 0.2, cheating, CODE),)), fold=fold)
+    assert shown(tmp_path)[0]["gate"].tolist() == [pytest.approx(50)]
+    assert "gate" not in shown(tmp_path, code="e" * 64)[0]
 
 
 def test_a_gate_that_was_not_measured_hides_no_other(tmp_path):
     names = {"cheat_patch": float("nan"), "cheat_pot": 0.75}
     for recipe, cheating in names.items():
-        found = replace(FOUND, rows=(GateRow("vebi", 0.25, cheating),))
-        write_gate(gate_path(tmp_path, "single-6c", "an8net", recipe), found, ABOUT | {"recipe": recipe})
-    rows, notes = with_gates(pd.DataFrame({"explainer": ["vebi"]}), tmp_path, "single-6c", "an8net")
+        written(tmp_path, replace(FOUND, rows=(GateRow("vebi", 0.25, cheating, CODE),)), recipe)
+    rows, notes = shown(tmp_path)
     assert (rows["gate"].tolist(), notes) == ([50.0], ())
 
 
@@ -159,24 +194,23 @@ def test_a_gate_that_was_not_measured_hides_no_other(tmp_path):
 )
 def test_models_that_are_no_test_judge_no_method(tmp_path, follows, honest_follows, reason):
     found = replace(FOUND, follows=follows, honest_follows=honest_follows)
-    write_gate(gate_path(tmp_path, "single-6c", "an8net", "cheat_patch"), found, ABOUT)
-    rows, (note,) = with_gates(pd.DataFrame({"explainer": ["vebi"]}), tmp_path, "single-6c", "an8net")
+    written(tmp_path, found)
+    rows, (note,) = shown(tmp_path)
     assert "gate" not in rows and reason in note and FOUND.fault == ""
 
 
 def test_a_board_shows_the_gate(tmp_path):
     write_one_board(tmp_path, ["vebi", "grad_cam", "sobel", "random"])
     assert "gate" not in leaderboard(tmp_path, "single-6c").rows
-    write_gate(gate_path(tmp_path, "single-6c", "an8net", "cheat_patch"), FOUND, ABOUT)
-    pot = replace(FOUND, rows=(GateRow("vebi", 0.1, 0.7),))
-    write_gate(gate_path(tmp_path, "single-6c", "an8net", "cheat_pot"), pot, ABOUT | {"recipe": "cheat_pot"})
+    written(tmp_path)
+    pot, _ = written(tmp_path, replace(FOUND, rows=(GateRow("vebi", 0.1, 0.7, CODE),)), "cheat_pot")
     board = leaderboard(tmp_path, "single-6c")
     gates = board.rows.set_index("explainer")["gate"]
     assert gates["vebi"] == pytest.approx(60) and gates["grad_cam"] == pytest.approx(35)
     assert gates[["sobel", "random"]].isna().all()
     text = to_markdown(board, "an8flower leaderboard")
     assert "| 60 ✓ |" in text and "| 35 ✗ |" in text
-    gate_path(tmp_path, "single-6c", "an8net", "cheat_pot").write_text("[")
+    pot.write_text("[")
     board = leaderboard(tmp_path, "single-6c")
     assert board.rows.set_index("explainer")["gate"]["vebi"] == pytest.approx(88)
     assert any("left out: a gate: " in note for note in board.notes)

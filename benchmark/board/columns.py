@@ -134,7 +134,7 @@ def _interval(row: Row) -> str:
 def _gate(row: Row) -> str:
     if np.isnan(row["gate"]):
         return ""
-    return f"{row['gate']:.0f} {'✓' if row['gate'] >= 100 * MOVES else '✗'}"
+    return f"{row['gate']:.0f} {'✓' if row['gate'] > 100 * MOVES else '✗'}"
 
 
 def _p(row: Row) -> str:
@@ -158,8 +158,8 @@ COLUMNS = (
     Column("p_holm", "p", _p, "p-value of the difference to the best method, paired by view, Holm-corrected",
            family="core", markdown=False, first="ascending"),
     named("published", "published", terminal=2),
-    Column("gate", "gate", _gate, "share of the relevance that moves to the cheat of a model that cheats, %; "
-           "✓ if it is at least half: a method that does not pass shows the part whatever the model does",
+    Column("gate", "gate", _gate, "by how much the share of a cheat rises, in %, if the model cheats; ✓ if "
+           "by more than half: a method that does not pass shows the part whatever the model does",
            family="core", terminal=2),
     measured("normalised", "normalised", 1, "normalised: 0 is the best floor, 100 the best ceiling",
              short="norm.", family="core"),

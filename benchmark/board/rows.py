@@ -135,7 +135,7 @@ def board_of(source: BoardRecords, results: str | Path, *, certified_only: bool 
     whole = scores.loc[:, scores.notna().all()]
     methods = [name for name in rows["explainer"][rows["role"] == "method"] if name in whole]
     rows = _with_statistics(rows, whole, methods)
-    rows, of_gates = with_gates(rows, results, variant, model)
+    rows, of_gates = with_gates(rows, records, results, variant, model)
     measured = [record for record in records if record.status != "failed"]
     accuracy = {record.fold: record.accuracy for record in measured if record.accuracy is not None}
     return Leaderboard(

@@ -87,7 +87,7 @@ def gate(
         content = {**asdict(found), "fault": found.fault, "rows": rows, "path": str(path)}
         say(finite(content), True, "")
         return
-    table = Table(title=f"{variant} {model}: share of the relevance on the cheat, %", title_justify="left")
+    table = Table(title=f"{variant} {model}: share of the cheat, %", title_justify="left")
     for heading in ("explainer", "honest", "cheating", "moved", "gate"):
         table.add_column(heading, justify="left" if heading in ("explainer", "gate") else "right")
     failed = [row for row in found.rows if row.reason]
@@ -98,6 +98,10 @@ def gate(
     out.print(
         f"the cheating model's answer follows the cheat on {found.follows:.1%} of {found.images} images, "
         f"the honest one's on {found.honest_follows:.1%}",
+        highlight=False, soft_wrap=True,
+    )  # fmt: skip
+    out.print(
+        f"explained: the {found.explained} images for which only the cheating model does so",
         highlight=False, soft_wrap=True,
     )  # fmt: skip
     if found.fault:

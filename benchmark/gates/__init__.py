@@ -1,4 +1,4 @@
-"""The gate: which methods' heatmaps move to the cheat if the model goes by it?
+"""The gate: which methods' heatmaps move to the cheat if the model uses the cheat?
 
->>> from benchmark.gates.moving import gate
+>>> from benchmark.gates.moving import measured, opened
 """

@@ -1,14 +1,15 @@
 """The gate: does a method's heatmap move when a model cheats?
 
-A model that goes by a coloured patch, instead of the part, must be explained by the patch. A method whose
+A model that uses a coloured patch, instead of the part, must be explained by the patch. A method whose
 heatmap stays on the part shows the part whatever the model does, and its score on an honest model says
 nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -20,63 +21,94 @@ from an8flower.dataset import Batch
 from an8flower.ground.text import error_line, one_line
 from benchmark.certificate.pictures import partner_rows, swap
 from benchmark.gates.rows import Gate, GateRow
+from benchmark.measuring.code_digest import code_digest
 from benchmark.measuring.groups import sent
 from benchmark.metrics import metrics
 from benchmark.training.loader import TrainingBatches
 from explainers import Explainer
 from explainers.isolation import ForeignError, isolated
 
-IMAGES = 300  # that are explained, spread over the test images
+IMAGES = 300  # on which the models are asked, spread over the test images
 BATCH = 50
 
 
-def gate(
-    honest: nn.Module,
-    cheating: nn.Module,
-    test: An8Flower,
-    learn: tuple[An8Flower, An8Flower],
-    explainers: Sequence[Explainer],
-    *,
-    images: int = IMAGES,
-    limit_s: float | None = None,
-    limit_gib: float | None = None,
-    done: Callable[[int], None] | None = None,
-) -> Gate:
-    """Explain an honest and a cheating model on the same images, which show part and cheat.
+@dataclass(frozen=True)
+class Pair:
+    """An honest model, one that cheats, and their images.
 
     Args:
         honest, cheating: classifiers in eval mode.
-        test: the images, with the targets "plant" and "cheat". Images on which the cheat tells another class
-            are left out, and those into which their partner's cheat would bring nothing new.
-        learn: the training images of the two models, for methods that learn.
-        explainers: the methods.
-        images: largest number of images that are explained.
-        limit_s, limit_gib: of one call of a foreign method, which runs in a process of its own.
-        done: called after each method.
+        test: images that show part and cheat, with the targets "plant" and "cheat".
+        honest_training, cheating_training: the training images of the models, for methods that learn.
     """
+
+    honest: nn.Module
+    cheating: nn.Module
+    test: An8Flower
+    honest_training: An8Flower
+    cheating_training: An8Flower
+
+
+def opened(pair: Pair, *, images: int = IMAGES) -> tuple[Gate, NDArray[np.int64]]:
+    """Ask two models how often they follow the cheat.
+
+    Images on which the cheat is of another class are left out, and those into which the cheat of their
+    partner would bring nothing new.
+
+    Args:
+        pair: the models and their images.
+        images: largest number of images on which they are asked.
+    Returns:
+        a gate without methods, and the rows of the images to explain: those for which the cheating model
+        follows the cheat and the honest one does not.
+    Raises:
+        ValueError: if there is no image to ask on.
+    """
+    test = pair.test
     partners = partner_rows(test)
-    own, told = (test.table[name].to_numpy() for name in ("class", "cheat_class"))
-    tells = np.flatnonzero((told == own) & (told[partners] != own))
-    rows = tells[np.unique(np.linspace(0, len(tells) - 1, min(images, len(tells))).round().astype(int))]
-    follow = {
-        name: _follows(model, test, rows, partners)
-        for name, model in (("honest", honest), ("cheating", cheating))
-    }
-    shown = rows[follow["cheating"]]
-    found = []
-    for explainer in explainers:
-        try:
-            shares = []
-            for model, its_rows, training in ((honest, rows, learn[0]), (cheating, shown, learn[1])):
-                with _apart(explainer, limit_s, limit_gib) as method:
-                    shares.append(_share(method, model, test, its_rows, training))
-            found.append(GateRow(explainer.name, honest=shares[0], cheating=shares[1]))
-        except Exception as error:  # one faulty method must not end the others
-            reason = one_line(str(error)) if isinstance(error, ForeignError) else error_line(error)
-            found.append(GateRow(explainer.name, float("nan"), float("nan"), reason))
-        if done is not None:
-            done(1)
-    return Gate(len(rows), float(follow["cheating"].mean()), float(follow["honest"].mean()), tuple(found))
+    own, cheat = (test.table[name].to_numpy() for name in ("class", "cheat_class"))
+    fit = np.flatnonzero((cheat == own) & (cheat[partners] != own))
+    if not len(fit):
+        raise ValueError(
+            f"{test.manifest.folder} has no test image whose cheat is of its class while that of its partner "
+            "is of another; draw it with a larger cheat_share"
+        )
+    asked = fit[np.unique(np.linspace(0, len(fit) - 1, min(images, len(fit))).round().astype(int))]
+    honest, cheating = (
+        _follows(model, test, asked, partners) for model in (pair.honest, pair.cheating)
+    )  # fmt: skip
+    rows = asked[cheating & ~honest]
+    return Gate(len(asked), float(cheating.mean()), float(honest.mean()), len(rows), ()), rows
+
+
+def measured(
+    explainer: Explainer,
+    pair: Pair,
+    rows: NDArray[np.int64],
+    *,
+    limit_s: float | None = None,
+    limit_gib: float | None = None,
+) -> GateRow:
+    """Explain both models on the same images.
+
+    Args:
+        explainer: the method; a foreign one runs in a process of its own.
+        pair: the models and their images.
+        rows: of the images to explain, as `opened` returns them.
+        limit_s, limit_gib: of one call of a foreign method.
+    """
+    code = code_digest(explainer.spec.build)
+    shares = []
+    try:
+        for model, training in (
+            (pair.honest, pair.honest_training), (pair.cheating, pair.cheating_training)
+        ):  # fmt: skip
+            with _apart(explainer, limit_s, limit_gib) as method:
+                shares.append(_share(method, model, pair.test, rows, training))
+    except Exception as error:  # one faulty method must not end the others
+        reason = one_line(str(error)) if isinstance(error, ForeignError) else error_line(error)
+        return GateRow(explainer.name, float("nan"), float("nan"), code, reason)
+    return GateRow(explainer.name, shares[0], shares[1], code)
 
 
 def _follows(
@@ -109,7 +141,10 @@ def _apart(explainer: Explainer, limit_s: float | None, limit_gib: float | None)
 def _share(
     explainer: Explainer, model: nn.Module, test: An8Flower, rows: NDArray[np.int64], learn: An8Flower
 ) -> float:
-    """Return the mean share of a method's relevance that is on the cheat."""
+    """Return the mean share of the cheat: its relevance per pixel, divided by that of cheat and part.
+
+    Per pixel, because a pot has more pixels than petals: a map that is equal everywhere has the share 1/2.
+    """
     explainer.fit(model, TrainingBatches(learn, masks=explainer.spec.needs_masks))
     mass = metrics.get("relevance_mass").compute
     shares = []
@@ -122,7 +157,8 @@ def _share(
         heatmaps = explainer(model, batch.images, predicted, **known).numpy()
         assert batch.cheat_masks is not None
         on_cheat, on_part = (
-            np.asarray(mass(heatmaps, masks.numpy())) for masks in (batch.cheat_masks, batch.masks)
+            np.asarray(mass(heatmaps, masks.numpy())) / masks.sum((1, 2)).clamp(min=1).numpy()
+            for masks in (batch.cheat_masks, batch.masks)
         )
         both = on_cheat + on_part
         # A map without relevance on either says as much of one as of the other.
