@@ -230,9 +230,12 @@ def _pictures(plan: Plan, boards: Sequence[Leaderboard]) -> tuple[list[Path], li
         else:
             written.append(path)
 
-    for variant in plan.variants:
-        sheet = plan.results / variant / "contact_sheet.png"
-        root = plan.data_root(plan.recipes[0])
+    for variant, recipe in plan.datasets():
+        of_recipe = (
+            f"+{recipe}" if recipes.get(recipe).factors else ""
+        )  # other images than those of the variant
+        sheet = plan.results / variant / f"contact_sheet{of_recipe}.png"
+        root = plan.data_root(recipe)
         draw(sheet, (lambda path: path) if sheet.exists() else partial(contact_sheet, root, variant))
     for board in boards:
         try:

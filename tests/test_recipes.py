@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -11,7 +12,7 @@ from synthetic_results import CLASSES, MEANS, write_one_board
 from typer.testing import CliRunner
 
 from an8flower.ground.registry import UnknownNameError
-from benchmark.board.recipes import compared_with_plain
+from benchmark.board.recipes import compare, compared_with_plain
 from benchmark.board.rows import boards_in, leaderboard
 from benchmark.board.text import write_board
 from benchmark.cli import app
@@ -185,6 +186,19 @@ def test_two_recipes_are_compared_row_by_row(results):
     written = json.loads((results / "single-6c/an8net+certified/leaderboard.json").read_text())
     assert (written["model"], written["recipe"]) == ("an8net", "certified")
     assert written["compared"]["agreement"]["tau"] == pytest.approx(1 / 3)
+
+
+def test_recipes_are_compared_on_the_views_of_both(results, tmp_path):
+    """One board lacks a fold: a difference is within its interval, and one board differs from itself by 0."""
+    shutil.copytree(results, tmp_path / "less")
+    for path in (tmp_path / "less/single-6c/an8net+certified/records").rglob("fold4.json"):
+        path.unlink()
+    less = leaderboard(tmp_path / "less", "single-6c", recipe="certified")
+    rows = compared_with_plain(less, tmp_path / "less").rows
+    assert ((rows["low"] <= rows["difference"] + 1e-9) & (rows["difference"] <= rows["high"] + 1e-9)).all()
+    same = compare(less, leaderboard(results, "single-6c", recipe="certified")).rows
+    assert same["difference"].abs().max() < 1e-9
+    assert same["score"].tolist() == pytest.approx(less.rows["iou_auc"].tolist())
 
 
 def test_the_report_shows_both_recipes(results):

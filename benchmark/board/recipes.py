@@ -24,8 +24,8 @@ class RecipeComparison:
         recipe, other: the recipes of the two boards.
         rows: one row per explainer that both have, in the order of the board: explainer, role, rank and
             other_rank among the methods that both have, score and other (percent), difference with its 95 %
-            interval low and high (paired by view, percentage points); and, if both boards have scores by
-            class, the difference of each class as "iou_auc of <class>".
+            interval low and high (paired by view, percentage points); and, if both boards have the same views
+            and scores by class, the difference of each class as "iou_auc of <class>".
         agreement: of the orders of the methods; None with fewer than two methods or views.
     """
 
@@ -55,9 +55,16 @@ def compared_with_plain(board: Leaderboard, results: str | Path) -> RecipeCompar
 
 
 def compare(board: Leaderboard, other: Leaderboard) -> RecipeComparison:
-    """Compare two boards of the same images and architecture."""
+    """Compare two boards of the same images and architecture, on the views that both have."""
     scores, others = (statistics.scores_by_view(one.source.records, SCORE) for one in (board, other))
     ours, theirs = (one.rows.set_index("explainer") for one in (board, other))
+    views = scores.index.intersection(others.index)
+    if len(views) < max(len(scores), len(others)):  # e.g. one board has fewer folds
+        scores, others = scores.loc[views], others.loc[views]
+        ours, theirs = (
+            part[["role"]].assign(**{SCORE: 100 * values.mean()})
+            for part, values in ((ours, scores), (theirs, others))
+        )
     names = [name for name in ours.index if name in theirs.index]
     ours, theirs = ours.loc[names], theirs.loc[names]
     rows = pd.DataFrame({"explainer": names, "role": ours["role"].to_numpy()})
