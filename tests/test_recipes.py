@@ -92,16 +92,25 @@ def test_a_name_that_cannot_be_that_of_a_folder_is_refused(name):
         ({"learning_rate": float("nan")}, "learning_rate must be a number above 0; got nan"),
         ({"decay": -1}, "decay must be a number above 0; got -1"),
         ({"momentum": "0.9"}, "momentum must be a number from 0; got '0.9'"),
-        (
-            {"lessons": (Lesson("image", "label", weight=0),)},
-            "the weight of a lesson must be a number above 0; got 0",
-        ),
-        ({"lessons": (Lesson("image", "labl"),)}, "a target must be one of label, uniform; got 'labl'"),
+        ({"lessons": ()}, "at least one lesson must have the target 'label'; none has it"),
+        ({"lessons": (Lesson("image", "uniform"),)}, "at least one lesson must have the target 'label'"),
+        ({"lessons": ("image",)}, r"lessons must be a tuple of Lesson; got \('image',\)"),
+        ({"lessons": [Lesson("image", "label")]}, "lessons must be a tuple of Lesson"),
+        ({"factors": "cheat=patch"}, "factors must be a tuple of str; got 'cheat=patch'"),
     ],
 )
 def test_a_wrong_entry_of_a_recipe_is_named(wrong, message):
     with pytest.raises(ValueError, match=f"recipe 'mine': {message}"):
         Recipe(name="mine", **wrong)
+
+
+def test_a_wrong_lesson_or_factor_is_named():
+    with pytest.raises(ValueError, match="the weight of a lesson must be a number above 0; got 0"):
+        Lesson("image", "label", weight=0)
+    with pytest.raises(ValueError, match="target of a lesson must be one of label, uniform; got 'labl'"):
+        Lesson("image", "labl")
+    with pytest.raises(UnknownNameError, match="unknown factor 'chet'; did you mean 'cheat'"):
+        Recipe(name="mine", factors=("chet=patch",))
 
 
 @pytest.mark.parametrize(

@@ -17,9 +17,8 @@ from numpy.typing import NDArray
 
 from an8flower import An8Flower
 from an8flower.dataset import Target, Twin
-from an8flower.ground.registry import unknown
 from benchmark.covers import Avoided, Covers, class_colours, distance, grown
-from benchmark.training.recipes.base import PLAIN, Lesson
+from benchmark.training.recipes.base import PLAIN, Lesson, PictureName
 
 UNIFORM = -1  # the label of pictures for which all classes are to be equally probable
 VERSION = 1  # of the pictures; part of the identity of models that are trained on them
@@ -146,7 +145,7 @@ def one_of(
     return lambda source, rng: pictures[rng.integers(len(pictures))](source, rng)
 
 
-PICTURES: dict[str, Callable[[Source, np.random.Generator], Picture]] = {
+PICTURES: dict[PictureName, Callable[[Source, np.random.Generator], Picture]] = {
     "image": lambda source, rng: source.image,
     "part_only": lambda source, rng: source.part_only,
     "all_but_part": lambda source, rng: source.all_but_part,
@@ -165,18 +164,11 @@ class Lessons:
         data: images at the model's size; their twins are opened if a lesson needs them.
         lessons: the pictures of each image, with what the model is to answer.
     Raises:
-        UnknownNameError: for a picture that does not exist.
-        ValueError: if no lesson has the target "label".
         DataFolderError: if twins are missing; the message names the command that draws them.
     """
 
     def __init__(self, data: An8Flower, lessons: Sequence[Lesson] = PLAIN) -> None:
         self.data, self.lessons = data, tuple(lessons)
-        for lesson in self.lessons:
-            if lesson.picture not in PICTURES:
-                raise unknown("picture", lesson.picture, PICTURES)
-        if not any(lesson.target == "label" for lesson in self.lessons):
-            raise ValueError("a recipe needs at least one lesson with target 'label'; it has none")
         self._images = data
         if self.lessons != PLAIN:
             self._images = _same_images(data, None)

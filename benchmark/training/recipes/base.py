@@ -8,8 +8,19 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from an8flower.ground.registry import Registry
+from an8flower.drawing.factors import parse
+from an8flower.ground.registry import Registry, unknown
 
+PictureName = Literal[
+    "image",
+    "part_only",
+    "all_but_part",
+    "part_on_colour",
+    "covered",
+    "tinted",
+    "part_varied",
+    "covered_varied",
+]
 Target = Literal["label", "uniform"]
 
 
@@ -18,16 +29,29 @@ class Lesson:
     """One picture of each training image, and what the model is to answer to it.
 
     Args:
-        picture: a name in `benchmark.training.lessons.PICTURES`: "image" for the image itself, "part_only"
-            and "all_but_part" for its twins, or a picture made of these.
+        picture: "image" for the image itself, "part_only" and "all_but_part" for its twins, or a picture made
+            of these; see `benchmark.training.lessons.PICTURES`.
         target: "label" for the image's class; "uniform" for the probability 1/C of each of the C classes,
             for pictures that do not show the class.
         weight: factor of the loss of these pictures.
+    Raises:
+        UnknownNameError: for a picture that does not exist.
+        ValueError: for a target that does not exist, or a weight that is not above 0.
     """
 
-    picture: str
+    picture: PictureName
     target: Target
     weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.picture not in get_args(PictureName):
+            raise unknown("picture", self.picture, get_args(PictureName))
+        if self.target not in get_args(Target):
+            raise ValueError(
+                f"the target of a lesson must be one of {', '.join(get_args(Target))}; got {self.target!r}"
+            )
+        if not (isinstance(self.weight, int | float) and 0 < self.weight < math.inf):
+            raise ValueError(f"the weight of a lesson must be a number above 0; got {self.weight!r}")
 
 
 # Least value of each whole number; without pictures for training or validation there is nothing to learn.
@@ -56,7 +80,9 @@ class Recipe:
             ("cheat=patch",); see `an8flower.drawing.factors`.
         source: where the recipe comes from.
     Raises:
-        ValueError: if the name cannot be that of a folder, or a number or target is not allowed.
+        ValueError: if the name cannot be that of a folder, a number or factor is not allowed, or no lesson
+            has the target "label".
+        UnknownNameError: for a factor that does not exist.
 
     Source: epochs, batch, momentum and weight decay as in Oramas et al. 2019 and MatConvNet's
         MNIST example; the rest is this project's.
@@ -96,17 +122,17 @@ class Recipe:
             if not known or value < 0 or (positive and value == 0):
                 right = "above 0" if positive else "from 0"
                 raise ValueError(f"recipe {self.name!r}: {field} must be a number {right}; got {value!r}")
-        for lesson in self.lessons:
-            if not (isinstance(lesson.weight, int | float) and 0 < lesson.weight < math.inf):
+        for field, kind in (("lessons", Lesson), ("factors", str)):
+            values = getattr(self, field)
+            if not isinstance(values, tuple) or not all(isinstance(value, kind) for value in values):
                 raise ValueError(
-                    f"recipe {self.name!r}: the weight of a lesson must be a number above 0; "
-                    f"got {lesson.weight!r}"
+                    f"recipe {self.name!r}: {field} must be a tuple of {kind.__name__}; got {values!r}"
                 )
-            if lesson.target not in get_args(Target):
-                raise ValueError(
-                    f"recipe {self.name!r}: a target must be one of {', '.join(get_args(Target))}; "
-                    f"got {lesson.target!r}"
-                )
+        if not any(lesson.target == "label" for lesson in self.lessons):
+            raise ValueError(
+                f"recipe {self.name!r}: at least one lesson must have the target 'label'; none has it"
+            )
+        parse(self.factors)
 
     @property
     def twins(self) -> bool:
