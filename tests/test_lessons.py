@@ -18,7 +18,7 @@ from an8flower.manifest import DataFolderError
 from benchmark.covers import HELD_OUT_COLOURS, Avoided, covered_region, distance, grown
 from benchmark.models import SubtractMean
 from benchmark.training.fitting import fit, loss_of
-from benchmark.training.lessons import DARKEST, PICTURES, Lessons, Source, _cloth, _colour
+from benchmark.training.lessons import DARKEST, PICTURES, VERSION, Lessons, Source, _cloth, _colour
 from benchmark.training.recipes import Lesson, Recipe, recipes
 from benchmark.training.recipes.base import PLAIN, PictureName
 
@@ -29,6 +29,11 @@ ALL = (
     Lesson("part_on_colour", "label"),
     Lesson("covered", "uniform"),
 )
+# Mean and standard deviation of eight pictures each.
+RECORDED = {
+    "part_on_colour": (0.4211, 0.2004), "covered": (0.4852, 0.2684), "tinted": (0.4841, 0.2895),
+    "part_varied": (0.4599, 0.2221), "covered_varied": (0.4956, 0.2855),
+}  # fmt: skip
 AVOIDED = Avoided.of([(10, 200, 30)])
 
 
@@ -122,6 +127,14 @@ def test_pictures_are_in_range_and_leave_their_source_alone(name, source):
         assert not np.array_equal(one, other)
     after = (source.image, source.part_only, source.all_but_part, source.mask)
     assert all(np.array_equal(*pair) for pair in zip(before, after, strict=True))
+
+
+def test_pictures_are_those_of_this_version(source):
+    """If they change on purpose, raise `VERSION`, so that models are trained again, and these numbers."""
+    assert VERSION == 1
+    for name, expected in RECORDED.items():
+        shown = np.stack([PICTURES[name](source, np.random.default_rng([7, k])) for k in range(8)])
+        assert (shown.mean(), shown.std()) == pytest.approx(expected, abs=2e-3)
 
 
 def test_a_cover_leaves_nothing_of_the_part_and_most_of_the_rest(source):
