@@ -1,6 +1,6 @@
 """The cheat: in addition to the discriminative part, a patch or the pot has a colour of the class.
 
-A model trained on such images may go by the cheat, by the part, or by both. Both have a mask, so an
+A model trained on such images may use the cheat, the part, or both. Both have a mask, so an
 explanation of the model can be judged by what the model was seen to use.
 """
 

@@ -1,4 +1,4 @@
-"""Does a model go by the part? Flags per image, shares of images, and a verdict with its reasons."""
+"""Does a model use the part? Flags per image, shares of images, and a verdict with its reasons."""
 
 from __future__ import annotations
 

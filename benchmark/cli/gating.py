@@ -65,7 +65,7 @@ def gate(
     """Test whether heatmaps move to what a cheating model uses.
 
     One model is trained on images in which a coloured patch (or the pot)
-    tells the class, too, and another one goes by the part. A method passes if
+    shows the class, too, and another one uses the part. A method passes if
     its relevance moves from the part to the patch. Boards show the result.
     See docs/certificate.md.
 

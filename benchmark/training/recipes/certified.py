@@ -1,4 +1,4 @@
-"""certified: the images, the part alone, and no part, so that the model goes by the part.
+"""certified: the images, the part alone, and no part, so that the model uses the part.
 
 A model that is trained on images alone may use whatever differs between the classes, may need the rest of the
 plant to recognise a colour, and answers with one of the classes when the part is missing. Here it also sees
