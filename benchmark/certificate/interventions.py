@@ -28,6 +28,7 @@ Expected = Literal["class", "no class"]
 # Parts that only some classes have; their shape tells the class, not their colour.
 ADDED = (PART_IDS["balls"], PART_IDS["thorns"])
 SHIFT_PX = 6  # at 112 px
+EVERY = 3  # rows and columns that are compared with the colours of the classes
 MISTAKABLE = 0.02  # of the part's size: how many other pixels may have a colour of a class after recolouring
 _LUMINANCE = np.array((0.299, 0.587, 0.114), np.float32)
 
@@ -196,9 +197,10 @@ def _recoloured(view: View, rng: np.random.Generator) -> Picture:
     """
     orders = ((0, 2, 1), (1, 0, 2), (1, 2, 0), (2, 0, 1), (2, 1, 0))
     part = grown(view.candidates, rim_px(view.mask.shape[0]))
-    rest = view.image[::2, ::2][~part[::2, ::2]]  # a quarter of the pixels is enough
+    some = slice(None, None, EVERY)
+    rest = view.image[some, some][~part[some, some]]
     alike = np.array([np.count_nonzero(distance(rest[:, order], view.classes) < 1) for order in orders])
-    few = max(alike.min(), MISTAKABLE * np.count_nonzero(view.mask) / 4)
+    few = max(alike.min(), MISTAKABLE * np.count_nonzero(view.mask) / EVERY**2)
     order = list(orders[rng.choice(np.flatnonzero(alike <= few))])
     return np.where(part[..., None], view.image, view.image[..., order])
 

@@ -25,7 +25,7 @@ CERTIFIED = recipes.add(
         lessons=(
             Lesson("image", "label"),
             Lesson("part_varied", "label"),
-            Lesson("covered_varied", "uniform", weight=2.0),
+            Lesson("covered_varied", "uniform", weight=0.5),
         ),
         source="an8Flower",
     )
