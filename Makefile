@@ -15,13 +15,18 @@ help: ## list the targets
 leaderboard: gl .venv/.run ## draw single-6c (or VARIANT=double-12c, ...), train an8net on 5 folds, explain, score, print the board
 	$(BIN)/an8flower run --variant $(VARIANT) --model an8net
 
-results: gl .venv/.run ## write everything in results/: boards, statistics, certificates, panels, page
+results: gl .venv/.run ## write everything in results/: boards, statistics, certificates, gates, panels, page
+	for cheat in cheat_patch cheat_patch_80 cheat_pot; do \
+		$(BIN)/an8flower gate results/board.toml --recipe $$cheat || exit 1; \
+	done
 	$(BIN)/an8flower run results/board.toml --tables
 	$(BIN)/an8flower run results/layers.toml --tables
 	$(BIN)/an8flower run results/size.toml
 	for variant in single-6c double-12c part-2c; do \
 		$(BIN)/an8flower leaderboard --results results --variant $$variant --certified-only || exit 1; \
 	done
+	$(BIN)/python -m benchmark.experiments.evidence.known_truth
+	$(BIN)/python -m benchmark.experiments.evidence.suppressor
 	$(BIN)/an8flower report --results results
 	$(BIN)/python -m benchmark.board.published results
 
