@@ -399,6 +399,13 @@ class TestResults:
             assert table in page
         assert results["command"] in page
 
+    @pytest.mark.parametrize("model", ["colour_mean", "colour_max"])
+    def test_both_models_are_certified(self, model):
+        record = json.loads((FOLDER / "single-6c" / model / "certificate/fold0.json").read_text())
+        assert record["certified"] and record["accuracy"] == 1
+        assert {one["share"] for one in record["kept"]} == {1}
+        assert max(one["largest"] for one in record["without"]) < 0.17
+
     def test_every_method_of_the_tables_is_known(self, results):
         for rows in results["rows"].values():
             for row in rows:
