@@ -19,6 +19,7 @@ from an8flower.folds import fold_of
 from an8flower.protocol import FOLDS, VIEWPOINTS
 from benchmark.board.model_set import board_records
 from benchmark.certificate import judging, read_certificates
+from benchmark.certificate.interventions import SHIFT_PX
 from benchmark.experiments.evidence.clusters import FAR, NEXT, error_ratio, likeness
 from benchmark.measuring.groups import UNIT
 from benchmark.plan import Plan, read_plan
@@ -26,6 +27,7 @@ from benchmark.record import Record, to_json
 from benchmark.setups import model_name
 from benchmark.statistics import compared, groups, scores_by_view
 from benchmark.store import cell_of
+from benchmark.training.lessons import MOVED_PX
 from benchmark.training.recipes import recipes
 
 PROJECT = Path(__file__).parent.parent
@@ -154,7 +156,9 @@ class TestCertificate:
         said, recipe = text("certificate.md"), recipes.get("certified")
         assert f"{recipe.epochs} epochs of three pictures per image" in said and len(recipe.lessons) == 3
         assert f"{recipe.batch} pictures per step" in said
-        assert [lesson.weight for lesson in recipe.lessons] == [1, 1, 2] and "count twice" in said
+        assert {lesson.weight for lesson in recipe.lessons} == {1} and "All pictures count equally" in said
+        assert f"moved as a whole by up to {MOVED_PX} px at 112 px" in said
+        assert f"`shifted` by its distance, {SHIFT_PX} px" in said
         assert {lesson.target for lesson in recipe.lessons} == {"label", "uniform"}
 
     def test_fields_of_the_record(self):

@@ -23,6 +23,7 @@ from benchmark.training.recipes.base import PLAIN, Lesson, PictureName
 UNIFORM = -1  # the label of pictures for which all classes are to be equally probable
 VERSION = 1  # of the pictures; part of the identity of models that are trained on them
 CLOUDY = 0.8  # share of backgrounds and covers with two colours
+MOVED_PX = 4  # at 112 px; the certificate moves the part by more
 NOISE, DARKEST = 0.15, 0.7  # largest standard deviation of the noise of brightness, and its least factor
 _LUMINANCE = np.array((0.299, 0.587, 0.114), np.float32)
 
@@ -145,6 +146,22 @@ def one_of(
     return lambda source, rng: pictures[rng.integers(len(pictures))](source, rng)
 
 
+def moved(
+    picture: Callable[[Source, np.random.Generator], Picture],
+) -> Callable[[Source, np.random.Generator], Picture]:
+    """Return a picture that is moved as a whole by up to `MOVED_PX`; its edge is repeated."""
+
+    def made(source: Source, rng: np.random.Generator) -> Picture:
+        drawn = picture(source, rng)
+        height, width = source.mask.shape
+        most = round(MOVED_PX * height / 112)
+        down, right = rng.integers(2 * most + 1, size=2)
+        wider = cv2.copyMakeBorder(drawn, most, most, most, most, cv2.BORDER_REPLICATE)
+        return np.asarray(wider[down : down + height, right : right + width], np.float32)
+
+    return made
+
+
 PICTURES: dict[PictureName, Callable[[Source, np.random.Generator], Picture]] = {
     "image": lambda source, rng: source.image,
     "part_only": lambda source, rng: source.part_only,
@@ -153,8 +170,8 @@ PICTURES: dict[PictureName, Callable[[Source, np.random.Generator], Picture]] = 
     "covered": covered,
     "tinted": tinted,
 }
-PICTURES["part_varied"] = one_of(PICTURES["part_only"], part_on_colour, part_on_colour, part_on_colour)
-PICTURES["covered_varied"] = one_of(PICTURES["all_but_part"], covered, tinted)
+PICTURES["part_varied"] = moved(one_of(PICTURES["part_only"], *[part_on_colour] * 3))
+PICTURES["covered_varied"] = moved(one_of(PICTURES["all_but_part"], covered, tinted))
 
 
 class Lessons:
