@@ -31,7 +31,7 @@ import sys
 from an8flower import generate
 generate(sys.argv[1], "part-2c", viewpoints=[1, 2, 3, 4, 5], workers=2)
 """
-KILLS = 20
+KILLS = 12
 
 
 def test_every_file_is_there_as_recorded(data, tiny):
