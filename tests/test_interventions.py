@@ -132,10 +132,9 @@ def test_nothing_gets_a_colour_of_a_class(view):
     assert drawn["any"] - drawn["not blue"] == {(0.3, 0.4, 0.7), (0.4, 0.3, 0.7)}
 
 
+@pytest.mark.parametrize("view", ["petals"], indirect=True)
 def test_the_foreign_colour_is_equally_bright_for_all_classes(view):
     """Petals of one class and the stem of another: the colour depends on both, so it is the same."""
-    if view.parts[view.mask][0] == PART_IDS["thorns"]:
-        return
     other = replace(view, mask=view.candidates & ~view.mask)
     assert np.array_equal(made("foreign_colour", view), made("foreign_colour", other))
 

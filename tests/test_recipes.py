@@ -8,10 +8,12 @@ import shutil
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import TINY
 from synthetic_results import CLASSES, MEANS, write_one_board
 from typer.testing import CliRunner
 
 from an8flower.ground.registry import UnknownNameError
+from an8flower.manifest import DataFolderError
 from benchmark.board.recipes import compare, compared_with_plain
 from benchmark.board.rows import boards_in, leaderboard
 from benchmark.board.text import write_board
@@ -23,6 +25,7 @@ from benchmark.statistics import agreement
 from benchmark.store import cell_at, read_record
 from benchmark.training import Recipe, load_model, recipes
 from benchmark.training.recipes import Lesson
+from benchmark.training.trainer import train
 from benchmark.training.weights import path_of
 
 METHODS = ("vebi", "deconv_gb", "grad_cam", "grad_cam_pp", "random", "oracle")
@@ -236,3 +239,13 @@ def test_agreement_equals_a_slow_count_of_pairs():
     assert (same.tau, same.low, same.high) == pytest.approx((1, 1, 1))
     with pytest.raises(ValueError, match="at least 2 methods and 2 views that both boards have; got 1"):
         agreement(first[["a"]], second, rng=np.random.default_rng(1))
+
+
+def test_images_without_the_factors_of_the_recipe_are_refused(data, tmp_path):
+    (tmp_path / "mine").symlink_to(data)
+    recipe = Recipe(name="mine", factors=("cheat=patch",))
+    reason = "was drawn without cheat=patch, which the recipe 'mine' needs"
+    with pytest.raises(DataFolderError, match=reason) as told:
+        train(tmp_path, TINY.name, fold=0, recipe=recipe, checkpoints=tmp_path / "weights")
+    assert str(told.value).endswith("--factor cheat=patch'")
+    assert not (tmp_path / "weights").exists()
